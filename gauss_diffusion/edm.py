@@ -1,0 +1,83 @@
+"""The design choices of Karras et al. 2022 ("EDM", table 1): noise levels, their law, the weights.
+
+Everything here is a scalar formula, written for one noise level and valid elementwise on arrays.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gauss_diffusion.types import Array
+
+SIGMA_MIN = 0.002
+SIGMA_MAX = 80.0
+RHO = 7.0
+SIGMA_DATA = 0.5  # EDM's constant for images in [-1, 1]
+P_MEAN = -1.2
+P_STD = 1.2
+
+
+class Preconditioning(NamedTuple):
+  """Scalars that wrap a raw network F: ``D(x) = c_skip x + c_out F(c_in x; c_noise)``."""
+
+  c_skip: Array
+  c_out: Array
+  c_in: Array
+  c_noise: Array
+
+
+def sigma_grid(
+  num_steps: int,
+  sigma_min: float = SIGMA_MIN,
+  sigma_max: float = SIGMA_MAX,
+  rho: float = RHO,
+) -> np.ndarray:
+  """Return the decreasing noise levels of EDM's sampler (Karras et al. 2022, eq. 5).
+
+  ``sigma_i = (sigma_max^(1/rho) + i/(n-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho``
+
+  Args:
+    num_steps: number of levels n, at least 2.
+    sigma_min: last level, > 0.
+    sigma_max: first level, > sigma_min.
+    rho: curvature; larger puts more levels near sigma_min.
+
+  Returns:
+    float64 array [n] that starts exactly at sigma_max and ends exactly at sigma_min; the zero that
+    a sampler appends is not included.
+
+  Raises:
+    ValueError: on fewer than two levels or levels out of order.
+  """
+  if num_steps < 2:
+    raise ValueError(f"`num_steps` is {num_steps}; a grid needs at least 2 levels")
+  if not 0 < sigma_min < sigma_max:
+    raise ValueError(f"`sigma_min`, `sigma_max` are {sigma_min}, {sigma_max}; want 0 < min < max")
+  ramp = np.linspace(0.0, 1.0, num_steps)
+  ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+  grid = (ends[0] + ramp * (ends[1] - ends[0])) ** rho
+  grid[0], grid[-1] = sigma_max, sigma_min
+  return grid
+
+
+def sample_sigma(key: Array, shape: tuple[int, ...], p_mean: float = P_MEAN, p_std: float = P_STD) -> Array:
+  """Draw training noise levels, ``ln sigma ~ N(p_mean, p_std^2)`` (Karras et al. 2022, table 1)."""
+  return jnp.exp(p_mean + p_std * jax.random.normal(key, shape))
+
+
+def loss_weight(sigma: Array, sigma_data: float = SIGMA_DATA) -> Array:
+  """Return ``lambda(sigma) = (sigma^2 + sigma_data^2) / (sigma sigma_data)^2``, which is 1 / c_out^2."""
+  return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+
+
+def precondition(sigma: Array, sigma_data: float = SIGMA_DATA) -> Preconditioning:
+  """Return EDM's scalings at `sigma` (Karras et al. 2022, table 1, column "Ours")."""
+  total = sigma**2 + sigma_data**2
+  return Preconditioning(
+    c_skip=sigma_data**2 / total,
+    c_out=sigma * sigma_data / jnp.sqrt(total),
+    c_in=1 / jnp.sqrt(total),
+    c_noise=jnp.log(sigma) / 4,
+  )

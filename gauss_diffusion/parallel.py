@@ -1,0 +1,56 @@
+"""Device layout: the only file that knows of pmap.
+
+One device is a device axis of length one; there is no other code path. Host arrays go in, host
+arrays come out, and what happens between is the same maths on every shard.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+AXIS = "batch"
+
+
+@functools.lru_cache(maxsize=None)
+def _pmapped(fn: Callable, num_mapped: int) -> Callable:
+  over_samples = jax.vmap(fn, in_axes=(None,) + (0,) * num_mapped)
+  return jax.pmap(over_samples, AXIS, in_axes=(None,) + (0,) * num_mapped)
+
+
+def shard(tree):
+  """Split the leading axis of every leaf [n, ...] over the local devices, [devices, n / devices, ...]."""
+  devices = jax.local_device_count()
+  return jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]), tree)
+
+
+def map_samples(fn: Callable, shared, *per_sample, batch: int = 256):
+  """Evaluate ``fn(shared, *one_of_each)`` for every sample: vmap in a device, pmap over devices.
+
+  Args:
+    fn: module-level function of one sample; compiled once per function and shapes.
+    shared: any pytree that every sample sees, such as ``(denoise, sigma)``; replicated.
+    *per_sample: pytrees whose leaves share a leading axis of length n.
+    batch: samples in flight at once, rounded up to a multiple of the device count.
+
+  Returns:
+    The outputs as NumPy arrays, stacked along a leading axis of length n.
+  """
+  num = len(jax.tree.leaves(per_sample)[0])
+  devices = jax.local_device_count()
+  batch = -(-min(batch, num) // devices) * devices
+  compiled = _pmapped(fn, len(per_sample))
+  pending, done = None, []
+  for start in range(0, num, batch):
+    # The last chunk is padded with its own first sample, so that one compile serves all chunks.
+    index = np.arange(start, start + batch)
+    index = np.where(index < num, index, start)
+    chunk = shard(jax.tree.map(lambda leaf, index=index: np.asarray(leaf)[index], per_sample))
+    out = compiled(shared, *chunk)
+    if pending is not None:
+      done.append(jax.device_get(pending))
+    pending = out
+  done.append(jax.device_get(pending))
+  flat = [jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), out) for out in done]
+  return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *flat)
