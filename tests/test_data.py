@@ -1,0 +1,508 @@
+"""Data: the same images in the same order everywhere, held-out ones apart, every wrong input named."""
+
+import importlib.util
+import io
+import pathlib
+import tarfile
+import zipfile
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from gauss_diffusion import data
+
+SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
+TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
+
+
+def pictures(num, height=6, width=6, channels=3, seed=0):
+  return np.random.default_rng(seed).integers(0, 256, (num, height, width, channels), dtype=np.uint8)
+
+
+def save(folder, images, names=None, **options):
+  folder.mkdir(parents=True, exist_ok=True)
+  for i, image in enumerate(images):
+    path = folder / (names[i] if names else f"{i:03d}.png")
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(image.squeeze()).save(path, **options)
+  return folder
+
+
+def zipped(folder, archive):
+  with zipfile.ZipFile(archive, "w") as writer:
+    for path in sorted(folder.rglob("*"), reverse=True):
+      writer.write(path, path.relative_to(folder))
+  return archive
+
+
+@pytest.fixture
+def cache(tmp_path):
+  return str(tmp_path / "cache")
+
+
+@pytest.fixture
+def load(cache):
+  """Load the user's own files, two of them held out."""
+
+  def load_files(path, held_out=2, **options):
+    return data.load("files", path=str(path), held_out=held_out, cache=cache, **options)
+
+  return load_files
+
+
+def by_id(dataset):
+  ids = [*dataset.pool_ids, *dataset.held_out_ids]
+  return dict(zip(ids, [*dataset.pool, *dataset.held_out], strict=True))
+
+
+# Closed form
+
+
+def test_to_float_maps_the_pixel_range_onto_minus_one_to_one_and_back():
+  pixels = np.arange(256, dtype=np.uint8)
+  x = data.to_float(pixels)
+  assert x.dtype == np.float32 and x[0] == -1 and x[255] == 1
+  # float32 against float64: three roundings of numbers up to 2.
+  np.testing.assert_allclose(x, np.arange(256) / 127.5 - 1, rtol=0, atol=3e-7)
+  np.testing.assert_array_equal(data.to_uint8(x), pixels)
+  np.testing.assert_array_equal(data.to_uint8(np.float32([-7, -1.001, 1.001, 7])), [0, 0, 255, 255])
+  on_device = data.to_float(jnp.asarray(pixels))
+  assert on_device.dtype == jnp.float32
+  np.testing.assert_array_equal(data.to_uint8(on_device), pixels)
+
+
+def test_digits_are_scikit_learns(cache):
+  dataset = data.load("digits", held_out=360, cache=cache)
+  assert dataset.pool.shape == (1437, 8, 8, 1) and dataset.pool.dtype == np.uint8
+  assert dataset.held_out.shape == (360, 8, 8, 1)
+  images = by_id(dataset)
+  for i, want in enumerate(load_digits().images):
+    np.testing.assert_array_equal(images[f"digit_{i:04d}"][..., 0], np.floor(want * 255 / 16 + 0.5))
+
+
+def test_order_is_written_in_stone(cache):
+  # Made by this code at its first commit. It changes only if every study's subsets change their meaning.
+  dataset = data.load("digits", held_out=360, seed=0, cache=cache)
+  assert list(dataset.pool_ids[:3]) == ["digit_0855", "digit_0921", "digit_0269"]
+
+
+def test_folder_zip_and_arrays_hold_the_same_images(tmp_path, load):
+  images = pictures(7)
+  folder = save(tmp_path / "own", images, [f"{'ab'[i % 2]}/{i}.png" for i in range(7)])
+  want = {f"{'ab'[i % 2]}/{i}.png": image for i, image in enumerate(images)}
+  for source in (folder, zipped(folder, tmp_path / "own.zip")):
+    found = by_id(load(source))
+    assert found.keys() == want.keys()
+    assert all((found[key] == want[key]).all() for key in want)
+  np.save(tmp_path / "own.npy", images)
+  np.savez(tmp_path / "own.npz", pixels=images, labels=np.arange(7))
+  for source in ("own.npy", "own.npz"):
+    found = by_id(load(tmp_path / source))
+    assert all((found[f"image_{i:05d}"] == images[i]).all() for i in range(7))
+
+
+def test_npz_with_its_own_test_images_holds_out_those(tmp_path, load):
+  train, test = pictures(6, channels=1)[..., 0], pictures(4, channels=1, seed=1)[..., 0]
+  np.savez(tmp_path / "own.npz", train_x=train, test_x=test, train_idx=np.arange(6) * 10)
+  dataset = load(tmp_path / "own.npz", held_out=3)
+  assert dataset.pool.shape == (6, 6, 6, 1) and dataset.held_out.shape == (3, 6, 6, 1)
+  found = by_id(dataset)
+  np.testing.assert_array_equal(found["train_00050"][..., 0], train[5])
+  for key in dataset.held_out_ids:
+    np.testing.assert_array_equal(found[key][..., 0], test[int(key[-1])])
+  with pytest.raises(ValueError, match="`data.held_out` is 5; own.npz can spare at most 4"):
+    load(tmp_path / "own.npz", held_out=5)
+
+
+@pytest.mark.skipif(not SHARED_DATA.exists(), reason="no ../shared/data")
+def test_lossless_cifar_is_read_bit_for_bit(load):
+  path = SHARED_DATA / "cifar_lossless_6102.npz"
+  dataset = load(path, held_out=1017)
+  with np.load(path) as stored:
+    for images, ids, prefix in (
+      (dataset.pool, dataset.pool_ids, "train"),
+      (dataset.held_out, dataset.held_out_ids, "test"),
+    ):
+      order = np.argsort(ids)
+      assert list(ids[order]) == sorted(f"{prefix}_{i:05d}" for i in stored[f"{prefix}_idx"])
+      by_index = np.argsort(stored[f"{prefix}_idx"])
+      np.testing.assert_array_equal(images[order], stored[f"{prefix}_x"][by_index])
+
+
+def test_fit_crops_the_centre_and_resizes_with_a_filter_that_keeps_constants(tmp_path, load):
+  images = np.zeros((4, 8, 14, 3), np.uint8)
+  images[:, :, 3:11] = [10, 200, 77]
+  np.save(tmp_path / "own.npy", images)
+  assert load(tmp_path / "own.npy").pool.shape[1:] == (8, 14, 3)
+  cropped = load(tmp_path / "own.npy", crop=True)
+  assert cropped.pool.shape[1:] == (8, 8, 3) and (cropped.pool == [10, 200, 77]).all()
+  resized = load(tmp_path / "own.npy", crop=True, size=4)
+  assert resized.pool.shape[1:] == (4, 4, 3) and (resized.pool == [10, 200, 77]).all()
+  assert load(tmp_path / "own.npy", size=5).pool.shape[1:] == (5, 5, 3)
+  # A checkerboard above the new Nyquist frequency averages out; plain subsampling would keep it.
+  board = np.tile((np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8), (3, 1, 1))
+  np.save(tmp_path / "board.npy", board)
+  interior = load(tmp_path / "board.npy", size=8).pool[:, 1:-1, 1:-1].astype(int)
+  assert abs(interior - 127).max() <= 2
+
+
+def test_images_of_every_common_mode_become_grey_or_colour(tmp_path, load):
+  grey, colour = pictures(1, channels=1)[0, ..., 0], pictures(1)[0]
+  opaque = np.dstack([colour, np.full((6, 6), 255, np.uint8)])
+  modes = {"l": grey, "rgb": colour, "rgba": opaque}
+  folder = save(tmp_path / "own", modes.values(), [f"{name}.png" for name in modes])
+  Image.fromarray(grey > 127).save(folder / "one.png")
+  turned = Image.fromarray(colour)
+  turned.getexif()[0x0112] = 3  # upside down, says the camera
+  turned.save(folder / "turned.png", exif=turned.getexif())
+  found = by_id(load(folder))
+  np.testing.assert_array_equal(found["l.png"], np.repeat(grey[..., None], 3, axis=2))
+  np.testing.assert_array_equal(found["rgb.png"], colour)
+  np.testing.assert_array_equal(found["rgba.png"], colour)
+  np.testing.assert_array_equal(found["one.png"][..., 0], (grey > 127) * 255)
+  np.testing.assert_array_equal(found["turned.png"], colour[::-1, ::-1])
+
+
+# Limits
+
+
+def test_the_whole_pool_and_a_single_image(cache):
+  dataset = data.load("digits", held_out=1796, cache=cache)
+  whole = data.subset(dataset, 0)
+  assert len(whole.images) == 1 and whole.fingerprint == data.subset(dataset, 1).fingerprint
+
+
+# Invariance
+
+
+def test_subsets_nest_and_parts_and_held_out_images_are_disjoint(cache):
+  dataset = data.load("digits", held_out=360, cache=cache)
+  small, large = data.subset(dataset, 64), data.subset(dataset, 718)
+  np.testing.assert_array_equal(small.images, large.images[:64])
+  other = data.subset(dataset, 718, part=1)
+  groups = [set(large.ids), set(other.ids), set(dataset.held_out_ids)]
+  assert [len(group) for group in groups] == [718, 718, 360]
+  assert len(set.union(*groups)) == 718 + 718 + 360
+  fewer = data.load("digits", held_out=100, cache=cache)
+  np.testing.assert_array_equal(fewer.pool_ids[:1437], dataset.pool_ids)
+
+
+def test_order_follows_ids_and_seed_and_not_the_disk(tmp_path, load):
+  images, names = pictures(9), [f"{i}.png" for i in range(9)]
+  backwards = save(tmp_path / "a", images[::-1], names[::-1])
+  first = load(backwards, seed=3)
+  second = load(save(tmp_path / "b", images, names), seed=3)
+  assert list(first.pool_ids) == list(second.pool_ids)
+  np.testing.assert_array_equal(first.pool, second.pool)
+  assert first.fingerprint == second.fingerprint
+  assert list(load(backwards, seed=4).pool_ids) != list(first.pool_ids)
+  for name, index in (("up", np.arange(9)), ("mixed", np.random.default_rng(0).permutation(9))):
+    np.savez(tmp_path / f"{name}.npz", train_x=images[index], train_idx=index)
+  np.testing.assert_array_equal(load(tmp_path / "up.npz").pool, load(tmp_path / "mixed.npz").pool)
+  # A permutation, and not the sorted order itself.
+  assert list(first.pool_ids) != sorted(first.pool_ids)
+
+
+def test_fingerprint_feels_one_grey_level_one_id_and_the_shape(tmp_path, load):
+  images = pictures(5)
+  base = load(save(tmp_path / "base", images))
+  changed = images.copy()
+  changed[3, 2, 1, 0] ^= 1
+  other = load(save(tmp_path / "changed", changed))
+  assert base.fingerprint != other.fingerprint
+  assert base.fingerprint not in (
+    load(tmp_path / "base", held_out=1).fingerprint,
+    load(tmp_path / "base", seed=1).fingerprint,
+  )
+
+  whole = data.subset(base, 3)
+  same = data.Dataset("again", base.pool.copy(), base.pool_ids.copy(), *base[3:])
+  assert data.subset(same, 3).fingerprint == whole.fingerprint and len(whole.fingerprint) == 16
+  renamed = same._replace(pool_ids=np.array(["x", "y", "z"]))
+  reshaped = same._replace(pool=base.pool.reshape(3, 3, 12, 3))
+  flipped = same._replace(pool=base.pool ^ np.uint8(1))
+  prints = {data.subset(dataset, 3).fingerprint for dataset in (base, renamed, reshaped, flipped)}
+  assert len(prints) == 4
+
+
+def test_decoding_happens_once_and_a_damaged_cache_is_rebuilt(tmp_path, cache, load, monkeypatch):
+  folder = save(tmp_path / "own", pictures(5))
+  first = load(folder)
+  (entry,) = pathlib.Path(cache, "data").iterdir()
+
+  def refuse(*args):
+    raise AssertionError("decoded again")
+
+  with monkeypatch.context() as patch:
+    patch.setitem(data.DATASETS, "files", refuse)
+    np.testing.assert_array_equal(load(folder).pool, first.pool)
+    with pytest.raises(AssertionError, match="again"):
+      load(folder, size=3)
+
+  sound = entry.read_bytes()
+  middle = len(sound) // 4
+  for damaged in (
+    b"",
+    sound[: len(sound) // 2],
+    sound[:middle] + bytes([sound[middle] ^ 1]) + sound[middle + 1 :],
+  ):
+    entry.write_bytes(damaged)
+    again = load(folder)
+    np.testing.assert_array_equal(again.pool, first.pool)
+    assert again.fingerprint == first.fingerprint and entry.read_bytes() != damaged
+  assert list(entry.parent.iterdir()) == [entry]  # nothing unfinished is left behind
+
+  save(folder, pictures(5, seed=1))
+  assert load(folder).fingerprint != first.fingerprint
+
+
+# TensorFlow data sets
+
+
+@pytest.mark.skipif(not SHARED_DATA.exists(), reason="no ../shared/data")
+def test_prepared_tfds_is_read_without_tensorflow(cache, monkeypatch):
+  tfds = pytest.importorskip("tensorflow_datasets")
+  whole = tfds.data_source
+  slices = {"train": "train[:40]", "test": "test[:10]"}  # the first records on disk: all 60,000 take too long
+  monkeypatch.setattr(
+    tfds, "data_source", lambda name, *, split, **kw: whole(name, split=slices[split], **kw)
+  )
+  directory = str(SHARED_DATA / "tfds")
+  dataset = data.load("cifar10", dir=directory, held_out=10, cache=cache)
+  assert dataset.title == "CIFAR-10 (JPEG copy)"
+  assert dataset.pool.shape == (40, 32, 32, 3) and dataset.held_out.shape == (10, 32, 32, 3)
+  found = by_id(dataset)
+  for split in slices.values():
+    for example in whole("cifar10", data_dir=directory, split=split, download=False):
+      np.testing.assert_array_equal(found.pop(example["id"].decode()), example["image"])
+  assert not found
+
+
+def archive_of_cifar(path):
+  """Write a tiny archive in CIFAR-10's own binary format, and return {id: image}."""
+  names = [f"data_batch_{k}.bin" for k in range(1, 6)] + ["test_batch.bin"]
+  images = pictures(4 * len(names), 32, 32)
+  files = {
+    "batches.meta.txt": "\n".join("airplane automobile bird cat deer dog frog horse ship truck".split())
+  }
+  for k, name in enumerate(names):
+    planes = images[4 * k : 4 * k + 4].transpose(0, 3, 1, 2).reshape(4, -1)
+    files[name] = np.hstack([np.full((4, 1), k, np.uint8), planes]).tobytes()
+  with tarfile.open(path, "w:gz") as archive:
+    for name, content in files.items():
+      content = content.encode() if isinstance(content, str) else content
+      entry = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+      entry.size = len(content)
+      archive.addfile(entry, io.BytesIO(content))
+  ids = [f"train_{i:05d}" for i in range(20)] + [f"test_{i:05d}" for i in range(4)]
+  return dict(zip(ids, images, strict=True))
+
+
+@pytest.mark.skipif(
+  not TENSORFLOW, reason="TFDS prepares with TensorFlow: pip install 'gauss-diffusion[prepare]'"
+)
+def test_official_builder_prepares_an_archive_on_first_use(tmp_path, cache, monkeypatch):
+  tfds = pytest.importorskip("tensorflow_datasets")
+  by_hand = tmp_path / "tfds" / "downloads" / "manual"
+  by_hand.mkdir(parents=True)
+  want = archive_of_cifar(by_hand / "cifar-10-binary.tar.gz")
+  # The builder checks the official archive's hash: tell it that of ours.
+  builder = tfds.builder("cifar10", data_dir=tmp_path / "tfds")
+  (url,) = builder.url_infos
+  ours = tfds.core.download.checksums.compute_url_info(by_hand / "cifar-10-binary.tar.gz")
+  monkeypatch.setitem(builder.url_infos, url, ours)
+  for _ in range(2):
+    dataset = data.load("cifar10", dir=str(tmp_path / "tfds"), held_out=4, cache=cache)
+    assert dataset.title == "CIFAR-10"
+    found = by_id(dataset)
+    assert found.keys() == want.keys()
+    assert all((found[key] == want[key]).all() for key in want)
+  assert len(list(pathlib.Path(cache, "data").iterdir())) == 1
+
+
+def test_data_set_is_prepared_on_first_use_and_read_back(tmp_path, cache, monkeypatch):
+  tfds = pytest.importorskip("tensorflow_datasets")
+  images = pictures(8, 5, 7)
+
+  class TinyPictures(tfds.core.GeneratorBasedBuilder):  # of files as they are, which TFDS can do by itself
+    VERSION = tfds.core.Version("1.0.0")
+    pkg_dir_path = tmp_path
+
+    def _info(self):
+      features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(None, None, 3))})
+      return self.dataset_info_from_configs(features=features)
+
+    def _split_generators(self, manager):
+      return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+      for i, image in enumerate(images):
+        yield i, {"image": Image.fromarray(image)}
+
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+  for _ in range(2):
+    dataset = data.load(
+      "tiny_pictures", dir=str(tmp_path / "tfds"), held_out=3, size=4, crop=True, cache=cache
+    )
+  assert dataset.title == "tiny_pictures" and dataset.pool.shape == (5, 4, 4, 3)
+  assert set(by_id(dataset)) == {f"train_{i:05d}" for i in range(8)}
+  assert len(list(pathlib.Path(cache, "data").iterdir())) == 1
+  unfit = data.load("tiny_pictures", dir=str(tmp_path / "tfds"), held_out=3, cache=cache)
+  found = {image.tobytes() for image in [*unfit.pool, *unfit.held_out]}
+  assert found == {image.tobytes() for image in images}
+
+
+def test_unprepared_tfds_says_where_to_point_and_what_to_install(tmp_path, cache, monkeypatch):
+  pytest.importorskip("tensorflow_datasets")
+  find_spec = importlib.util.find_spec
+  monkeypatch.setattr(
+    importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find_spec(name)
+  )
+  with pytest.raises(ValueError, match=r"`cifar10` is not prepared .*`data.dir`.*gauss-diffusion\[prepare\]"):
+    data.load("cifar10", dir=str(tmp_path / "nowhere"), cache=cache)
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+  monkeypatch.setattr(data, "_reachable", lambda url: False)
+  with pytest.raises(
+    ValueError, match=r"`data.dir`.*cifar-10-binary.tar.gz.*www.cs.toronto.edu does not answer"
+  ):
+    data.load("cifar10", dir=str(tmp_path / "nowhere"), cache=cache)
+  assert not (tmp_path / "nowhere").exists() and not pathlib.Path(cache).exists()
+
+  by_hand = tmp_path / "nowhere" / "downloads" / "manual"
+  by_hand.mkdir(parents=True)
+  (by_hand / "cifar-10-binary.tar.gz").write_bytes(b"not what it says")
+  with pytest.raises(ValueError, match="preparing it failed: NonMatchingChecksumError"):
+    data.load("cifar10", dir=str(tmp_path / "nowhere"), cache=cache)
+
+
+def test_probe_of_a_dead_host_is_quick_and_a_live_one_is_seen(monkeypatch):
+  requests = pytest.importorskip("requests")
+  monkeypatch.setattr(requests, "head", lambda url, timeout: requests.Response())
+  assert data._reachable("https://host.invalid/a.zip")
+
+  def unknown(url, timeout):
+    raise requests.ConnectionError("no such host")
+
+  monkeypatch.setattr(requests, "head", unknown)
+  assert not data._reachable("https://host.invalid/a.zip")
+  monkeypatch.setattr(requests, "head", lambda url, timeout: __import__("time").sleep(5))
+  assert not data._reachable("https://host.invalid/a.zip", seconds=0.05)
+
+
+# Errors
+
+
+def test_unknown_names_answer_with_the_known_ones(cache, tmp_path):
+  for name, want in {
+    "cifra10": "`data.name` is 'cifra10'; want digits, files or .*close: .*cifar10",
+    "digit": "digits",
+    "": "`data.name` ''",
+    "not a name": "`data.name` 'not a name'",
+    "cifar10:9.9.9": "only: 3.0.2",
+    "ag_news_subset": "`data.name` 'ag_news_subset' has no uint8 feature `image`",
+  }.items():
+    with pytest.raises(ValueError, match=want) as error:
+      data.load(name, dir=str(tmp_path), cache=cache)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  "options, want",
+  [
+    ({"held_out": 0}, "`data.held_out` is 0"),
+    ({"held_out": 1797}, "`data.held_out` is 1797; digits can spare at most 1796"),
+    ({"size": -1}, "`data.size` is -1"),
+    ({"path": "x"}, "`data.path` is 'x' but `data.name` is 'digits'"),
+    ({"name": "files"}, "`data.path` is empty"),
+    ({"name": "files", "path": "/no/such"}, "`data.path` /no/such does not exist"),
+    ({"name": "files", "path": __file__}, r"test_data.py is none of these; want a folder"),
+  ],
+)
+def test_wrong_options_are_named(options, want, cache):
+  with pytest.raises(ValueError, match=want):
+    data.load(**{"name": "digits", "cache": cache, **options})
+
+
+def test_subsets_that_cannot_be_are_refused(cache):
+  dataset = data.load("digits", held_out=360, cache=cache)
+  for size, part, want in (
+    (1438, 0, "`size` is 1438; digits has 1437"),
+    (719, 1, "`part` 1 of `size` 719 cannot be disjoint .* enough for `size` 718"),
+    (0, 1, "`part` 1 of `size` 1437"),
+    (-1, 0, "`size`, `part` are -1, 0"),
+    (5, -1, "`size`, `part` are 5, -1"),
+  ):
+    with pytest.raises(ValueError, match=want):
+      data.subset(dataset, size, part)
+
+
+def test_bad_images_are_named(tmp_path, load):
+  good = pictures(3)
+
+  def refused(name, content, want):
+    folder = save(tmp_path / name, good)
+    if isinstance(content, bytes):
+      (folder / "odd.png").write_bytes(content)
+    else:
+      content.save(folder / "odd.png")
+    for source in (folder, zipped(folder, tmp_path / f"{name}.zip")):
+      with pytest.raises(ValueError, match=want) as error:
+        load(source)
+      assert "\n" not in str(error.value) and "0x" not in str(error.value)
+
+  whole = io.BytesIO()
+  Image.fromarray(pictures(1, 40, 40)[0]).save(whole, "png")
+  refused("empty", b"", "`odd.png` is empty")
+  refused("corrupt", b"no image at all", "`odd.png` cannot be read as an image .of no known format")
+  refused("cut", whole.getvalue()[:900], "`odd.png` cannot be read as an image")
+  refused("larger", Image.fromarray(pictures(1, 6, 8)[0]), "`000.png` is 6x6 and `odd.png` 8x6 .*`data.size`")
+  refused("deep", Image.fromarray(np.zeros((6, 6), np.uint16)), "`odd.png` is stored as I;16")
+  clear = Image.fromarray(np.zeros((6, 6, 4), np.uint8))
+  refused("clear", clear, "`odd.png` is transparent")
+
+
+def test_sources_without_images_are_named(tmp_path, load):
+  (tmp_path / "none").mkdir()
+  with pytest.raises(ValueError, match="`data.path` .*none holds nothing; want images"):
+    load(tmp_path / "none")
+  (tmp_path / "none" / "notes.txt").write_text("hello")
+  (tmp_path / "none" / ".hidden.png").write_text("hello")
+  (tmp_path / "none" / "__MACOSX").mkdir()
+  (tmp_path / "none" / "__MACOSX" / "a.png").write_text("hello")
+  for source in (tmp_path / "none", zipped(tmp_path / "none", tmp_path / "none.zip")):
+    with pytest.raises(ValueError, match="holds only notes.txt; want images"):
+      load(source)
+  for name in ("bad.zip", "bad.npy", "bad.npz"):
+    for content in (b"", b"not what it says"):
+      (tmp_path / name).write_bytes(content)
+      with pytest.raises(ValueError, match=f"`data.path` .*{name} cannot be read as"):
+        load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+  "arrays, want",
+  [
+    ({"x": pictures(3).astype(np.float32)}, "`x` of own.npz is float32; want uint8"),
+    ({"x": np.full((3, 4, 4), np.nan)}, "`x` of own.npz is float64 with NaN; want uint8"),
+    ({"x": pictures(3), "y": pictures(3)}, r"holds x \(3, 6, 6, 3\), y \(3, 6, 6, 3\); want `train_x`"),
+    ({"labels": np.arange(3)}, r"holds labels \(3,\); want `train_x`"),
+    ({"x": pictures(3).transpose(0, 3, 1, 2)}, r"`x` of own.npz has shape \(3, 3, 6, 6\); want"),
+    ({"x": pictures(0)}, r"has shape \(0, 6, 6, 3\)"),
+    ({"train_x": pictures(3), "train_idx": np.arange(2)}, "has 2 ids for 3 images"),
+    ({"train_x": pictures(3), "train_idx": np.array([4, 5, 4])}, "uses the id `train_00004` 2 times"),
+    ({"train_x": pictures(3), "test_x": pictures(3, channels=1)}, r"\(6, 6, 3\) but test images \(6, 6, 1\)"),
+  ],
+)
+def test_wrong_arrays_are_named(arrays, want, tmp_path, load):
+  np.savez(tmp_path / "own.npz", **arrays)
+  with pytest.raises(ValueError, match=want):
+    load(tmp_path / "own.npz")
+
+
+def test_unwritable_cache_is_named(tmp_path):
+  (tmp_path / "file").write_text("in the way")
+  with pytest.raises(ValueError, match="`data.cache` .* cannot be written"):
+    data.load("digits", cache=str(tmp_path / "file"))
