@@ -1,0 +1,75 @@
+"""Confidence intervals on the means of per-sample values."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+_BLOCK = 2**22  # float64 elements alive at once in a block of resamples or of their means: 32 MiB
+
+
+class Interval(NamedTuple):
+  """A mean and the ends of its confidence interval, each shaped as the values without their axis."""
+
+  mean: np.ndarray
+  low: np.ndarray
+  high: np.ndarray
+
+
+def bootstrap_mean(
+  values, axis: int = -1, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+  """Return the mean of `values` along `axis` with its percentile bootstrap interval.
+
+  The ends are the (1 -+ confidence)/2 quantiles of the means of `resamples` samples drawn with
+  replacement (Efron and Tibshirani 1993, sec. 13.3). All rows share one set of resamples, so rows
+  over the same samples stay paired. Constant values, or a single one, give low = high = mean: one
+  value says nothing about its spread.
+
+  Args:
+    values: real numbers or booleans, at least one along `axis`; all must be finite.
+    axis: the axis of independent samples.
+    resamples: number of bootstrap samples.
+    confidence: probability that the interval is meant to hold, between 0 and 1.
+    seed: of the resampling; the same seed gives the same interval.
+
+  Returns:
+    float64 arrays; memory stays bounded however many rows or samples there are.
+
+  Raises:
+    ValueError: on values that are not finite, an empty axis, or options out of range.
+  """
+  values = np.moveaxis(np.asarray(values, np.float64), axis, -1)
+  if not values.shape[-1]:
+    raise ValueError("`values` is empty along its axis; a mean needs at least 1 value")
+  if not np.isfinite(values).all():
+    raise ValueError(f"`values` holds {np.sum(~np.isfinite(values))} entries that are NaN or infinite")
+  if resamples < 1:
+    raise ValueError(f"`resamples` is {resamples}; want at least 1")
+  if not 0 < confidence < 1:
+    raise ValueError(f"`confidence` is {confidence}; want a number between 0 and 1")
+
+  # Relative to the first value, so that constant values give exactly their own value.
+  first = values[..., 0]
+  rows = (values - first[..., None]).reshape(-1, values.shape[-1])
+  ends = np.empty((2, len(rows)))
+  tail = (1 - confidence) / 2
+  step = max(1, _BLOCK // resamples)
+  for start in range(0, len(rows), step):
+    means = _resampled_means(rows[start : start + step], resamples, seed)
+    ends[:, start : start + step] = np.quantile(means, [tail, 1 - tail], axis=1)
+  low, high = ends.reshape(2, *first.shape) + first
+  return Interval(first + rows.mean(1).reshape(first.shape), low, high)
+
+
+def _resampled_means(rows: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+  """Return the means [M, resamples] of bootstrap samples of each row of `rows` [M, n]."""
+  rng = np.random.default_rng(seed)
+  num = rows.shape[1]
+  step = max(1, _BLOCK // num)
+  means = []
+  for start in range(0, resamples, step):
+    size = min(step, resamples - start)
+    drawn = rng.integers(num, size=(size, num)) + num * np.arange(size)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=size * num).reshape(size, num)
+    means.append(rows @ counts.T / num)
+  return np.concatenate(means, axis=1)
