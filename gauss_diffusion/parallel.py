@@ -54,3 +54,24 @@ def map_samples(fn: Callable, shared, *per_sample, batch: int = 256):
   done.append(jax.device_get(pending))
   flat = [jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), out) for out in done]
   return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *flat)
+
+
+def replicated_step(step: Callable) -> Callable:
+  """Compile ``step(state, batch, keys) -> (state, info)`` over the devices.
+
+  `batch` and `keys` are split over devices (see `shard`); the state and the info have no device
+  axis, and the old state's buffers are given to the new one. The step itself must average its
+  gradients over `AXIS`.
+  """
+  return jax.pmap(step, AXIS, in_axes=(None, 0, 0), out_axes=(None, None), donate_argnums=0)
+
+
+def mean(tree):
+  """Average a pytree over all devices, inside a step."""
+  return jax.lax.pmean(tree, AXIS)
+
+
+def local_rows(num: int) -> slice:
+  """Return which of `num` rows of a global batch this process feeds to its devices."""
+  share = num // jax.process_count()
+  return slice(jax.process_index() * share, (jax.process_index() + 1) * share)

@@ -1,0 +1,56 @@
+"""What the network's Jacobian does: gain along the data's principal axes, symmetry, constancy."""
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from gauss_diffusion import parallel
+from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.probes import jacobian
+
+DEFAULTS = {"pairs": 8, "directions": 16}
+
+
+def check(config, shape, num_held_out: int) -> None:
+  """Refuse more pairs than images, and too few directions."""
+  settings = config.gain
+  if not 1 <= settings.pairs <= num_held_out // 2:
+    raise ValueError(
+      f"`gain.pairs` is {settings.pairs}; {num_held_out} held-out images make 1 to {num_held_out // 2}"
+    )
+  if settings.directions < 1:
+    raise ValueError(f"`gain.directions` is {settings.directions}; want at least 1")
+
+
+def _measure(shared, x, key_data):
+  denoise, sigma, directions = shared
+  key = jax.random.wrap_key_data(key_data)
+  return jacobian.local_linearity(denoise, x[0], x[1], sigma, directions, key)
+
+
+def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
+  """Probe pairs of noisy held-out images along eigenvectors of the training covariance.
+
+  The eigenvectors are spread evenly over the logarithm of their rank, so that both the leading and
+  the faint ones are seen.
+  """
+  rank = len(subject.stats.eigenvalues)
+  chosen = np.unique(np.geomspace(1, max(rank, 1), settings.directions).round().astype(int)) - 1
+  chosen = chosen[chosen < rank]
+  directions = subject.stats.basis.T[chosen].astype(np.float32)
+  images = subjects.held_out(subject, 2 * settings.pairs)
+  noise = subjects.noise(subject, "gain", len(images))
+  keys = jax.random.key_data(jax.random.split(subjects.key(subject, "gain"), settings.pairs))
+  found = []
+  for sigma in tqdm(subject.sigmas, f"gain, {title}", unit="level", delay=2):
+    pairs = (images + np.float32(sigma) * noise).reshape(settings.pairs, 2, *images.shape[1:])
+    shared = (subject.network, np.float32(sigma), directions)
+    found.append(parallel.map_samples(_measure, shared, pairs, np.asarray(keys)))
+  # Each pair gives two points: [P, 2] -> [2 P].
+  arrays = {
+    name: np.stack([getattr(local, name).reshape(2 * settings.pairs) for local in found])
+    for name in ("asymmetry", "constancy", "displacement")
+  }
+  gain = np.stack([local.gain.reshape(2 * settings.pairs, -1).T for local in found])
+  eigenvalues = subject.stats.eigenvalues[chosen]
+  return arrays | {"sigma": subject.sigmas, "eigenvalues": eigenvalues, "index": chosen, "gain": gain}

@@ -1,0 +1,54 @@
+"""How nearly linear the network is: superposition scores against noise level (Li et al. 2024, §3.1)."""
+
+import numpy as np
+from tqdm import tqdm
+
+from gauss_diffusion import edm, parallel
+from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.probes import linearity
+
+DEFAULTS = {"levels": 20, "alpha2": (0.5,), "pairs": 100}
+INPUTS = ("noisy image", "pure noise")
+
+
+def check(config, shape, num_held_out: int) -> None:
+  """Refuse levels, weights or pairs that cannot be."""
+  settings = config.linearity
+  if settings.levels < 2:
+    raise ValueError(f"`linearity.levels` is {settings.levels}; want at least 2")
+  if not settings.alpha2 or not all(0 <= alpha2 <= 1 for alpha2 in settings.alpha2):
+    raise ValueError(f"`linearity.alpha2` is {settings.alpha2}; want squared weights between 0 and 1")
+  if not 1 <= 2 * settings.pairs <= num_held_out:
+    raise ValueError(
+      f"`linearity.pairs` is {settings.pairs}; {num_held_out} held-out images make "
+      f"1 to {num_held_out // 2} pairs"
+    )
+
+
+def _score(shared, pair):
+  denoise, mean, sigma, alpha2 = shared
+  return linearity.score(denoise, pair[0], pair[1], sigma, alpha2, centre=mean)
+
+
+def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
+  """Score pairs of held-out images under one noise draw for all sigma, and pairs of pure noise."""
+  sampler = subject.sigmas
+  sigmas = edm.sigma_grid(settings.levels, sampler[-1], sampler[0])
+  alpha2 = np.asarray(settings.alpha2, np.float32)
+  images = subjects.held_out(subject, 2 * settings.pairs)
+  noise = subjects.noise(subject, "linearity", len(images))
+  scores = []
+  for sigma in tqdm(sigmas, f"linearity, {title}", unit="level", delay=2):
+    for clean in (images, np.zeros_like(images)):
+      x = clean + np.float32(sigma) * noise
+      pairs = np.stack([x[: settings.pairs], x[settings.pairs :]], 1)
+      shared = (subject.network, subject.stats.mean, np.float32(sigma), alpha2)
+      scores.append(parallel.map_samples(_score, shared, pairs))
+  # [S * I] records of [P, A]  ->  [I, S, A, P]
+  arrays = {
+    field: np.stack([getattr(score, field) for score in scores])
+    .reshape(len(sigmas), len(INPUTS), settings.pairs, len(alpha2))
+    .transpose(1, 0, 3, 2)
+    for field in linearity.Linearity._fields
+  }
+  return arrays | {"sigma": sigmas, "alpha2": np.asarray(settings.alpha2), "inputs": np.array(INPUTS)}

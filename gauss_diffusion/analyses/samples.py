@@ -1,0 +1,32 @@
+"""What the network draws, and the training images nearest to it (Li et al. 2024, eq. 14, fig. 12)."""
+
+import numpy as np
+
+from gauss_diffusion import data
+from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.probes import generalization
+
+DEFAULTS = {"num": 100, "denoisers": ("network", "gaussian")}
+
+
+def check(config, shape, num_held_out: int) -> None:
+  """Refuse unknown denoisers and a request for no sample."""
+  settings = config.samples
+  subjects.check_denoisers("samples.denoisers", settings.denoisers, config.analyses)
+  if settings.num < 1:
+    raise ValueError(f"`samples.num` is {settings.num}; want at least 1")
+
+
+def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
+  """Sample from shared latents and look up each sample's two nearest training images."""
+  noise = subjects.noise(subject, "latents", settings.num)
+  out = {"samples": [], "neighbours": [], "distance": [], "gl": [], "memorized": []}
+  for name in settings.denoisers:
+    samples = subjects.sample(subject, subjects.DENOISERS[name](subject), noise).x[:, -1]
+    nearest = generalization.neighbours(samples, subject.train)
+    out["samples"].append(samples)
+    out["neighbours"].append(data.to_float(subject.train[nearest.index[:, 0]]))
+    out["distance"].append(nearest.distance)
+    out["gl"].append(generalization.gl_score(samples, nearest))
+    out["memorized"].append(generalization.memorized(nearest))
+  return {name: np.stack(rows) for name, rows in out.items()} | {"denoiser": np.array(settings.denoisers)}

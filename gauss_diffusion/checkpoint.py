@@ -1,0 +1,121 @@
+"""Checkpoints of host arrays through orbax: the only file that knows of it.
+
+A checkpoint holds two items: `ema`, with the card of the network beside it, which analyses and
+notebooks read alone; and `state`, the rest of what a resumed run needs.
+"""
+
+import pathlib
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from gauss_diffusion import networks
+from gauss_diffusion.train_state import TrainState
+
+FOLDER = "checkpoints"
+
+
+def manager(directory, keep: int = 2) -> ocp.CheckpointManager:
+  """Open a model's checkpoints for writing; the newest `keep` stay."""
+  options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+  return ocp.CheckpointManager(pathlib.Path(directory).absolute() / FOLDER, options=options)
+
+
+def save(checkpoints: ocp.CheckpointManager, state: TrainState, card: dict) -> None:
+  """Save the state and the network's card under its step, without waiting for the disk.
+
+  Args:
+    checkpoints: from `manager`.
+    state: on devices or host; stored as host arrays, which restore on any number of devices.
+    card: ``{"network": {"name": ..., options}}``, plain JSON: enough to rebuild the network.
+  """
+  host = jax.device_get(state)
+  rest = {"params": host.params, "opt_state": host.opt_state, "step": np.asarray(host.step)}
+  items = ocp.args.Composite(
+    ema=ocp.args.StandardSave(host.ema_params),
+    state=ocp.args.StandardSave(rest),
+    card=ocp.args.JsonSave(card),
+  )
+  checkpoints.save(int(host.step), args=items, force=True)
+
+
+def restore(checkpoints: ocp.CheckpointManager, fresh: TrainState, card: dict) -> TrainState:
+  """Return the newest checkpoint in the form of `fresh`, or `fresh` itself where there is none.
+
+  Raises:
+    ValueError: when the checkpoint is of another network or its arrays have other shapes or types.
+  """
+  step = checkpoints.latest_step()
+  if step is None:
+    return fresh
+  where = checkpoints.directory / str(step)
+  found = checkpoints.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card
+  if found != card:
+    raise ValueError(f"`{where}` holds the network {found}, not {card}; use another `workdir`")
+  rest = {"params": fresh.params, "opt_state": fresh.opt_state, "step": fresh.step}
+  items = ocp.args.Composite(
+    ema=ocp.args.StandardRestore(jax.device_get(fresh.ema_params)),
+    state=ocp.args.StandardRestore(jax.device_get(rest)),
+  )
+  out = checkpoints.restore(step, args=items)
+  state = TrainState(out.state["step"], out.state["params"], out.ema, out.state["opt_state"])
+  _check_like(state, fresh, where)
+  return jax.device_put(state)
+
+
+def latest_step(directory) -> int | None:
+  """Return the newest finished checkpoint of a model's folder, or None."""
+  folder = pathlib.Path(directory).absolute() / FOLDER
+  return ocp.utils.checkpoint_steps(folder)[-1] if folder.is_dir() else None
+
+
+def load_ema(workdir, label: str | None = None, step: int | None = None):
+  """Load a trained network: its linen module and EMA parameters, in one call.
+
+  Args:
+    workdir: a study's working directory, or one model's folder in it.
+    label: which model of the study; may be left out when it has just one.
+    step: which checkpoint; the newest by default.
+
+  Returns:
+    ``(network, params)`` such that ``network.apply({"params": params}, x, sigma)`` is D(x; sigma).
+
+  Raises:
+    ValueError: when there is no such model or checkpoint; it names those that exist.
+  """
+  folder = _model_folder(pathlib.Path(workdir).absolute(), label) / FOLDER
+  with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as checkpoints:
+    steps = checkpoints.all_steps()
+    step = max(steps, default=None) if step is None else step
+    if step not in steps:
+      raise ValueError(f"`step` {step} is not in `{folder}`; it holds {sorted(steps) or 'no checkpoint'}")
+    items = ocp.args.Composite(card=ocp.args.JsonRestore())
+    card = checkpoints.restore(step, args=items).card["network"]
+    network = networks.create(**card)
+    like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), networks.shapes(network))
+    params = checkpoints.restore(step, args=ocp.args.Composite(ema=ocp.args.StandardRestore(like))).ema
+  _check_like(params, like, folder / str(step))
+  return network, params
+
+
+def _model_folder(workdir: pathlib.Path, label: str | None) -> pathlib.Path:
+  if label is None and (workdir / FOLDER).is_dir():
+    return workdir
+  labels = sorted(path.parent.name for path in workdir.glob(f"models/*/{FOLDER}"))
+  if label is None and len(labels) == 1:
+    return workdir / "models" / labels[0]
+  if label not in labels:
+    raise ValueError(f"`label` {label!r} names no trained model of `{workdir}`; it has {labels or 'none'}")
+  return workdir / "models" / label
+
+
+def _check_like(found, fresh, where) -> None:
+  """Refuse silently reshaped or cast arrays: orbax checks neither for host targets."""
+
+  def check(path, leaf, want):
+    if leaf.shape != want.shape or leaf.dtype != want.dtype:
+      name = jax.tree_util.keystr(path)
+      raise ValueError(f"`{where}` has {name} as {leaf.dtype}{leaf.shape}, want {want.dtype}{want.shape}")
+
+  jax.tree_util.tree_map_with_path(check, found, fresh)

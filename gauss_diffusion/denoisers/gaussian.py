@@ -1,0 +1,31 @@
+"""The best denoiser for Gaussian data, known in closed form from two moments of the images."""
+
+import jax.numpy as jnp
+
+from gauss_diffusion.types import Array, GaussianStats
+
+
+def denoise(stats: GaussianStats, x: Array, sigma: Array) -> Array:
+  """Estimate ``x0`` from `x` as if the images were Gaussian.
+
+  ``D(x; σ) = μ + U diag(λ / (λ + σ²)) Uᵀ (x - μ)`` (Li et al. 2024, eq. 6): the posterior mean of
+  N(μ, U diag(λ) Uᵀ), and the best affine denoiser of any data with these moments.
+
+  Args:
+    stats: mean and eigenbasis of the images' covariance, of any rank; rank 0 gives ``D = μ``.
+    x: one noisy image [H, W, C], shaped as the mean, in units of the [-1, 1] scale.
+    sigma: scalar noise level > 0, in the same units.
+
+  Returns:
+    The estimate, with the shape and dtype of `x`.
+
+  Raises:
+    ValueError: when `x` is not shaped as the mean.
+  """
+  if x.shape != stats.mean.shape:
+    raise ValueError(f"`x` has shape {x.shape}; `stats` describe images of shape {stats.mean.shape}")
+  x = jnp.asarray(x)
+  mean, basis, eigenvalues = (jnp.asarray(leaf, x.dtype) for leaf in stats)
+  gain = eigenvalues / (eigenvalues + jnp.asarray(sigma, x.dtype) ** 2)
+  modes = jnp.matmul((x - mean).reshape(-1), basis, precision="highest")
+  return mean + jnp.matmul(basis, gain * modes, precision="highest").reshape(x.shape)

@@ -1,0 +1,138 @@
+"""The best denoiser for a finite set of images: the one that has memorized them.
+
+Posterior weights depend on differences of squared distances that are small beside the distances
+themselves, so float32 gets them wrong at small sigma. Here every large part is an exact integer, and
+differences are taken before anything is rounded. The unit is the grey level: an image is y in
+{-128, ..., 127}, and the noisy sample splits as ``u = p / 2 + unit q + rest`` with integers |p|, |q| <= 256
+and a rest so small that its own rounding does not matter.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gauss_diffusion.types import Array
+
+MAX_PIXELS = 2**15  # (255.5)^2 levels^2 for each: the difference of two squared distances fits int32
+BLOCK = 512  # pixels in one exact dot product: 512 * 256 * 128 = 2^24, float32's last exact integer
+
+
+class Query(NamedTuple):
+  """The noisy sample in levels, ``u = p / 2 + unit q + rest``."""
+
+  p: Array  # [D], integers: the sample to half a level, within the range of images
+  q: Array  # [D], integers
+  unit: Array
+  rest: Array  # [D], |rest| <= unit / 2; carries the derivative, since p and q are constant steps
+
+
+class Distance(NamedTuple):
+  """Squared distance from the sample to an image, ``|y - u|^2 - |u|^2 = near - 2 unit q_y - 2 rest_y``."""
+
+  near: Array  # int32, |y|^2 - p . y
+  q_y: Array  # int32, q . y
+  rest_y: Array  # rest . y
+
+
+class Posterior(NamedTuple):
+  """Sums over the images seen so far; weights are relative to that of the nearest one."""
+
+  nearest: Distance
+  total: Array  # sum of weights
+  weighted: Array  # [D], weighted sum of images
+
+
+def denoise(images: Array, x: Array, sigma: Array, *, chunk: int = 1024) -> Array:
+  """Estimate ``x0`` from `x` as the posterior mean under the empirical law of `images`.
+
+  ``D(x; σ) = Σ_i w_i y_i``, ``w = softmax_i(-|x - y_i|² / 2σ²)`` (Li et al. 2024, eq. 5). The images
+  are streamed in chunks, so memory does not grow with N, and the result does not depend on `chunk`.
+  Derivatives of any order pass through.
+
+  Args:
+    images: uint8 [N, H, W, C]; level v stands for v / 127.5 - 1.
+    x: one noisy image [H, W, C], or any shape of D = H * W * C elements, on the [-1, 1] scale.
+    sigma: scalar noise level > 0, in the same units.
+    chunk: images in one step of the stream.
+
+  Returns:
+    The estimate, with the shape and dtype of `x`.
+
+  Raises:
+    ValueError: when `images` are not uint8 [N, H, W, C] with N > 0, have more than 32,768 elements each
+      or not as many as `x`, or when `chunk` < 1.
+  """
+  _check(images, x, chunk)
+  n = min(chunk, len(images))
+  x, images = jnp.asarray(x), jnp.asarray(images).reshape(len(images), -1)
+  query = _query(x.reshape(-1))
+  variance = (127.5 * jnp.asarray(sigma, x.dtype)) ** 2
+
+  @jax.checkpoint  # reverse mode recomputes a chunk instead of storing it
+  def absorb(posterior, start):
+    first = jnp.minimum(start, len(images) - n)  # the last chunk reaches back to be full ...
+    fresh = first + jnp.arange(n) >= start  # ... and does not count an image twice
+    y = jax.lax.dynamic_slice_in_dim(images, first, n)
+    return _merge(posterior, _summarise(query, y, fresh, variance), query.unit, variance), None
+
+  zero = jnp.zeros((), jnp.int32)
+  empty = Posterior(Distance(zero, zero, jnp.zeros_like(variance)), jnp.zeros_like(variance), 0 * query.rest)
+  posterior, _ = jax.lax.scan(absorb, empty, jnp.arange(0, len(images), n))
+  mean = posterior.weighted / posterior.total
+  return ((mean + 0.5) / 127.5).reshape(x.shape)
+
+
+def _query(x: Array) -> Query:
+  p = jnp.clip(jnp.round(255 * x - 1), -256, 254)
+  rest = (128 * x - p / 2) - (x + 1) / 2  # 127.5 x - 1/2 - p/2, ordered so that rounding stays below 1e-7
+  unit = jnp.maximum(jnp.max(jnp.abs(jax.lax.stop_gradient(rest))), 0.25) / 256
+  q = jnp.round(rest / unit)
+  return Query(p, q, unit, rest - unit * q)
+
+
+def _summarise(query: Query, y: Array, fresh: Array, variance: Array) -> Posterior:
+  rows = jnp.stack([query.p, query.q, query.rest])
+  cuts = list(range(BLOCK, y.shape[-1], BLOCK))
+  blocks = jnp.split(y.astype(rows.dtype) - 128, cuts, axis=-1)
+  squares = sum(jnp.sum(block**2, axis=-1).astype(jnp.int32) for block in blocks)
+  products = [_dot(row, block.T) for row, block in zip(jnp.split(rows, cuts, axis=-1), blocks, strict=True)]
+  p_y, q_y = sum(product[:2].astype(jnp.int32) for product in products)
+  distance = Distance(squares - p_y, q_y, sum(product[2] for product in products))
+  nearest = jax.tree.map(lambda leaf: leaf[-1], distance)
+  for _ in range(2):  # once to come near, once more because only then the gaps are exact
+    gap = jnp.where(fresh, _gap(distance, nearest, query.unit), jnp.inf)
+    nearest = jax.tree.map(lambda leaf: leaf[jnp.argmin(gap)], distance)  # noqa: B023 (used at once)
+  gap = jnp.where(fresh, _gap(distance, nearest, query.unit), jnp.inf)
+  weight = jnp.exp(-gap / (2 * variance))
+  return Posterior(nearest, jnp.sum(weight), jnp.concatenate([_dot(weight, block) for block in blocks]))
+
+
+def _merge(a: Posterior, b: Posterior, unit: Array, variance: Array) -> Posterior:
+  b_leads = (a.total == 0) | (_gap(b.nearest, a.nearest, unit) < 0)
+  nearest = jax.tree.map(partial(jnp.where, b_leads), b.nearest, a.nearest)
+  scale_a, scale_b = (jnp.exp(-_gap(part.nearest, nearest, unit) / (2 * variance)) for part in (a, b))
+  scale_a = jnp.where(a.total == 0, 0.0, scale_a)
+  return Posterior(
+    nearest, scale_a * a.total + scale_b * b.total, scale_a * a.weighted + scale_b * b.weighted
+  )
+
+
+def _gap(a: Distance, b: Distance, unit: Array) -> Array:
+  return (a.near - b.near) - 2 * unit * (a.q_y - b.q_y) - 2 * (a.rest_y - b.rest_y)
+
+
+_dot = partial(jnp.matmul, precision="highest")
+
+
+def _check(images: Array, x: Array, chunk: int) -> None:
+  if images.dtype != jnp.uint8 or images.ndim != 4 or not len(images):
+    raise ValueError(f"`images` are {images.dtype} {images.shape}; want uint8 [N, H, W, C] with N > 0")
+  pixels = images[0].size
+  if pixels > MAX_PIXELS:
+    raise ValueError(f"`images` have {pixels} elements each; exact distances hold up to {MAX_PIXELS}")
+  if x.size != pixels:
+    raise ValueError(f"`x` has shape {x.shape}; `images` are of shape {images.shape[1:]}")
+  if chunk < 1:
+    raise ValueError(f"`chunk` is {chunk}; want at least one image")

@@ -1,0 +1,1 @@
+"""Networks trained elsewhere, brought in with the reference's names."""

@@ -1,0 +1,82 @@
+"""What the denoiser's Jacobian does: its gain along each principal component, and how linear it is."""
+
+import numpy as np
+
+from gauss_diffusion import intervals
+from gauss_diffusion.plots import style
+
+TITLE = "Does the network shrink each principal component like the Gaussian denoiser?"
+LOOK_FOR = (
+  "The Gaussian denoiser passes a principal component of variance λ with gain λ/(λ+σ²), the black curve; "
+  "points on it mean that the network's Jacobian does the same. Below, 0 is what the Gaussian denoiser "
+  "gives: an exact denoiser of any data has a symmetric Jacobian, and a linear one has the same Jacobian "
+  "everywhere."
+)
+_MOST = 4  # gain panels side by side
+_LEVELS = 5  # noise levels a panel
+_RESIDUALS = {
+  "asymmetry": "Asymmetry of the Jacobian",
+  "constancy": "Its change between two points",
+  "displacement": "Residual of a finite step",
+}
+
+
+@style.talk
+def draw(results: dict):
+  """Draw measured against predicted gain per model, and the residuals of a linear, symmetric map.
+
+  Args:
+    results: model label -> arrays of the `gain` analysis.
+  """
+  figure = style.figure(7.2)
+  top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1))
+  shown = style.spread(results, _MOST)
+  axes = top.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
+  levels = _telling_levels(results[shown[-1]])
+  for axis, label in zip(axes, shown):
+    _draw_gain(axis, results[label], levels)
+    axis.set_title(label)
+    axis.set_xlabel("λ / σ²")
+  axes[0].set_ylabel("gain along the component")
+  top.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+
+  colors = style.model_colors(results)
+  axes = bottom.subplots(1, len(_RESIDUALS))
+  for axis, (name, title) in zip(axes, _RESIDUALS.items()):
+    for label, arrays in results.items():
+      style.curve(axis, arrays["sigma"], arrays[name], color=colors[label], label=label)
+    axis.set_title(title)
+    axis.set_ylim(bottom=0)
+    style.sigma_axis(axis)
+  axes[0].set_ylabel("relative size")
+  bottom.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+  return figure
+
+
+def _telling_levels(arrays: dict) -> list[int]:
+  """Return the noise levels at which gains are neither all near 0 nor all near 1, thinned out."""
+  lam, sigma = arrays["eigenvalues"], arrays["sigma"]
+  telling = [i for i in range(len(sigma)) if lam[-1] / 10 < sigma[i] ** 2 < 10 * lam[0]]
+  return style.spread(telling or range(len(sigma)), _LEVELS)
+
+
+def _draw_gain(axis, arrays: dict, levels: list[int]) -> None:
+  ratio = np.geomspace(2e-3, 5e2, 200)
+  axis.plot(ratio, ratio / (1 + ratio), color=style.BLACK, linewidth=1.6, label="λ/(λ+σ²)", zorder=3)
+  lam, sigma = arrays["eigenvalues"], arrays["sigma"]
+  for index, color in zip(levels, style.level_colors(len(levels))):
+    mean, low, high = intervals.bootstrap_mean(arrays["gain"][index])
+    axis.errorbar(
+      lam / sigma[index] ** 2,
+      mean,
+      np.maximum([mean - low, high - mean], 0),
+      fmt="o",
+      markersize=4.5,
+      elinewidth=1.2,
+      color=color,
+      label=f"σ = {sigma[index]:.2g}",
+    )
+  axis.set_xscale("log")
+  axis.set_xlim(ratio[0], ratio[-1])
+  style.plain_log(axis.xaxis)
+  axis.set_xticks([0.01, 1, 100])

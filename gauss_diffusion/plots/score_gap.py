@@ -1,0 +1,53 @@
+"""Distance between the network and each simple denoiser against noise level, one panel per model."""
+
+import numpy as np
+
+from gauss_diffusion.plots import style
+
+TITLE = "Which simple denoiser does the network resemble?"
+LOOK_FOR = (
+  "Lower is closer; inputs are noisy held-out images. A memorizing network stays near the multi-delta "
+  "denoiser (the exact memorizer); as the training set grows it should leave that one and approach the "
+  "Gaussian at middle noise levels. At low noise the distance to the Gaussian is set by the span of the "
+  "training images alone: the dashed line is computed without any network."
+)
+
+
+@style.talk
+def draw(results: dict):
+  """Draw the RMSE on held-out inputs between the first pair's first denoiser and each it is paired with.
+
+  Args:
+    results: model label -> arrays of the `score_gap` analysis.
+  """
+  rows, columns = style.grid(len(results))
+  figure = style.figure(5.4 if rows == 1 else 3.3 * rows + 0.8)
+  axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+  for axis, (label, arrays) in zip(axes.flat, results.items()):
+    pairs = [pair.split(" / ") for pair in arrays["pair"]]
+    subject, _ = pairs[0]
+    others = [other if one == subject else None for one, other in pairs]
+    held_out = arrays["rmse"][list(arrays["law"]).index("held-out")]
+    colors = style.denoiser_colors(filter(None, others))
+    for other, values in zip(others, held_out):
+      if other:
+        dashes = style.DASHES.get(other, "-")
+        style.curve(
+          axis, arrays["sigma"], values, color=colors[other], linestyle=dashes, label=style.named(other)
+        )
+    if "gaussian" in others:
+      floor = {"color": style.BLUE, "linestyle": "--", "linewidth": 1.3, "zorder": 1.5}
+      axis.axhline(np.mean(arrays["floor"]), **floor, label="low-noise floor of Gaussian")
+    axis.set_title(label)
+    style.sigma_axis(axis)
+  for axis in axes.flat[:-columns]:
+    axis.set_xlabel("")
+  for axis in axes.flat[len(results) :]:
+    axis.set_axis_off()
+    above = axes[-2, axis.get_subplotspec().colspan.start]
+    above.tick_params(labelbottom=True)
+    above.set_xlabel("noise level σ")
+  figure.supylabel(f"RMSE to {subject}  (pixels in [−1, 1])", fontsize=13)
+  axes[0, 0].set_ylim(bottom=0)
+  figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+  return figure

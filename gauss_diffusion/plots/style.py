@@ -1,0 +1,141 @@
+"""The look that all figures share: sizes, colours, a curve with its interval, a sheet of images."""
+
+import itertools
+import re
+
+import matplotlib as mpl
+import matplotlib.ticker
+import numpy as np
+from matplotlib.figure import Figure
+
+from gauss_diffusion import intervals
+
+WIDTH = 12.8  # inches; a 16:9 slide is 12.8 x 7.2
+SMALL = 11.5  # points, the smallest text
+
+talk = mpl.rc_context(
+  {
+    "font.size": 13,
+    "axes.titlesize": 14,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 13,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": 12.5,
+    "legend.title_fontsize": 12.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.edgecolor": "0.35",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.91",
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 2.2,
+    "lines.solid_capstyle": "round",
+    "xtick.color": "0.25",
+    "ytick.color": "0.25",
+    "pdf.fonttype": 42,
+  }
+)
+
+# Okabe and Ito's colour-blind-safe palette.
+BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
+  "#000000 #E69F00 #56B4E9 #009E73 #0072B2 #D55E00 #CC79A7".split()
+)
+CATEGORIES = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, BLACK)
+DENOISERS = {
+  "gaussian": BLUE,
+  "linear (train)": GREEN,
+  "linear (held-out)": ORANGE,
+  "multi-delta": VERMILLION,
+}
+DASHES = {"linear (train)": (0, (4, 1.5)), "linear (held-out)": (0, (1.2, 1.2))}  # they may lie on each other
+
+
+def figure(height: float) -> Figure:
+  """Return an empty figure as wide as a slide, `height` inches tall, without pyplot's global state."""
+  made = Figure(figsize=(WIDTH, height), layout="constrained")
+  made.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.03)
+  return made
+
+
+def grid(count: int) -> tuple[int, int]:
+  """Return rows and columns for `count` small multiples: one row as long as they stay readable."""
+  columns = count if count <= 4 else -(-count // 2) if count <= 8 else 4
+  return -(-count // columns), columns
+
+
+def spread(items, most: int) -> list:
+  """Return at most `most` of the items, evenly spread, the first and the last among them."""
+  items = list(items)
+  if len(items) <= most:
+    return items
+  return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
+
+
+def model_colors(labels) -> dict:
+  """Return label -> colour: a sequence, light to dark, for labels that differ by a number only."""
+  labels = list(labels)
+  if len({re.sub(r"[\d.,]+", "#", label) for label in labels}) == 1:
+    return dict(zip(labels, mpl.colormaps["viridis"](np.linspace(0, 0.87, len(labels))[::-1])))
+  return dict(zip(labels, itertools.cycle(CATEGORIES)))
+
+
+def denoiser_colors(names) -> dict:
+  """Return denoiser -> colour: its own, or for one without, the next that is free."""
+  free = itertools.cycle([color for color in CATEGORIES if color not in DENOISERS.values()])
+  return {name: DENOISERS.get(name) or next(free) for name in names}
+
+
+def named(denoiser: str) -> str:
+  """Return a denoiser's name as a figure spells it."""
+  return denoiser.replace("gaussian", "Gaussian")
+
+
+def curve(axis, x, values, **line) -> None:
+  """Draw the mean over the last axis of `values` against `x`, its 95 % interval as a band."""
+  mean, low, high = intervals.bootstrap_mean(values)
+  (drawn,) = axis.plot(x, mean, **line)
+  axis.fill_between(x, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
+
+
+def sigma_axis(axis) -> None:
+  """Make x the noise level, on a logarithmic scale."""
+  axis.set_xscale("log")
+  plain_log(axis.xaxis)
+  axis.set_xlabel("noise level σ")
+
+
+def plain_log(axis) -> None:
+  """Label a logarithmic x or y axis with plain numbers at the powers of ten."""
+  axis.set_major_formatter("{x:g}")
+  axis.set_minor_locator(mpl.ticker.NullLocator())
+
+
+def sheet(axis, images, rows, columns) -> None:
+  """Show images in [-1, 1], [R, C, H, W, channels], as one sheet with row and column headings.
+
+  Pixels keep their scale (-1 black, 1 white) and their edges; values beyond are clipped.
+  """
+  images = np.clip((np.asarray(images, np.float32) + 1) / 2, 0, 1)
+  num_rows, num_columns, height, width, channels = images.shape
+  zoom = -(-96 // height)
+  gap = 7  # zoomed pixels between images
+  images = np.broadcast_to(images, (*images.shape[:4], 3)) if channels == 1 else images
+  images = images.repeat(zoom, axis=2).repeat(zoom, axis=3)
+  images = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=1.0)
+  step_y, step_x = images.shape[2:4]
+  page = images.transpose(0, 2, 1, 3, 4).reshape(num_rows * step_y, num_columns * step_x, 3)
+  axis.imshow(page[:-gap, :-gap], interpolation="nearest")
+  axis.set_xticks((np.arange(num_columns) + 0.5) * step_x - gap / 2 - 0.5, columns)
+  axis.set_yticks((np.arange(num_rows) + 0.5) * step_y - gap / 2 - 0.5, rows)
+  axis.tick_params(length=0)
+  axis.grid(False)
+  axis.spines[:].set_visible(False)
+
+
+def level_colors(count: int):
+  """Return colours for noise levels, in order, apart from those of models."""
+  return mpl.colormaps["plasma"](np.linspace(0.1, 0.8, count))

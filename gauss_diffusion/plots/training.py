@@ -1,0 +1,43 @@
+"""Denoising loss while training, one curve per model."""
+
+import matplotlib as mpl
+import numpy as np
+
+from gauss_diffusion.plots import style
+
+TITLE = "Training"
+LOOK_FOR = (
+  "Faint: the loss as logged; bold: its mean over neighbouring steps. An untrained network scores about 1. "
+  "Large training sets level off at what noise has destroyed for good; small ones keep falling while the "
+  "network memorizes."
+)
+_WINDOWS = 40  # of bold points a curve, spaced evenly in log images
+
+
+@style.talk
+def draw(results: dict):
+  """Draw training loss against images seen, both logarithmic.
+
+  Args:
+    results: model label -> columns of `results.read_metrics`: images, loss.
+  """
+  figure = style.figure(6.0)
+  axis = figure.subplots()
+  colors = style.model_colors(results)
+  for label, arrays in results.items():
+    axis.plot(arrays["images"], arrays["loss"], color=colors[label], alpha=0.25, linewidth=1)
+    axis.plot(*_smooth(arrays["images"], arrays["loss"]), color=colors[label], label=label)
+  axis.set(xscale="log", yscale="log", xlabel="images seen", ylabel="training loss  (EDM weighting)")
+  style.plain_log(axis.xaxis)
+  axis.xaxis.set_major_formatter(mpl.ticker.EngFormatter(sep=""))
+  style.plain_log(axis.yaxis)
+  axis.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+  figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper")
+  return figure
+
+
+def _smooth(images, loss):
+  """Return means over windows that are equally long in log images."""
+  window = np.digitize(images, np.geomspace(images[0], images[-1], _WINDOWS + 1)[1:-1])
+  groups = [window == w for w in np.unique(window)]
+  return [np.exp(np.log(images[g]).mean()) for g in groups], [loss[g].mean() for g in groups]

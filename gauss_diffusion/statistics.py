@@ -1,0 +1,102 @@
+"""Mean, covariance and eigenbasis of a set of images, exact up to the last step."""
+
+import os
+import pathlib
+import tempfile
+import zipfile
+
+import numpy as np
+import scipy.linalg
+
+from gauss_diffusion.types import GaussianStats
+
+EXACT_ROWS = 1024  # products of centred uint8 are at most 2^14: float32 sums of 2^10 stay exact integers
+
+
+def gaussian_stats(images: np.ndarray) -> GaussianStats:
+  """Return the mean of the images and the eigenbasis of their covariance.
+
+  ``μ = (1/N) Σ y``, ``Σ = (1/N) Σ (y - μ)(y - μ)ᵀ = U diag(λ) Uᵀ`` with y = v / 127.5 - 1. Sums are
+  exact integers; the eigenproblem is solved in float64 on the host, in the smaller of the pixel
+  space and the sample space. Directions in which the data have no variance are not stored.
+
+  Args:
+    images: uint8 [N, H, W, C], N >= 1. One image alone has rank 0.
+
+  Returns:
+    float64 mean [H, W, C], orthonormal basis [D, K] and falling positive eigenvalues [K], with
+    K <= min(N - 1, D).
+
+  Raises:
+    ValueError: when `images` are not uint8, not [N, H, W, C], or empty.
+  """
+  if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
+    raise ValueError(f"`images` are {images.dtype} {images.shape}; want uint8 [N, H, W, C], not empty")
+  count, pixels = len(images), images[0].size
+  rows = images.reshape(count, pixels)
+  mean = rows.sum(axis=0, dtype=np.int64) / count
+  basis, eigenvalues = _dual(rows, mean) if count <= pixels else _primal(rows)
+  return GaussianStats((mean / 127.5 - 1).reshape(images.shape[1:]), basis, eigenvalues / 127.5**2)
+
+
+def cached(images: np.ndarray, fingerprint: str, directory: str | os.PathLike) -> GaussianStats:
+  """Return `gaussian_stats` of the images, computed once for each fingerprint.
+
+  Args:
+    images: as for `gaussian_stats`; read only when the file is missing or damaged.
+    fingerprint: names the images' content, and the file.
+    directory: where the file is kept; made when missing.
+
+  Returns:
+    What `gaussian_stats` returns, bit for bit.
+
+  Raises:
+    ValueError: as `gaussian_stats`.
+  """
+  path = pathlib.Path(directory) / f"gaussian_stats_{fingerprint}.npz"
+  try:
+    with np.load(path) as arrays:
+      return GaussianStats(**arrays)
+  except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile):
+    pass  # missing, cut short or not ours: build it again
+  stats = gaussian_stats(images)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+    np.savez(file, **stats._asdict())
+  os.replace(file.name, path)
+  return stats
+
+
+def _primal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  count, total = len(rows), (rows.sum(axis=0, dtype=np.int64) - 128 * len(rows)).astype(np.float64)
+  covariance = _second_moment(rows)
+  covariance *= count  # N^2 Sigma stays below 2^53, so float64 holds it exactly
+  covariance -= np.outer(total, total)
+  covariance /= count**2
+  return _eigh(covariance)
+
+
+def _dual(rows: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  gram = _second_moment(rows.T)
+  gram -= gram.mean(axis=0)
+  gram -= gram.mean(axis=1, keepdims=True)
+  gram /= len(rows)
+  vectors, eigenvalues = _eigh(gram)
+  # Images of the eigenvectors are orthogonal only to rounding of the largest one: QR restores the rest.
+  basis, triangle = scipy.linalg.qr((rows - mean).T @ vectors, mode="economic", overwrite_a=True)
+  return basis * np.sign(np.diag(triangle)), eigenvalues
+
+
+def _second_moment(rows: np.ndarray) -> np.ndarray:
+  moment = np.zeros((rows.shape[1], rows.shape[1]))
+  for start in range(0, len(rows), EXACT_ROWS):
+    centred = rows[start : start + EXACT_ROWS].astype(np.float32) - 128
+    moment += centred.T @ centred
+  return moment
+
+
+def _eigh(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  # The matrix is symmetric: its transpose is in LAPACK's order, and overwritten without a copy.
+  values, vectors = scipy.linalg.eigh(matrix.T, overwrite_a=True, check_finite=False, driver="evd")
+  rank = np.sum(values > len(matrix) * np.finfo(np.float64).eps * values[-1])  # eigh's own rounding
+  return np.ascontiguousarray(vectors[:, ::-1][:, :rank]), values[::-1][:rank].copy()

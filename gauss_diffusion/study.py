@@ -1,0 +1,230 @@
+"""The schema of a study, and the checks that refuse a wrong one before any compute is spent.
+
+A study is a `ConfigDict`: the data, the networks to train on it, the analyses to run. Files in
+`configs/` start from `default()` and change what differs.
+"""
+
+import difflib
+import json
+import os
+import pathlib
+import re
+
+from ml_collections import ConfigDict
+
+from gauss_diffusion import analyses, edm, networks, results, sampling
+
+# Where the data lies may differ from machine to machine; what it is, the fingerprint says.
+_PLACES = ("data.dir", "data.path", "data.cache")
+# Templates that models copy, and the list of what to run: free to grow.
+_TEMPLATES = ("network", "train", "analyses", "title")
+
+
+def default() -> ConfigDict:
+  """Return a study with every field at its default and no model yet; see `add_model`."""
+  config = ConfigDict()
+  config.title = "Untitled study"
+  config.seed = 0  # of data order, weights, noise, latents
+
+  config.data = ConfigDict()
+  config.data.name = "digits"  # digits, files, or any TFDS image data set
+  config.data.dir = ""  # TFDS: a prepared data directory; empty means TFDS's own default
+  config.data.path = ""  # files: a folder, a .zip, a .npy or .npz
+  config.data.cache = ""  # decoded images and statistics; empty means ~/.cache/gauss_diffusion
+  config.data.size = 0  # resize to size x size pixels; 0 leaves images as they are
+  config.data.crop = False  # centre-crop to a square first
+  config.data.held_out = 360  # images kept apart from all training
+
+  config.network = ConfigDict()
+  config.network.name = "ddpmpp"
+  config.network.model_channels = 32
+  config.network.channel_mult = (1, 2)
+  config.network.num_blocks = 1
+  config.network.attn_resolutions = ()
+  config.network.dropout = 0.0
+  config.network.sigma_data = edm.SIGMA_DATA
+
+  config.train = ConfigDict()
+  config.train.steps = 1000
+  config.train.batch = 128
+  config.train.learning_rate = 1e-3
+  config.train.rampup_images = 10_000
+  config.train.ema_halflife_images = 10_000.0
+  config.train.ema_rampup = 0.05
+  config.train.flips = False
+  config.train.p_mean = edm.P_MEAN
+  config.train.p_std = edm.P_STD
+  config.train.log_every = 10  # steps
+  config.train.checkpoint_every = 500  # steps
+  config.train.keep = 2  # newest checkpoints kept
+
+  config.models = ConfigDict()
+
+  config.sampler = ConfigDict()  # noise levels of samples, trajectories, distillation, score gaps
+  config.sampler.levels = 10
+  config.sampler.sigma_min = edm.SIGMA_MIN
+  config.sampler.sigma_max = edm.SIGMA_MAX
+  config.sampler.solver = "euler"
+
+  config.analyses = tuple(analyses.ANALYSES)
+  for name, analysis in analyses.ANALYSES.items():
+    config[name] = ConfigDict(analysis.DEFAULTS)
+  return config
+
+
+def add_model(config: ConfigDict, label: str, size: int, part: int = 0, title: str = "") -> ConfigDict:
+  """Add a network trained on the first `size` images (0: all); returns its entry for changes.
+
+  Figures call it by its `title`, ``N = <size>`` when left out.
+
+  Its `network` and `train` follow the study's until one of their fields is set here, so that both
+  ``--config.train.steps=10`` and ``--config.models.LABEL.train.steps=10`` mean what they say.
+  `part` 1 is the subset disjoint from part 0 of the same size.
+  """
+  model = ConfigDict({"title": title or f"N = {size or 'all'}", "size": size, "part": part})
+  for section in ("network", "train"):
+    model[section] = ConfigDict({field: config[section].get_oneway_ref(field) for field in config[section]})
+  config.models[label] = model
+  return model
+
+
+def labels(config: ConfigDict) -> list[str]:
+  """Return the models' labels in the order of the report: by name, numbers in them by value."""
+
+  def natural(label):
+    return [(part.isdigit(), int(part) if part.isdigit() else part) for part in re.split(r"(\d+)", label)]
+
+  return sorted(config.models, key=natural)
+
+
+def shrink(config: ConfigDict) -> None:
+  """Make a study small enough for a look at everything it does: the `:smoke` of every config."""
+  for model in labels(config)[1:-1]:
+    del config.models[model]
+  config.network.model_channels = 8
+  config.train.steps = 40
+  config.train.batch = 32
+  config.train.checkpoint_every = 20
+  config.train.log_every = 5
+  config.sampler.levels = 5
+  config.distillation.pairs = 256
+  config.distillation.singular_vectors = 8
+  config.linearity.levels = 5
+  config.linearity.pairs = 8
+  config.score_gap.images = 16
+  config.trajectories.latents = 1
+  config.samples.num = 16
+  config.gain.pairs = 2
+  config.gain.directions = 8
+
+
+def cpu_devices(config: ConfigDict) -> int:
+  """Return how many devices the CPU should be: one per core, as far as every batch can be shared.
+
+  One JAX device computes on about one core.
+  """
+  cores = len(os.sched_getaffinity(0))
+  batches = [model.train.batch for model in config.models.values()]
+  return max(num for num in range(1, cores + 1) if not any(batch % num for batch in batches))
+
+
+def check(config: ConfigDict, shape: tuple[int, int, int], num_pool: int, num_held_out: int) -> None:
+  """Refuse a study that cannot run on this data.
+
+  Args:
+    config: the study.
+    shape: of an image, (H, W, C).
+    num_pool: images available for training.
+    num_held_out: images kept apart.
+
+  Raises:
+    ValueError: naming the field in question and what would be right.
+  """
+  if not config.models:
+    raise ValueError("`models` is empty; a study needs at least one network to train")
+  _check_known("analyses", config.analyses, analyses.ANALYSES)
+  _check_known("sampler.solver", [config.sampler.solver], sampling.SOLVERS)
+  sigma_min, sigma_max = config.sampler.sigma_min, config.sampler.sigma_max
+  if not 0 < sigma_min < sigma_max:
+    raise ValueError(
+      f"`sampler.sigma_min`, `sampler.sigma_max` are {sigma_min}, {sigma_max}; noise levels must be "
+      "positive and rising"
+    )
+  if config.sampler.levels < 2:
+    raise ValueError(f"`sampler.levels` is {config.sampler.levels}; want at least 2")
+  for label, model in config.models.items():
+    where = f"models.{label}"
+    if not 0 <= model.size <= num_pool:
+      raise ValueError(f"`{where}.size` is {model.size}; the data has {num_pool} training images")
+    if model.part not in (0, 1):
+      raise ValueError(f"`{where}.part` is {model.part}; want 0 or 1")
+    if model.part == 1 and not 0 < 2 * model.size <= num_pool:
+      raise ValueError(f"`{where}.size` is {model.size}; two disjoint parts need at most {num_pool // 2}")
+    for field in ("steps", "batch", "log_every", "checkpoint_every", "keep"):
+      if model.train[field] < 1:
+        raise ValueError(f"`{where}.train.{field}` is {model.train[field]}; want at least 1")
+    for field in ("learning_rate", "ema_halflife_images", "ema_rampup", "p_std"):
+      if not model.train[field] > 0:
+        raise ValueError(f"`{where}.train.{field}` is {model.train[field]}; want a positive number")
+    networks.create(**network_card(model, shape)["network"])
+  for name in config.analyses:
+    analyses.ANALYSES[name].check(config, shape, num_held_out)
+
+
+def check_devices(config: ConfigDict, num_devices: int) -> None:
+  """Refuse a batch that the devices cannot share equally."""
+  for label, model in config.models.items():
+    if model.train.batch % num_devices:
+      raise ValueError(
+        f"`models.{label}.train.batch` is {model.train.batch}, which {num_devices} devices cannot share "
+        f"equally; want a multiple of {num_devices}"
+      )
+
+
+def network_card(model: ConfigDict, shape: tuple[int, int, int]) -> dict:
+  """Return what a checkpoint must remember to rebuild the network, as plain JSON."""
+  size, _, channels = shape
+  options = {"img_resolution": size, "img_channels": channels, **model.network}
+  return {"network": json.loads(json.dumps(options))}
+
+
+def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
+  """Make `workdir` this study's own, or refuse it when it already belongs to another.
+
+  Models and analyses may be added to a study later; what it has already answered may not change.
+
+  Raises:
+    ValueError: naming the first field that differs.
+  """
+  new = json.loads(config.to_json())
+  path = workdir / "config.json"
+  if path.exists():
+    old = json.loads(path.read_text())
+    for field, value in _leaves(old):
+      found = dict(_leaves(new)).get(field, value)
+      if found != value and field not in _PLACES and field.split(".")[0] not in _TEMPLATES:
+        raise ValueError(
+          f"`workdir` {workdir} belongs to a study with `{field}` = {value!r}, not {found!r}; "
+          "choose another `--workdir`"
+        )
+    new["models"] = old["models"] | new["models"]
+  elif workdir.exists() and any(workdir.iterdir()):
+    raise ValueError(f"`workdir` {workdir} is not empty and holds no study; choose another `--workdir`")
+  results.write_json(path, new)
+  results.write_json(workdir / "versions.json", results.versions())
+
+
+def _leaves(tree: dict, prefix: str = ""):
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      yield from _leaves(value, f"{prefix}{key}.")
+    else:
+      yield f"{prefix}{key}", value
+
+
+def _check_known(field: str, names, known) -> None:
+  for name in names:
+    if name not in known:
+      close = difflib.get_close_matches(name, known, 1)
+      hint = f"; did you mean {close[0]!r}?" if close else ""
+      raise ValueError(f"`{field}` has no {name!r}; known: {', '.join(known)}{hint}")

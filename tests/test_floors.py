@@ -1,0 +1,91 @@
+"""The house keeps its shape: no import runs upwards, and each heavy library has one home."""
+
+import ast
+import pathlib
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parents[1] / "gauss_diffusion"
+FLOORS = {
+  "types": 0,
+  "intervals": 0,
+  "edm": 1,
+  "parallel": 1,
+  "results": 1,
+  "denoisers": 2,
+  "networks": 2,
+  "sampling": 2,
+  "probes": 2,
+  "losses": 3,
+  "data": 3,
+  "statistics": 3,
+  "train_state": 3,
+  "importers": 3,
+  "checkpoint": 4,
+  "distill": 4,
+  "train": 5,
+  "analyses": 5,
+  "plots": 5,
+  "study": 6,
+  "headline": 6,
+  "report": 6,
+  "pipeline": 7,
+  "main": 8,
+  "__init__": 8,
+}
+HOMES = {
+  "flax.linen": ("networks/",),
+  "orbax": ("checkpoint.py",),
+  "tensorflow_datasets": ("data.py",),
+  "matplotlib": ("plots/",),
+  "jinja2": ("report.py",),
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: pathlib.Path) -> str:
+  return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports(path: pathlib.Path):
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_downwards_only(path):
+  for name in imports(path):
+    if name.startswith("gauss_diffusion."):
+      target = name.split(".")[1]
+      inside = target == room(path)
+      assert inside or FLOORS[target] < FLOORS[room(path)], f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_heavy_library_has_one_home(library):
+  for path in FILES:
+    inside = str(path.relative_to(PACKAGE)).startswith(HOMES[library])
+    used = any(name == library or name.startswith(library + ".") for name in imports(path))
+    assert inside or not used, f"{path.name} imports {library}"
+
+
+def test_pmap_has_one_home():
+  for path in FILES:
+    calls = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    assert path.name == "parallel.py" or "pmap" not in calls, path.name
+
+
+def test_plots_and_results_do_without_jax():
+  for path in [*(PACKAGE / "plots").glob("*.py"), PACKAGE / "results.py", PACKAGE / "intervals.py"]:
+    assert not any(name.split(".")[0] == "jax" for name in imports(path)), path.name
+
+
+def test_public_functions_have_docstrings():
+  for path in FILES:
+    for node in ast.parse(path.read_text()).body:
+      if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+        assert ast.get_docstring(node), f"{path.name}: {node.name}"
+    assert ast.get_docstring(ast.parse(path.read_text())), f"{path.name} says nothing of itself"

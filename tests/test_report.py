@@ -1,0 +1,118 @@
+"""The report stands alone, shows everything it was given, and trusts no name."""
+
+import base64
+import html.parser
+import re
+
+import pytest
+
+from gauss_diffusion import plots, report
+
+HOSTILE = "<script>alert('x')</script>\"&"
+PNG = b"\x89PNG not really"
+VOID = {"meta", "img", "br", "link", "input"}
+
+
+def contents(**changes) -> dict:
+  return {
+    "title": "Digits",
+    "command": "python -m gauss_diffusion.main --config=configs/digits.py",
+    "about": {"Data": {"fingerprint": "abc123", "images": 1437}, "Device": {"kind": "cpu", "memory": None}},
+    "config": {
+      "seed": 0,
+      "train": {
+        "steps": 12_000,
+        "learning_rate": 2e-4,
+        "mult": [1, 2],
+        "attn": (),
+        "pairs": (("a", "b"), ("c", "d")),
+      },
+    },
+    "networks": [{"model": "N = 16", "parameters": 182_433}],
+    "headline": [{"model": "N = 16", "GL": (0.1234, 0.1, 0.2), "note": "ok"}, {"model": "N = 64", "GL": 0.5}],
+    "figures": {name: {"pairs": 100, "alpha2": [0.5, 0.75]} for name in reversed(plots.PLOTS)},
+  } | changes
+
+
+@pytest.fixture
+def workdir(tmp_path):
+  (tmp_path / "figures").mkdir()
+  for name in plots.PLOTS:
+    (tmp_path / "figures" / f"{name}.png").write_bytes(PNG + name.encode())
+  return tmp_path
+
+
+def test_every_figure_is_inside_with_title_advice_settings_and_files(workdir):
+  path = report.write(workdir, **contents())
+  assert path == workdir / "report.html"
+  page = path.read_text()
+  text = html.unescape(page)
+  for name, plot in plots.PLOTS.items():
+    assert base64.b64encode(PNG + name.encode()).decode() in page
+    assert plot.TITLE in text and plot.LOOK_FOR in text
+    assert f'href="figures/{name}.png"' in page and f'href="figures/{name}.pdf"' in page
+  assert re.findall(r'<section id="(\w+)">', page)[2:-1] == list(plots.PLOTS)
+  assert page.count("alpha2 <b>0.5, 0.75</b>") == len(plots.PLOTS)
+
+
+def test_numbers_are_shown_with_their_intervals(workdir):
+  page = report.write(workdir, **contents()).read_text()
+  assert "<td>0.123<small>0.100 – 0.200</small></td>" in page
+  assert "<td>0.500</td>" in page and "<td>–</td>" in page  # no interval; no value
+  assert "<td>182\u202f433</td>" in page
+  assert "<dt>train.learning_rate</dt><dd>0.0002</dd>" in page and "<dt>train.mult</dt><dd>1, 2</dd>" in page
+  assert "<dd>a / b, c / d</dd>" in page and "<dt>train.attn</dt><dd>–</dd>" in page
+  assert "abc123" in page and "configs/digits.py" in page
+
+
+def test_the_page_is_well_formed_and_needs_nothing_from_outside(workdir):
+  page = report.write(workdir, **contents()).read_text()
+  stack = []
+
+  class Parser(html.parser.HTMLParser):
+    def handle_starttag(self, tag, attrs):
+      for name, value in attrs:
+        if name in ("src", "href"):
+          assert value.startswith(("data:image/png;base64,", "#", "figures/", "https://arxiv.org/abs/")), (
+            value
+          )
+        if name == "href" and value.startswith("#"):
+          assert f'id="{value[1:]}"' in page
+      if tag not in VOID:
+        stack.append(tag)
+
+    def handle_endtag(self, tag):
+      assert stack.pop() == tag
+
+  Parser().feed(page)
+  assert not stack
+  assert not re.search(r"@import|url\(|<script|<link|<iframe", page)
+
+
+def test_hostile_names_are_escaped(workdir):
+  given = contents(
+    title=HOSTILE,
+    command=HOSTILE,
+    about={HOSTILE: {HOSTILE: HOSTILE}},
+    config={HOSTILE: [HOSTILE]},
+    networks=[{HOSTILE: HOSTILE}],
+    headline=[{"model": HOSTILE, HOSTILE: (HOSTILE, 0.0, 1.0)}],
+    figures={"gain": {HOSTILE: HOSTILE}},
+  )
+  page = report.write(workdir, **given).read_text()
+  assert "<script" not in page
+  assert html.unescape(page).count(HOSTILE) == 15  # the title twice
+
+
+def test_what_is_missing_is_named(workdir):
+  with pytest.raises(ValueError, match=r"`figures` has no plot for 'gains'; known: linearity,"):
+    report.write(workdir, **contents(figures={"gains": {}}))
+  (workdir / "figures" / "gain.png").unlink()
+  with pytest.raises(ValueError, match=r"gain\.png` is missing"):
+    report.write(workdir, **contents())
+  assert not (workdir / "report.html").exists()
+
+
+def test_a_study_without_numbers_still_reports(workdir):
+  page = report.write(workdir, **contents(headline=[], figures={})).read_text()
+  assert "<table>" in page  # of networks

@@ -1,0 +1,106 @@
+"""Statistics against integer and float64 NumPy references."""
+
+import numpy as np
+import pytest
+
+from gauss_diffusion import statistics
+
+F64 = 1e-12  # rounding of a few thousand float64 operations on numbers of order one
+
+
+def random_images(count, shape=(4, 4, 3), seed=0):
+  rng = np.random.default_rng(seed)
+  smooth = rng.normal(size=(count, 5)) @ rng.normal(size=(5, np.prod(shape)))
+  noisy = 128 + 25 * smooth + 10 * rng.normal(size=smooth.shape)
+  return noisy.clip(0, 255).astype(np.uint8).reshape(count, *shape)
+
+
+def reference(images):
+  """Mean and covariance (1/N) in float64, from the definition."""
+  rows = images.reshape(len(images), -1) / 127.5 - 1
+  centred = rows - rows.mean(axis=0)
+  return rows.mean(axis=0), centred.T @ centred / len(rows)
+
+
+@pytest.mark.parametrize("count", [2, 20, 48, 49, 2500])  # D is 48: sample space, edge, pixel space, 3 chunks
+def test_covariance_and_basis(count):
+  images = random_images(count)
+  mean, covariance = reference(images)
+  stats = statistics.gaussian_stats(images)
+  scale = stats.eigenvalues[0]
+  assert all(leaf.dtype == np.float64 for leaf in stats)
+  np.testing.assert_allclose(stats.mean.ravel(), mean, rtol=0, atol=F64)
+  rebuilt = stats.basis * stats.eigenvalues @ stats.basis.T
+  np.testing.assert_allclose(rebuilt, covariance, rtol=0, atol=F64 * scale)
+  np.testing.assert_allclose(stats.basis.T @ stats.basis, np.eye(len(stats.eigenvalues)), rtol=0, atol=F64)
+  assert len(stats.eigenvalues) == min(count - 1, 48)
+  assert np.all(np.diff(stats.eigenvalues) <= 0) and stats.eigenvalues[-1] > 0
+
+
+def test_second_moment_is_exact():
+  rng = np.random.default_rng(0)
+  rows = rng.choice(np.array([0, 1, 2, 255], np.uint8), size=(2100, 40))
+  rows[:, 0] = 0  # the largest product, (-128)^2, in every row: a full chunk sums to 2^24
+  centred = rows.astype(np.int64) - 128
+  assert np.array_equal(statistics._second_moment(rows), centred.T @ centred)
+
+
+def test_pixel_and_sample_space_agree():
+  images = random_images(40)
+  rows = images.reshape(40, -1)
+  for one, other in zip(statistics._primal(rows), statistics._dual(rows, rows.mean(axis=0)), strict=True):
+    # Eigenvectors are equal up to sign, to rounding over the relative gap of this spectrum.
+    np.testing.assert_allclose(np.abs(one), np.abs(other), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("tiles", [1, 40])  # sample space, pixel space
+def test_rank_counts_only_what_varies(tiles):
+  few = random_images(4)
+  few[:, 0] = 7  # constant pixels
+  stats = statistics.gaussian_stats(np.tile(few, (tiles, 1, 1, 1)))
+  _, covariance = reference(few)
+  assert stats.basis.shape == (48, 3)
+  np.testing.assert_allclose(stats.basis * stats.eigenvalues @ stats.basis.T, covariance, rtol=0, atol=F64)
+
+
+@pytest.mark.parametrize("images", [random_images(1), np.full((100, 4, 4, 3), 9, np.uint8)])
+def test_no_variance_is_rank_zero(images):
+  stats = statistics.gaussian_stats(images)
+  assert stats.basis.shape == (48, 0) and stats.eigenvalues.shape == (0,)
+  np.testing.assert_allclose(stats.mean, images[0] / 127.5 - 1, rtol=0, atol=F64)
+
+
+def test_cached_returns_the_same_bits_without_the_images(tmp_path):
+  images = random_images(30)
+  first = statistics.cached(images, "abc", tmp_path / "new")
+  again = statistics.cached(None, "abc", tmp_path / "new")
+  for one, other in zip(first, again, strict=True):
+    assert one.tobytes() == other.tobytes() and one.shape == other.shape
+  assert [path.name for path in (tmp_path / "new").iterdir()] == ["gaussian_stats_abc.npz"]
+  assert not np.array_equal(statistics.cached(random_images(30, seed=1), "other", tmp_path).mean, first.mean)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "foreign"])
+def test_cached_rebuilds_a_damaged_file(tmp_path, damage):
+  images = random_images(30)
+  want = statistics.cached(images, "abc", tmp_path)
+  (path,) = tmp_path.iterdir()
+  good = path.read_bytes()
+  if damage == "foreign":
+    np.savez(path, something=np.zeros(3))
+  else:
+    middle = len(good) // 2
+    flipped = good[:middle] + bytes([good[middle] ^ 255]) + good[middle + 1 :]
+    path.write_bytes({"cut": good[:middle], "empty": b"", "flipped": flipped}[damage])
+  for one, other in zip(want, statistics.cached(images, "abc", tmp_path), strict=True):
+    assert np.array_equal(one, other)
+  assert path.read_bytes() == good or damage == "foreign"
+  statistics.cached(None, "abc", tmp_path)
+
+
+@pytest.mark.parametrize(
+  "images", [np.zeros((3, 4, 4, 1)), np.zeros((3, 4, 4), np.uint8), np.zeros((0, 4, 4, 1), np.uint8)]
+)
+def test_wrong_images_are_named(images):
+  with pytest.raises(ValueError, match="`images`.*want uint8"):
+    statistics.gaussian_stats(images)

@@ -1,0 +1,123 @@
+"""Training: what a step does, that a resumed run is the uninterrupted one, and how a bad one stops."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gauss_diffusion import checkpoint, networks, parallel, results, train, train_state
+
+OPTIONS = {"img_resolution": 8, "img_channels": 1, "model_channels": 8, "channel_mult": (1,), "num_blocks": 1}
+CARD = {"network": {"name": "ddpmpp", **OPTIONS, "channel_mult": [1]}}
+SETTINGS = train.Settings(
+  steps=6,
+  batch=16,
+  learning_rate=1e-3,
+  rampup_images=32,
+  ema_halflife_images=64.0,
+  ema_rampup=0.5,
+  flips=True,
+  p_mean=-1.2,
+  p_std=1.2,
+  log_every=2,
+  checkpoint_every=3,
+  keep=2,
+)
+
+
+@pytest.fixture(scope="module")
+def network():
+  return networks.create("ddpmpp", **OPTIONS, dropout=0.1)
+
+
+@pytest.fixture(scope="module")
+def images():
+  return np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
+
+
+def run(network, images, folder, **changes):
+  return train.run(network, CARD, images, folder, SETTINGS._replace(**changes), seed=3, title="test")
+
+
+def leaves_equal(a, b):
+  return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def test_batches_are_a_pure_function_and_see_every_image_equally():
+  seen = np.concatenate([train.batch_indices(5, step, 16, 20) for step in range(5)])
+  assert len(seen) == 80
+  np.testing.assert_array_equal(np.bincount(seen), 4)  # 80 draws of 20 images
+  np.testing.assert_array_equal(np.sort(seen[:20]), np.arange(20))  # a pass is a permutation
+  np.testing.assert_array_equal(train.batch_indices(5, 2, 16, 20), seen[32:48])
+  assert not np.array_equal(train.batch_indices(6, 2, 16, 20), seen[32:48])
+
+
+def test_eight_devices_take_the_step_of_one(network, images):
+  # Noise belongs to the image, so the averaged gradient is that of the whole batch (no dropout).
+  plain = network.clone(model=network.model.clone(dropout=0.0))
+  tx = train_state.optimizer(1e-3, 0, 16)
+  state = train_state.create(networks.init(plain, jax.random.key(0)), tx)
+  x0, keys = jnp.asarray(images[:16] / 127.5 - 1, jnp.float32), jax.random.split(jax.random.key(1), 16)
+  step = functools.partial(train.train_step, network=plain, tx=tx, settings=SETTINGS)
+  one_device = jax.pmap(
+    step, parallel.AXIS, in_axes=(None, 0, 0), out_axes=(None, None), devices=jax.devices()[:1]
+  )
+  want, want_info = one_device(state, x0[None], keys[None])
+  got, info = parallel.replicated_step(step)(state, parallel.shard(x0), parallel.shard(keys))
+  assert float(info.loss) == pytest.approx(float(want_info.loss), rel=1e-5)
+  assert float(info.grad_norm) == pytest.approx(float(want_info.grad_norm), rel=1e-4)
+  moments = jax.tree.leaves(got.opt_state[0].mu), jax.tree.leaves(want.opt_state[0].mu)
+  scale = max(np.abs(leaf).max() for leaf in moments[1])
+  for a, b in zip(*moments, strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5 * scale)  # float32 sums in another order
+  for leaf in jax.tree.leaves(got):
+    copies = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+    assert len(copies) == 8 and all(np.array_equal(copy, copies[0]) for copy in copies)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(network, images, tmp_path):
+  whole = run(network, images, tmp_path / "whole")
+  run(network, images, tmp_path / "parts", steps=3)
+  resumed = run(network, images, tmp_path / "parts")
+  assert leaves_equal(whole, resumed)
+  assert checkpoint.latest_step(tmp_path / "parts") == 6
+  metrics = [results.read_metrics(tmp_path / name / train.METRICS) for name in ("whole", "parts")]
+  np.testing.assert_array_equal(metrics[0]["loss"][[0, 2]], metrics[1]["loss"][[0, 3]])
+  # The same again trains nothing and returns the same.
+  assert leaves_equal(run(network, images, tmp_path / "parts"), resumed)
+
+
+def test_the_checkpoint_holds_what_run_returns(network, images, tmp_path):
+  ema = run(network, images, tmp_path / "models" / "a", steps=2)
+  loaded, params = checkpoint.load_ema(tmp_path)
+  assert leaves_equal(ema, params)
+  x, sigma = jnp.ones((2, 8, 8, 1)), jnp.ones(2)
+  np.testing.assert_array_equal(
+    loaded.apply({"params": params}, x, sigma), network.apply({"params": ema}, x, sigma)
+  )
+  with pytest.raises(ValueError, match="`label` 'b'"):
+    checkpoint.load_ema(tmp_path, "b")
+  with pytest.raises(ValueError, match="`step` 7"):
+    checkpoint.load_ema(tmp_path, step=7)
+
+
+def test_another_networks_checkpoint_is_refused(network, images, tmp_path):
+  run(network, images, tmp_path, steps=1)
+  other = {"network": {**CARD["network"], "model_channels": 16}}
+  with pytest.raises(ValueError, match="another `workdir`"):
+    train.run(network, other, images, tmp_path, SETTINGS, seed=3, title="test")
+  wide = networks.create("ddpmpp", **{**OPTIONS, "model_channels": 16})
+  with pytest.raises(ValueError, match="want float32"):  # the card lies, the shapes do not
+    train.run(wide, CARD, images, tmp_path, SETTINGS, seed=3, title="test")
+
+
+def test_a_non_finite_loss_stops_with_step_and_loss_named(network, images, tmp_path):
+  run(network, images, tmp_path, steps=3)
+  _, before = checkpoint.load_ema(tmp_path)
+  with pytest.raises(FloatingPointError, match="loss (nan|inf).* at step [456] "):
+    run(network, images, tmp_path, learning_rate=1e30, rampup_images=0)
+  assert checkpoint.latest_step(tmp_path) == 3
+  _, after = checkpoint.load_ema(tmp_path)
+  assert leaves_equal(before, after)
