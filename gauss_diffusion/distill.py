@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+from tqdm import tqdm
 
 from gauss_diffusion import data, parallel, statistics
 from gauss_diffusion.types import Affine, Array, Denoiser
@@ -157,7 +158,7 @@ def gradient_descent(
 
   theta, average = (jnp.zeros((len(sigmas), dimension, dimension + 1), dtype) for _ in range(2))
   rate, losses, steps, history = learning_rate.astype(dtype), [], [], []
-  for step in range(num_steps):
+  for step in tqdm(range(num_steps), "gradient descent", unit="step", delay=2):
     theta, average, loss = _descend(theta, average, *draw(step), rate, step)
     losses.append(loss)
     if record_every and (step + 1) % record_every == 0:

@@ -55,16 +55,17 @@ def main(argv: list[str]) -> None:
   except (ValueError, OSError) as reason:
     refuse(reason)
 
+  models = pipeline.models(config, dataset, workdir)
   try:
-    done = pipeline.train_models(config, dataset, workdir)
+    done = pipeline.train_models(config, models)
   except FloatingPointError as reason:
     sys.exit(f"error: {reason}")
-  done += pipeline.analyse_models(config, dataset, workdir)
+  done += pipeline.analyse_models(config, dataset, models, workdir)
   report = workdir / "report.html"
   if done or not report.exists():
     command = shlex.join(["python", "-m", "gauss_diffusion.main", *sys.argv[1:]])
-    report = pipeline.summarise(config, dataset, workdir, command)
-  print(headline.table(pipeline.headlines(config, dataset, workdir)))
+    report = pipeline.write_report(config, dataset, models, workdir, command)
+  print(headline.table(pipeline.headlines(config, models, workdir)))
   print(f"report: {report}")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 AXIS = "batch"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _pmapped(fn: Callable, num_mapped: int) -> Callable:
   over_samples = jax.vmap(fn, in_axes=(None,) + (0,) * num_mapped)
   return jax.pmap(over_samples, AXIS, in_axes=(None,) + (0,) * num_mapped)
@@ -54,6 +54,12 @@ def map_samples(fn: Callable, shared, *per_sample, batch: int = 256):
   done.append(jax.device_get(pending))
   flat = [jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), out) for out in done]
   return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *flat)
+
+
+def replicate(tree):
+  """Put a copy of every leaf on each device; the result has no device axis."""
+  copied = jax.pmap(lambda leaves, device: leaves, AXIS, in_axes=(None, 0), out_axes=None)
+  return copied(tree, np.arange(jax.local_device_count()))
 
 
 def replicated_step(step: Callable) -> Callable:

@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import scipy.linalg
+from tqdm import tqdm
 
 from gauss_diffusion.types import GaussianStats
 
@@ -82,14 +83,13 @@ def _dual(rows: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   gram -= gram.mean(axis=1, keepdims=True)
   gram /= len(rows)
   vectors, eigenvalues = _eigh(gram)
-  # Images of the eigenvectors are orthogonal only to rounding of the largest one: QR restores the rest.
-  basis, triangle = scipy.linalg.qr((rows - mean).T @ vectors, mode="economic", overwrite_a=True)
-  return basis * np.sign(np.diag(triangle)), eigenvalues
+  # Mapped to pixels, eigenvectors are orthogonal only to rounding of the largest: QR restores the small.
+  return scipy.linalg.qr((rows - mean).T @ vectors, mode="economic", overwrite_a=True)[0], eigenvalues
 
 
 def _second_moment(rows: np.ndarray) -> np.ndarray:
   moment = np.zeros((rows.shape[1], rows.shape[1]))
-  for start in range(0, len(rows), EXACT_ROWS):
+  for start in tqdm(range(0, len(rows), EXACT_ROWS), "covariance", unit="chunk", delay=2):
     centred = rows[start : start + EXACT_ROWS].astype(np.float32) - 128
     moment += centred.T @ centred
   return moment

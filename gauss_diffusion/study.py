@@ -37,7 +37,7 @@ def default() -> ConfigDict:
 
   config.network = ConfigDict()
   config.network.name = "ddpmpp"
-  config.network.model_channels = 32
+  config.network.model_channels = 16
   config.network.channel_mult = (1, 2)
   config.network.num_blocks = 1
   config.network.attn_resolutions = ()
@@ -45,17 +45,17 @@ def default() -> ConfigDict:
   config.network.sigma_data = edm.SIGMA_DATA
 
   config.train = ConfigDict()
-  config.train.steps = 1000
-  config.train.batch = 128
-  config.train.learning_rate = 1e-3
-  config.train.rampup_images = 10_000
-  config.train.ema_halflife_images = 10_000.0
-  config.train.ema_rampup = 0.05
+  config.train.steps = 500
+  config.train.batch = 64
+  config.train.learning_rate = 4e-3
+  config.train.rampup_images = 5_000
+  config.train.ema_halflife_images = 5_000.0
+  config.train.ema_rampup = 0.1
   config.train.flips = False
   config.train.p_mean = edm.P_MEAN
   config.train.p_std = edm.P_STD
   config.train.log_every = 10  # steps
-  config.train.checkpoint_every = 500  # steps
+  config.train.checkpoint_every = 250  # steps
   config.train.keep = 2  # newest checkpoints kept
 
   config.models = ConfigDict()

@@ -16,7 +16,6 @@ from gauss_diffusion import checkpoint, data, losses, networks, parallel, result
 from gauss_diffusion.train_state import TrainState
 from gauss_diffusion.types import Array
 
-
 METRICS = "metrics.jsonl"
 
 
@@ -113,14 +112,11 @@ def run(network, card: dict, images: np.ndarray, directory, settings: Settings, 
   """
   directory = pathlib.Path(directory)
   key_init, key_train = jax.random.split(jax.random.key(seed))
-  tx = train_state.optimizer(settings.learning_rate, settings.rampup_images, settings.batch)
+  tx, compiled, step_keys = _compiled(network, settings)
   fresh = train_state.create(networks.init(network, key_init), tx)
-  step_fn = functools.partial(train_step, network=network, tx=tx, settings=settings)
-  compiled = parallel.replicated_step(step_fn)
-  step_keys = jax.jit(lambda key, step: jax.random.split(jax.random.fold_in(key, step), settings.batch))
 
   with checkpoint.manager(directory, settings.keep) as checkpoints:
-    state = checkpoint.restore(checkpoints, fresh, card)
+    state = parallel.replicate(checkpoint.restore(checkpoints, fresh, card))
     first = int(state.step)
     window = _Window(time.perf_counter(), [])
     pending = None
@@ -140,6 +136,15 @@ def run(network, card: dict, images: np.ndarray, directory, settings: Settings, 
         checkpoint.save(checkpoints, state, card)
     checkpoints.wait_until_finished()
   return jax.device_get(state.ema_params)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(network, settings: Settings):
+  """Return optimizer, step and key maker, shared by all models of a study that train alike."""
+  tx = train_state.optimizer(settings.learning_rate, settings.rampup_images, settings.batch)
+  step = functools.partial(train_step, network=network, tx=tx, settings=settings)
+  keys = jax.jit(lambda key, step: jax.random.split(jax.random.fold_in(key, step), settings.batch))
+  return tx, parallel.replicated_step(step), keys
 
 
 class _Window(NamedTuple):

@@ -27,7 +27,6 @@ def create(params, optimizer: optax.GradientTransformation) -> TrainState:
 
 def optimizer(learning_rate: float, rampup_images: int, batch: int) -> optax.GradientTransformation:
   """Return Adam whose learning rate ramps up linearly over the first `rampup_images` images (EDM)."""
-
   warm = max(rampup_images // batch, 1)
   return optax.adam(optax.linear_schedule(learning_rate / warm, learning_rate, warm - 1))
 

@@ -1,4 +1,4 @@
-"""Every test runs on eight fake CPU devices, refuses implicit rank promotion, and shares one compile cache."""
+"""Every test runs on eight fake CPU devices, refuses implicit rank promotion, shares a compile cache."""
 
 import os
 import pathlib

@@ -40,7 +40,9 @@ def refused(tmp_path_factory):
   for name, (arguments, _) in WRONG.items():
     workdir = tmp_path_factory.mktemp("refused") / "study"
     runs[name] = start("--config=configs/digits.py:smoke", *arguments, f"--workdir={workdir}"), workdir
-  return {name: (*run.communicate(timeout=300), run.returncode, workdir) for name, (run, workdir) in runs.items()}
+  return {
+    name: (*run.communicate(timeout=300), run.returncode, workdir) for name, (run, workdir) in runs.items()
+  }
 
 
 @pytest.mark.parametrize("name", WRONG)

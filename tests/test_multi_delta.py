@@ -67,7 +67,7 @@ def near_duplicates():
 
 def sparse(kind):
   rng = np.random.default_rng(1)
-  images = rng.integers(0, 256, (700, 32, 32, 3), dtype=np.uint8)
+  images = rng.integers(0, 256, (150, 32, 32, 3), dtype=np.uint8)
   if kind == "midpoint":
     return images, (to_float(images[:8]) + to_float(images[8:16])) / 2
   base = {"extreme": np.tile(images[0] // 128 * 255, (8, 1, 1, 1)), "unseen": 255 - images[:8]}[kind]
@@ -91,17 +91,17 @@ def test_float32_is_right_for_near_duplicates(sigma):
 
 @pytest.mark.parametrize("sigma", [0.002, 0.02])
 def test_float32_weights(sigma):
-  """One pair of twins that differ everywhere by one level in sign: the share shows in 3072 elements."""
+  """Twins one level apart in all of 3072 elements, so that their average shows the share to 1e-6."""
   rng = np.random.default_rng(3)
   image = rng.integers(1, 255, (1, 32, 32, 3), dtype=np.uint8)
-  twins = np.concatenate([image, image + 1])
-  sigma = np.float32(sigma)
-  middle = to_float(twins).mean(axis=0) + 0.3 * sigma * rng.normal(size=(16, 32, 32, 3))
-  x = middle.astype(np.float32)
-  share = (np.asarray(denoise_batch(twins, x, sigma), np.float64) - to_float(image)).mean(axis=(1, 2, 3)) * 127.5
-  want = [weights(twins, row, sigma)[1] for row in x]
-  assert 0.05 < np.median(np.minimum(want, 1 - np.array(want))) or sigma < 0.01
-  np.testing.assert_allclose(share, want, rtol=0, atol=2e-5)
+  twins, sigma = np.concatenate([image, image + np.uint8(1)]), np.float32(sigma)
+  logit_one = 127.5 * sigma**2 / np.sqrt(3072)  # this much noise moves the logit by about one
+  x = to_float(twins).mean(axis=0) + logit_one * rng.normal(size=(16, 32, 32, 3))
+  x = x.astype(np.float32)
+  got = np.asarray(denoise_batch(twins, x, sigma), np.float64) - to_float(image)
+  want = np.array([weights(twins, row, sigma)[1] for row in x])
+  assert 0.2 < np.median(np.minimum(want, 1 - want))
+  np.testing.assert_allclose(127.5 * got.mean(axis=(1, 2, 3)), want, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", ["midpoint", "extreme", "unseen"])
@@ -115,9 +115,9 @@ def test_float32_far_from_all_images(kind):
 
 def test_m2_nearest_image_as_sigma_falls(x64, x):
   images = images_of(9)
-  squares = np.sort(np.sum((to_float(images) - x) ** 2, axis=(1, 2, 3)))
-  order = np.argsort(np.sum((to_float(images) - x) ** 2, axis=(1, 2, 3)))
-  nearest = to_float(images)[order[0]]
+  squares = np.sum((to_float(images) - x) ** 2, axis=(1, 2, 3))
+  nearest = to_float(images)[np.argmin(squares)]
+  squares.sort()
   radius = np.sqrt(np.sum((to_float(images) - nearest) ** 2, axis=(1, 2, 3))).max()
   for sigma in [0.5, 0.3, 0.1, 0.01]:
     bound = 8 * np.exp(-(squares[1] - squares[0]) / (2 * sigma**2)) * radius
@@ -212,9 +212,7 @@ def test_m7_order_and_multiplicity(x64, x):
   np.testing.assert_allclose(denoise(np.tile(images, (2, 1, 1, 1)), x, SIGMA), plain, rtol=0, atol=F64)
   weight = weights(images, x, SIGMA) * ([1] * 8 + [2])
   want = np.tensordot(weight / weight.sum(), to_float(images), 1)
-  np.testing.assert_allclose(
-    denoise(np.concatenate([images, images[-1:]]), x, SIGMA), want, rtol=0, atol=F64
-  )
+  np.testing.assert_allclose(denoise(np.concatenate([images, images[-1:]]), x, SIGMA), want, rtol=0, atol=F64)
 
 
 def test_m8_shift_rotation_scale(x64, x):
@@ -260,7 +258,9 @@ def test_m11_best_affine_fit_depends_on_the_inputs(x64):
     residual = denoise_batch(images, y, SIGMA) - jax.vmap(gaussian.denoise, (None, 0, None))(stats, y, SIGMA)
     features = np.concatenate([np.ones((count, 1)), y.reshape(count, -1)], axis=1)
     products = np.asarray(residual).reshape(count, -1)[:, :, None] * features[:, None]
-    return np.max(np.abs(products.mean(axis=0)) / (products.std(axis=0) / np.sqrt(count)))  # in standard errors
+    return np.max(
+      np.abs(products.mean(axis=0)) / (products.std(axis=0) / np.sqrt(count))
+    )  # in standard errors
 
   assert largest_moment(images) < 5
   assert largest_moment(images_of(40, seed=9)) > 50
@@ -294,7 +294,7 @@ def test_m13_information_and_error(x64):
       share = np.clip((estimate - points[0]) / np.ptp(points), 1e-300, 1)
       entropy = -share * np.log(share) - (1 - share) * np.log1p(-np.minimum(share, 1 - 1e-16))
       density = np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi) / 2
-      information += np.trapezoid(density * (np.log(2) / 1 - entropy), grid)
+      information += np.trapezoid(density * (np.log(2) - entropy), grid)
       error += np.trapezoid(density * (estimate - point) ** 2, grid)
     return information, error
 
@@ -315,7 +315,8 @@ def test_m14_smoothed_images(x64, x):
 
 
 @pytest.mark.parametrize(
-  "images", [np.zeros((3, 2, 3, 2), np.float32), np.zeros((3, 12), np.uint8), np.zeros((0, 2, 3, 2), np.uint8)]
+  "images",
+  [np.zeros((3, 2, 3, 2), np.float32), np.zeros((3, 12), np.uint8), np.zeros((0, 2, 3, 2), np.uint8)],
 )
 def test_wrong_images_are_named(images, x):
   with pytest.raises(ValueError, match="`images` are"):
@@ -336,8 +337,8 @@ def test_largest_images_do_not_overflow():
   images[1:] = 255
   images[2, 0, 0] = 254
   x = np.full((128, 128, 2), 1.0, np.float32)
-  np.testing.assert_array_equal(denoise(images, x, 0.002), to_float(images[1]).astype(np.float32))
-  np.testing.assert_array_equal(denoise(images, -x, 0.002), to_float(images[0]).astype(np.float32))
+  with jax.disable_jit():  # 64 blocks are slow to compile
+    np.testing.assert_array_equal(multi_delta.denoise(images, x, 0.002), np.ones_like(x))
 
 
 def test_jit_vmap_pmap_float32():

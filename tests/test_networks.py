@@ -19,7 +19,8 @@ def trained(**options):
   network = networks.create("ddpmpp", **(TINY | {"attn_resolutions": (), "dropout": 0.0} | options))
   params = networks.init(network, jax.random.key(0))
   # The layers that start near zero would hide the rest of the network from every test below.
-  params = jax.tree.map(lambda p: p * jnp.where(jnp.abs(p).max() < 1e-4, 3e4, 1.0), params)
+  params = jax.device_get(params)
+  params = jax.tree.map(lambda p: p * np.float32(3e4 if np.abs(p).max() < 1e-4 else 1.0), params)
   return networks.Trained(params, network)
 
 
@@ -249,7 +250,7 @@ def test_networks_of_one_configuration_share_a_compile():
   denoise_each(Partial(networks.denoise, trained()), x, sigma)
   compiled = denoise_each._cache_size()
   again = networks.create("ddpmpp", **(TINY | {"attn_resolutions": [], "dropout": 0.0}))
-  other = networks.Trained(networks.init(again, jax.random.key(9)), again)
+  other = networks.Trained(jax.device_get(networks.init(again, jax.random.key(9))), again)
   assert hash(again) == hash(trained().network) and again == trained().network
   denoise_each(Partial(networks.denoise, other), x, sigma)
   assert denoise_each._cache_size() == compiled

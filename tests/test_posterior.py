@@ -13,7 +13,9 @@ from gauss_diffusion.denoisers import gaussian, multi_delta
 
 SIGMA = 0.4
 COUNT, D = 20_000, 3
-IMAGES = np.array([[20, 30, 200], [90, 220, 120], [240, 60, 60], [150, 140, 250]], np.uint8).reshape(4, 1, 1, 3)
+IMAGES = np.array([[20, 30, 200], [90, 220, 120], [240, 60, 60], [150, 140, 250]], np.uint8).reshape(
+  4, 1, 1, 3
+)
 POINTS = IMAGES.reshape(4, D) / 127.5 - 1
 STATS = statistics.gaussian_stats(IMAGES)
 COVARIANCE = np.cov(POINTS.T, bias=True)
@@ -90,9 +92,7 @@ def test_t3_stein_in_the_noise(sample):
 def test_t3_gaussian_inputs_give_the_best_affine_slope(x64):
   rng = np.random.default_rng(1)
   y = 0.7 * rng.normal(size=(COUNT, D))
-  values, jacobian = values_and_jacobians(
-    Partial(multi_delta.denoise, IMAGES), y.reshape(-1, 1, 1, D), SIGMA
-  )
+  values, jacobian = values_and_jacobians(Partial(multi_delta.denoise, IMAGES), y.reshape(-1, 1, 1, D), SIGMA)
   assert_zero_mean(np.asarray(jacobian) - outer(np.asarray(values), y) / 0.7**2)
 
 

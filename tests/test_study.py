@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from configs import cifar_small, digits
 
+from configs import cifar_small, digits
 from gauss_diffusion import study
 
 SHAPE, POOL, HELD_OUT = (8, 8, 1), 1437, 360

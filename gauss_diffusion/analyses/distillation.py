@@ -4,13 +4,16 @@ On noisy *training* images any posterior-mean denoiser, the exact memorizer incl
 denoiser as its best affine fit. Only *held-out* images tell memorization and generalization apart.
 """
 
+import jax
 import numpy as np
+from tqdm import tqdm
 
 from gauss_diffusion import distill
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.probes import spectrum
+from gauss_diffusion.types import Affine
 
-DEFAULTS = {"method": "closed_form", "pairs": 8192, "steps": 2000, "singular_vectors": 32}
+DEFAULTS = {"method": "closed_form", "pairs": 1280, "steps": 2000, "singular_vectors": 32}
 LAWS = ("train", "held-out")
 METHODS = ("closed_form", "gradient_descent")
 
@@ -31,28 +34,33 @@ def check(config, shape, num_held_out: int) -> None:
 
 def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
   """Distil on both laws; compare each map with the Gaussian denoiser's."""
-  laws = dict(zip(LAWS, (subject.train, subject.held_out)))
-  out = {"weight": [], "bias": [], "fit_rmse": [], "weight_gap": [], "singular_correlation": []}
-  for law, images in laws.items():
-    key = subjects.key(subject, law)
-    if settings.method == "closed_form":
-      affine, info = distill.closed_form(
-        subject.network, images, subject.sigmas, key, num_pairs=settings.pairs
-      )
-    else:
-      affine, info = distill.gradient_descent(
-        subject.network, images, subject.sigmas, key, num_steps=settings.steps
-      )
-    rows = list(zip(affine.weight, subject.sigmas))
-    out["weight"].append(affine.weight)
-    out["bias"].append(affine.bias)
-    out["fit_rmse"].append(np.sqrt(info.residual_mse))
-    out["weight_gap"].append([spectrum.weight_gap(weight, subject.stats, sigma) for weight, sigma in rows])
-    out["singular_correlation"].append(
-      [
-        spectrum.singular_correlation(weight, subject.stats, sigma, settings.singular_vectors)
-        for weight, sigma in rows
-      ]
-    )
-  arrays = {name: np.stack(values) for name, values in out.items()}
+  found = [_distil(subject, law, settings, title) for law in LAWS]
+  arrays = {name: np.stack([values[name] for values in found]) for name in found[0]}
   return arrays | {"sigma": subject.sigmas, "law": np.array(LAWS), "pairs": np.array(settings.pairs)}
+
+
+def _distil(subject: subjects.Subject, law: str, settings, title: str) -> dict[str, np.ndarray]:
+  images = subject.train if law == "train" else subject.held_out
+  key = subjects.key(subject, law)
+  if settings.method == "closed_form":
+    fits = []
+    for s, sigma in enumerate(tqdm(subject.sigmas, f"distil ({law}), {title}", unit="level", delay=2)):
+      level_key = jax.random.fold_in(key, s)
+      fits.append(distill.closed_form(subject.network, images, [sigma], level_key, num_pairs=settings.pairs))
+    affine = Affine(*(np.concatenate(leaves) for leaves in zip(*(affine for affine, _ in fits))))
+    residual_mse = np.concatenate([fit.residual_mse for _, fit in fits])
+  else:
+    affine, descent = distill.gradient_descent(
+      subject.network, images, subject.sigmas, key, num_steps=settings.steps
+    )
+    residual_mse = descent.residual_mse
+  compare = [(weight, subject.stats, sigma) for weight, sigma in zip(affine.weight, subject.sigmas)]
+  return {
+    "weight": affine.weight,
+    "bias": affine.bias,
+    "fit_rmse": np.sqrt(residual_mse),
+    "weight_gap": np.array([spectrum.weight_gap(*each) for each in compare]),
+    "singular_correlation": np.array(
+      [spectrum.singular_correlation(*each, settings.singular_vectors) for each in compare]
+    ),
+  }

@@ -37,7 +37,9 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
   rank = len(subject.stats.eigenvalues)
   chosen = np.unique(np.geomspace(1, max(rank, 1), settings.directions).round().astype(int)) - 1
   chosen = chosen[chosen < rank]
-  directions = subject.stats.basis.T[chosen].astype(np.float32)
+  # Padded with zeros, so that models of any rank share one compile.
+  directions = np.zeros((settings.directions, len(subject.stats.basis)), np.float32)
+  directions[: len(chosen)] = subject.stats.basis.T[chosen]
   images = subjects.held_out(subject, 2 * settings.pairs)
   noise = subjects.noise(subject, "gain", len(images))
   keys = jax.random.key_data(jax.random.split(subjects.key(subject, "gain"), settings.pairs))
@@ -51,6 +53,6 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
     name: np.stack([getattr(local, name).reshape(2 * settings.pairs) for local in found])
     for name in ("asymmetry", "constancy", "displacement")
   }
-  gain = np.stack([local.gain.reshape(2 * settings.pairs, -1).T for local in found])
+  gain = np.stack([local.gain.reshape(2 * settings.pairs, -1).T[: len(chosen)] for local in found])
   eigenvalues = subject.stats.eigenvalues[chosen]
   return arrays | {"sigma": subject.sigmas, "eigenvalues": eigenvalues, "index": chosen, "gain": gain}

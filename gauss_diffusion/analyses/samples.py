@@ -1,6 +1,7 @@
 """What the network draws, and the training images nearest to it (Li et al. 2024, eq. 14, fig. 12)."""
 
 import numpy as np
+from tqdm import tqdm
 
 from gauss_diffusion import data
 from gauss_diffusion.analyses import subject as subjects
@@ -21,7 +22,7 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
   """Sample from shared latents and look up each sample's two nearest training images."""
   noise = subjects.noise(subject, "latents", settings.num)
   out = {"samples": [], "neighbours": [], "distance": [], "gl": [], "memorized": []}
-  for name in settings.denoisers:
+  for name in tqdm(settings.denoisers, f"samples, {title}", unit="denoiser", delay=2):
     samples = subjects.sample(subject, subjects.DENOISERS[name](subject), noise).x[:, -1]
     nearest = generalization.neighbours(samples, subject.train)
     out["samples"].append(samples)

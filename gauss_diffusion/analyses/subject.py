@@ -1,4 +1,4 @@
-"""What an analysis looks at: one trained network, the data behind it, and the denoisers to hold it against."""
+"""What an analysis looks at: one trained network, the data behind it, and what to hold it against."""
 
 import functools
 from typing import NamedTuple

@@ -8,6 +8,7 @@ and a rest so small that its own rounding does not matter.
 """
 
 from functools import partial
+from operator import itemgetter
 from typing import NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 
 from gauss_diffusion.types import Array
 
-MAX_PIXELS = 2**15  # (255.5)^2 levels^2 for each: the difference of two squared distances fits int32
+MAX_PIXELS = 2**15  # at most 255.5^2 squared levels each, so squared distances differ by less than 2^31
 BLOCK = 512  # pixels in one exact dot product: 512 * 256 * 128 = 2^24, float32's last exact integer
 
 
@@ -102,21 +103,25 @@ def _summarise(query: Query, y: Array, fresh: Array, variance: Array) -> Posteri
   distance = Distance(squares - p_y, q_y, sum(product[2] for product in products))
   nearest = jax.tree.map(lambda leaf: leaf[-1], distance)
   for _ in range(2):  # once to come near, once more because only then the gaps are exact
-    gap = jnp.where(fresh, _gap(distance, nearest, query.unit), jnp.inf)
-    nearest = jax.tree.map(lambda leaf: leaf[jnp.argmin(gap)], distance)  # noqa: B023 (used at once)
-  gap = jnp.where(fresh, _gap(distance, nearest, query.unit), jnp.inf)
-  weight = jnp.exp(-gap / (2 * variance))
-  return Posterior(nearest, jnp.sum(weight), jnp.concatenate([_dot(weight, block) for block in blocks]))
+    first = jnp.argmin(jnp.where(fresh, _gap(distance, nearest, query.unit), jnp.inf))
+    nearest = jax.tree.map(itemgetter(first), distance)
+  gap = jnp.where(fresh, _gap(distance, nearest, query.unit), 0)
+  weight = jnp.where(fresh, jnp.exp(-gap / (2 * variance)), 0)
+  weighted = jnp.concatenate([_dot(weight, block) for block in blocks])
+  return Posterior(nearest, jnp.sum(weight), weighted)
 
 
 def _merge(a: Posterior, b: Posterior, unit: Array, variance: Array) -> Posterior:
-  b_leads = (a.total == 0) | (_gap(b.nearest, a.nearest, unit) < 0)
-  nearest = jax.tree.map(partial(jnp.where, b_leads), b.nearest, a.nearest)
-  scale_a, scale_b = (jnp.exp(-_gap(part.nearest, nearest, unit) / (2 * variance)) for part in (a, b))
-  scale_a = jnp.where(a.total == 0, 0.0, scale_a)
+  nearest_a = _choose(a.total == 0, b.nearest, a.nearest)  # a has seen nothing before the first chunk
+  nearest = _choose(_gap(b.nearest, nearest_a, unit) < 0, b.nearest, nearest_a)
+  scale_a, scale_b = (jnp.exp(-_gap(it, nearest, unit) / (2 * variance)) for it in (nearest_a, b.nearest))
   return Posterior(
     nearest, scale_a * a.total + scale_b * b.total, scale_a * a.weighted + scale_b * b.weighted
   )
+
+
+def _choose(condition: Array, a: Distance, b: Distance) -> Distance:
+  return jax.tree.map(partial(jnp.where, condition), a, b)
 
 
 def _gap(a: Distance, b: Distance, unit: Array) -> Array:
@@ -129,7 +134,7 @@ _dot = partial(jnp.matmul, precision="highest")
 def _check(images: Array, x: Array, chunk: int) -> None:
   if images.dtype != jnp.uint8 or images.ndim != 4 or not len(images):
     raise ValueError(f"`images` are {images.dtype} {images.shape}; want uint8 [N, H, W, C] with N > 0")
-  pixels = images[0].size
+  pixels = images.size // len(images)
   if pixels > MAX_PIXELS:
     raise ValueError(f"`images` have {pixels} elements each; exact distances hold up to {MAX_PIXELS}")
   if x.size != pixels:
