@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
     dataset = data.load(**config.data, seed=config.seed)
     study.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
     study.check_devices(config, jax.local_device_count())
-    study.claim(workdir, config)
+    study.claim(workdir, config, dataset.fingerprint)
   except (ValueError, OSError) as reason:
     refuse(reason)
 

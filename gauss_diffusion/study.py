@@ -140,6 +140,10 @@ def check(config: ConfigDict, shape: tuple[int, int, int], num_pool: int, num_he
   Raises:
     ValueError: naming the field in question and what would be right.
   """
+  if shape[0] != shape[1]:
+    raise ValueError(
+      f"the images are {shape[0]} x {shape[1]}; networks want squares: set `data.crop` or `data.size`"
+    )
   if not config.models:
     raise ValueError("`models` is empty; a study needs at least one network to train")
   _check_known("analyses", config.analyses, analyses.ANALYSES)
@@ -188,20 +192,21 @@ def network_card(model: ConfigDict, shape: tuple[int, int, int]) -> dict:
   return {"network": json.loads(json.dumps(options))}
 
 
-def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
+def claim(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -> None:
   """Make `workdir` this study's own, or refuse it when it already belongs to another.
 
-  Models and analyses may be added to a study later; what it has already answered may not change.
+  Models and analyses may be added to a study later; what it has already answered may not change, nor
+  may the images behind it, known by their `fingerprint`.
 
   Raises:
     ValueError: naming the first field that differs.
   """
-  new = json.loads(config.to_json())
+  new = json.loads(config.to_json()) | {"fingerprint": fingerprint}
   path = workdir / "config.json"
   if path.exists():
-    old = json.loads(path.read_text())
+    old, fields = results.read_json(path), dict(_leaves(new))
     for field, value in _leaves(old):
-      found = dict(_leaves(new)).get(field, value)
+      found = fields.get(field, value)
       if found != value and field not in _PLACES and field.split(".")[0] not in _TEMPLATES:
         raise ValueError(
           f"`workdir` {workdir} belongs to a study with `{field}` = {value!r}, not {found!r}; "

@@ -87,6 +87,11 @@ def test_wrong_values_are_refused_by_name(config, field, value, message):
     check(config)
 
 
+def test_networks_want_square_images(config):
+  with pytest.raises(ValueError, match="8 x 10.*`data.crop`"):
+    study.check(config, (8, 10, 1), POOL, HELD_OUT)
+
+
 def test_a_study_without_models_is_refused():
   with pytest.raises(ValueError, match="`models` is empty"):
     check(study.default())
@@ -101,24 +106,26 @@ def test_devices_must_share_the_batch(config):
 
 def test_a_workdir_belongs_to_one_study(config, tmp_path):
   workdir = tmp_path / "study"
-  study.claim(workdir, config)
-  study.claim(workdir, config)  # the same again
+  study.claim(workdir, config, "abc")
+  study.claim(workdir, config, "abc")  # the same again
   before = (workdir / "config.json").read_bytes()
   for change in ({"seed": 1}, {"data.held_out": 300}, {"models.n16.train.steps": 41}, {"linearity.pairs": 9}):
     other = digits.get_config("smoke")
     other.update_from_flattened_dict(change)
     with pytest.raises(ValueError, match=f"belongs to a study with `{next(iter(change))}`"):
-      study.claim(workdir, other)
+      study.claim(workdir, other, "abc")
     assert (workdir / "config.json").read_bytes() == before
+  with pytest.raises(ValueError, match="`fingerprint` = 'abc', not 'abd'"):  # the images changed on disk
+    study.claim(workdir, config, "abd")
   config.data.dir = "elsewhere"  # where the data lies may change
   config.analyses = config.analyses[:2]
   study.add_model(config, "n32", 32)  # and a study may grow
-  study.claim(workdir, config)
+  study.claim(workdir, config, "abc")
   assert "n32" in json.loads((workdir / "config.json").read_text())["models"]
 
 
 def test_a_folder_of_something_else_is_left_alone(config, tmp_path):
   (tmp_path / "thesis.tex").write_text("dear")
   with pytest.raises(ValueError, match="not empty and holds no study"):
-    study.claim(tmp_path, config)
+    study.claim(tmp_path, config, "abc")
   assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

@@ -36,7 +36,7 @@ def draw(results: dict):
     axis.set_yscale("log")
     style.plain_log(axis.yaxis)
     style.sigma_axis(axis)
-  axes[0].text(0.98, 1, "W$_L$ = 0", transform=axes[0].get_yaxis_transform(), ha="right", va="bottom")
+  axes[0].text(0.45, 1, "W$_L$ = 0", transform=axes[0].get_yaxis_transform(), ha="center", va="bottom")
   axes[0].set_ylabel("weight gap  ‖W$_L$ − W$_G$‖ / ‖W$_G$‖")
   top.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
 
