@@ -48,7 +48,6 @@ def closed_form(
   key: Array,
   *,
   num_pairs: int = 8192,
-  batch: int = 256,
 ) -> tuple[Affine, Fit]:
   """Fit the affine maps by least squares, ``W = Cov(D, y) Cov(y)⁻¹``, ``b = E[D] − W E[y]``.
 
@@ -59,10 +58,9 @@ def closed_form(
     denoise: the denoiser, a pytree; compiled once for all levels.
     images: uint8 [N, H, W, C]; visited equally often, in an order drawn from `key`.
     sigmas: noise levels [S], all > 0.
-    key: decides the noise and the order of the images; `batch` and the number of devices do not matter.
+    key: decides the noise and the order of the images; the number of devices does not matter.
     num_pairs: how many (y, D(y)) at each level, at least 2 D: D noises with both signs. With n pairs the
       residual on fresh ones exceeds `residual_mse` by a factor of about (n + D) / (n - D).
-    batch: pairs in flight at once.
 
   Returns:
     The maps, in JAX's default float type, and the record of the fit.
@@ -77,14 +75,14 @@ def closed_form(
     raise ValueError(f"`num_pairs` is {num_pairs}; {dimension} coordinates need at least {2 * dimension}")
   key_order, key_noise = jax.random.split(key)
   order = _order(images, key_order)
-  blocks = np.array_split(np.arange(num_pairs), max(1, num_pairs // max(_BLOCK, batch)))
+  blocks = np.array_split(np.arange(num_pairs), max(1, num_pairs // _BLOCK))
 
   dtype = jax.dtypes.canonicalize_dtype(np.float64)
   weight = np.empty((len(sigmas), dimension, dimension), dtype)
   bias, residual_mse = np.empty((len(sigmas), dimension), dtype), np.empty(len(sigmas))
   for s, sigma in enumerate(sigmas):
     key_level = jax.random.fold_in(key_noise, s)
-    pairs = (_pairs(denoise, images, order, sigma, key_level, index, batch) for index in blocks)
+    pairs = (_pairs(denoise, images, order, sigma, key_level, index) for index in blocks)
     weight[s], bias[s], residual_mse[s] = _least_squares(pairs)
   return Affine(weight, bias, sigmas.astype(dtype)), Fit(residual_mse, num_pairs)
 
@@ -147,7 +145,7 @@ def gradient_descent(
 
   def draw(step):
     index = np.arange(step * batch, (step + 1) * batch)
-    pairs = [_pairs(denoise, images, order, sigma, k, index, batch) for sigma, k in zip(sigmas, keys)]
+    pairs = [_pairs(denoise, images, order, sigma, k, index) for sigma, k in zip(sigmas, keys)]
     y, target = (np.stack(part) for part in zip(*pairs))
     return np.concatenate([y - mean, constant], axis=-1, dtype=dtype), target
 
@@ -207,20 +205,20 @@ def _residual(theta, z, target):
   return jnp.einsum("sij,sbj->sbi", theta, z, precision="highest") - target
 
 
-def _pairs(denoise, images, order, sigma, key, index, batch) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(denoise, images, order, sigma, key, index) -> tuple[np.ndarray, np.ndarray]:
   x0 = images[order[index // 2 % len(images)]]
-  y, target = parallel.map_samples(_pair, (denoise, sigma, key), x0, index, batch=batch)
+  y = parallel.map_samples(_noisy, (sigma, key), x0, index)
+  target = parallel.denoise(denoise, y, sigma)
   if not np.isfinite(target).all():
     raise ValueError(f"`denoise` returns NaN or infinity at `sigma` = {sigma}; want finite images")
   return y.reshape(len(index), -1), target.reshape(len(index), -1)
 
 
-def _pair(shared, image, index):
-  denoise, sigma, key = shared
+def _noisy(shared, image, index):
+  sigma, key = shared
   x0 = data.to_float(image)
   noise = jax.random.normal(jax.random.fold_in(key, index // 2), x0.shape)
-  y = x0 + sigma * (1 - 2 * (index % 2)) * noise
-  return y, denoise(y, sigma)
+  return x0 + sigma * (1 - 2 * (index % 2)) * noise
 
 
 def _order(images, key) -> np.ndarray:

@@ -10,7 +10,10 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from gauss_diffusion.types import Denoiser
+
 AXIS = "batch"
+BATCH = 128  # samples in flight where nothing else is asked for
 
 
 @functools.cache
@@ -25,25 +28,26 @@ def shard(tree):
   return jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]), tree)
 
 
-def map_samples(fn: Callable, shared, *per_sample, batch: int = 256):
+def map_samples(fn: Callable, shared, *per_sample, batch: int = BATCH):
   """Evaluate ``fn(shared, *one_of_each)`` for every sample: vmap in a device, pmap over devices.
 
   Args:
     fn: module-level function of one sample; compiled once per function and shapes.
     shared: any pytree that every sample sees, such as ``(denoise, sigma)``; replicated.
     *per_sample: pytrees whose leaves share a leading axis of length n.
-    batch: samples in flight at once, rounded up to a multiple of the device count.
+    batch: samples in flight at once, rounded up to a multiple of the device count. Fewer samples are
+      padded to as many, so that one compile serves any n.
 
   Returns:
     The outputs as NumPy arrays, stacked along a leading axis of length n.
   """
   num = len(jax.tree.leaves(per_sample)[0])
   devices = jax.local_device_count()
-  batch = -(-min(batch, num) // devices) * devices
+  batch = -(-batch // devices) * devices
   compiled = _pmapped(fn, len(per_sample))
   pending, done = None, []
   for start in range(0, num, batch):
-    # The last chunk is padded with its own first sample, so that one compile serves all chunks.
+    # The last chunk is padded with its own first sample.
     index = np.arange(start, start + batch)
     index = np.where(index < num, index, start)
     chunk = shard(jax.tree.map(lambda leaf, index=index: np.asarray(leaf)[index], per_sample))
@@ -54,6 +58,16 @@ def map_samples(fn: Callable, shared, *per_sample, batch: int = 256):
   done.append(jax.device_get(pending))
   flat = [jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), out) for out in done]
   return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *flat)
+
+
+def denoise(denoiser: Denoiser, x: np.ndarray, sigma: float) -> np.ndarray:
+  """Return ``D(x; sigma)`` for noisy images [n, H, W, C]: one compile for each kind of denoiser."""
+  return map_samples(_denoise, (denoiser, np.asarray(sigma, x.dtype)), x)
+
+
+def _denoise(shared, x):
+  denoiser, sigma = shared
+  return denoiser(x, sigma)
 
 
 def replicate(tree):

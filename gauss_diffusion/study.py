@@ -102,6 +102,7 @@ def shrink(config: ConfigDict) -> None:
   for model in labels(config)[1:-1]:
     del config.models[model]
   config.network.model_channels = 8
+  config.network.channel_mult = (1,)
   config.train.steps = 40
   config.train.batch = 32
   config.train.checkpoint_every = 20

@@ -47,7 +47,7 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
   for sigma in tqdm(subject.sigmas, f"gain, {title}", unit="level", delay=2):
     pairs = (images + np.float32(sigma) * noise).reshape(settings.pairs, 2, *images.shape[1:])
     shared = (subject.network, np.float32(sigma), directions)
-    found.append(parallel.map_samples(_measure, shared, pairs, np.asarray(keys)))
+    found.append(parallel.map_samples(_measure, shared, pairs, np.asarray(keys), batch=settings.pairs))
   # Each pair gives two points: [P, 2] -> [2 P].
   arrays = {
     name: np.stack([getattr(local, name).reshape(2 * settings.pairs) for local in found])

@@ -43,7 +43,7 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
       x = clean + np.float32(sigma) * noise
       pairs = np.stack([x[: settings.pairs], x[settings.pairs :]], 1)
       shared = (subject.network, subject.stats.mean, np.float32(sigma), alpha2)
-      scores.append(parallel.map_samples(_score, shared, pairs))
+      scores.append(parallel.map_samples(_score, shared, pairs, batch=settings.pairs))
   # [S * I] records of [P, A]  ->  [I, S, A, P]
   arrays = {
     field: np.stack([getattr(score, field) for score in scores])

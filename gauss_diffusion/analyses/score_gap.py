@@ -41,10 +41,7 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
   for s, sigma in enumerate(tqdm(subject.sigmas, f"score gap, {title}", unit="level", delay=2)):
     for i, images in enumerate(laws.values()):
       x = images + np.float32(sigma) * noise
-      outputs = {
-        name: parallel.map_samples(subjects.evaluate, (denoise, np.float32(sigma)), x)
-        for name, denoise in denoisers.items()
-      }
+      outputs = {name: parallel.denoise(denoise, x, sigma) for name, denoise in denoisers.items()}
       for q, (one, two) in enumerate(settings.pairs):
         rmse[i, q, s] = score_gap.rmse(outputs[one], outputs[two])
         nmse[i, q, s] = score_gap.nmse(outputs[one], outputs[two])

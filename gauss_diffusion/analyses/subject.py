@@ -63,12 +63,6 @@ def held_out(subject: Subject, num: int) -> np.ndarray:
   return data.to_float(subject.held_out[:num])
 
 
-def evaluate(shared: tuple[Denoiser, Array], x: Array) -> Array:
-  """Return ``D(x; sigma)`` of one sample, for `parallel.map_samples` with ``shared = (D, sigma)``."""
-  denoise, sigma = shared
-  return denoise(x, sigma)
-
-
 @functools.cache
 def _solve(solver: str):
   return lambda shared, noise: sampling.sample(*shared[:1], noise, shared[1], solver=solver)
@@ -76,7 +70,9 @@ def _solve(solver: str):
 
 def sample(subject: Subject, denoise: Denoiser, noise: np.ndarray) -> Trajectory:
   """Run the PF-ODE from each of the latents [n, H, W, C] on the study's grid; fields gain an axis n."""
-  return parallel.map_samples(_solve(subject.solver), (denoise, subject.sigmas.astype(np.float32)), noise)
+  return parallel.map_samples(
+    _solve(subject.solver), (denoise, subject.sigmas.astype(np.float32)), noise, batch=32
+  )
 
 
 def key(subject: Subject, tag: str) -> Array:

@@ -34,5 +34,6 @@ def save(figure, path) -> tuple[pathlib.Path, pathlib.Path]:
   png, pdf = pathlib.Path(f"{path}.png"), pathlib.Path(f"{path}.pdf")
   png.parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(png, dpi=160, metadata={"Software": None})
+  figure.set_layout_engine("none")  # it is laid out: not again
   figure.savefig(pdf, dpi=160, metadata={"CreationDate": None, "Creator": None, "Producer": None})
   return png, pdf

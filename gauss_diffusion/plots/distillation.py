@@ -31,12 +31,11 @@ def draw(results: dict):
     for label, arrays in results.items():
       gap = arrays["weight_gap"][list(arrays["law"]).index(law)]
       axis.plot(arrays["sigma"], gap, "o-", markersize=5, color=colors[label], label=label)
-    axis.axhline(1, color="0.35", linestyle="--", linewidth=1.4)
+    axis.axhline(1, color="0.35", linestyle="--", linewidth=1.4, label="W$_L$ = 0")
     axis.set_title(heading)
     axis.set_yscale("log")
     style.plain_log(axis.yaxis)
     style.sigma_axis(axis)
-  axes[0].text(0.45, 1, "W$_L$ = 0", transform=axes[0].get_yaxis_transform(), ha="center", va="bottom")
   axes[0].set_ylabel("weight gap  ‖W$_L$ − W$_G$‖ / ‖W$_G$‖")
   top.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
 
