@@ -14,7 +14,6 @@ import json
 import os
 import pathlib
 import re
-import tempfile
 import threading
 import urllib.parse
 import zipfile
@@ -26,6 +25,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
+
+from gauss_diffusion import results
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # Data sets published as raw pixels: stored as JPEG, they are not the originals.
@@ -226,11 +227,8 @@ def _read(entry: pathlib.Path) -> _Decoded | None:
 
 def _write(entry: pathlib.Path, decoded: _Decoded) -> None:
   try:
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=entry.parent) as scratch:
-      unfinished = pathlib.Path(scratch, entry.name)
-      np.savez(unfinished, **decoded._asdict())
-      unfinished.replace(entry)
+    with results.writing(entry) as file:
+      np.savez(file, **decoded._asdict())
   except OSError as error:
     raise ValueError(
       f"`data.cache` {entry.parent} cannot be written ({error}); want a writable directory"

@@ -56,7 +56,7 @@ def write(
     title=title,
     command=command,
     about=about,
-    config=list(_leaves(config)),
+    config=list(results.leaves(config)),
     networks=networks,
     headline=headline,
     figures=[_figure(workdir, name, figures[name]) for name in plots.PLOTS if name in figures],
@@ -75,17 +75,9 @@ def _figure(workdir: pathlib.Path, name: str, settings: dict) -> dict:
     "name": name,
     "title": plots.PLOTS[name].TITLE,
     "look_for": plots.PLOTS[name].LOOK_FOR,
-    "settings": list(_leaves(settings)),
+    "settings": list(results.leaves(settings)),
     "png": base64.b64encode(path.read_bytes()).decode(),
   }
-
-
-def _leaves(tree: dict, prefix: str = ""):
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      yield from _leaves(value, f"{prefix}{key}.")
-    else:
-      yield f"{prefix}{key}", value
 
 
 def _text(value, floats: str = ".3f", separator: str = ", ") -> str:

@@ -160,6 +160,15 @@ def versions() -> dict[str, str]:
   return found
 
 
+def leaves(tree: dict, prefix: str = ""):
+  """Yield ``("section.field", value)`` for every leaf of a nested dict."""
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      yield from leaves(value, f"{prefix}{key}.")
+    else:
+      yield f"{prefix}{key}", value
+
+
 def _ends_torn(file) -> bool:
   if not file.seek(0, os.SEEK_END):
     return False

@@ -2,13 +2,13 @@
 
 import os
 import pathlib
-import tempfile
 import zipfile
 
 import numpy as np
 import scipy.linalg
 from tqdm import tqdm
 
+from gauss_diffusion import results
 from gauss_diffusion.types import GaussianStats
 
 EXACT_ROWS = 1024  # products of centred uint8 are at most 2^14: float32 sums of 2^10 stay exact integers
@@ -61,10 +61,8 @@ def cached(images: np.ndarray, fingerprint: str, directory: str | os.PathLike) -
   except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile):
     pass  # missing, cut short or not ours: build it again
   stats = gaussian_stats(images)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+  with results.writing(path) as file:
     np.savez(file, **stats._asdict())
-  os.replace(file.name, path)
   return stats
 
 

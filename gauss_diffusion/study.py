@@ -105,7 +105,7 @@ def shrink(config: ConfigDict) -> None:
   config.network.channel_mult = (1,)
   config.train.steps = 40
   config.train.batch = 32
-  config.train.checkpoint_every = 20
+  config.train.checkpoint_every = 40
   config.train.log_every = 5
   config.sampler.levels = 5
   config.distillation.pairs = 256
@@ -205,8 +205,8 @@ def claim(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -> None:
   new = json.loads(config.to_json()) | {"fingerprint": fingerprint}
   path = workdir / "config.json"
   if path.exists():
-    old, fields = results.read_json(path), dict(_leaves(new))
-    for field, value in _leaves(old):
+    old, fields = results.read_json(path), dict(results.leaves(new))
+    for field, value in results.leaves(old):
       found = fields.get(field, value)
       if found != value and field not in _PLACES and field.split(".")[0] not in _TEMPLATES:
         raise ValueError(
@@ -218,14 +218,6 @@ def claim(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -> None:
     raise ValueError(f"`workdir` {workdir} is not empty and holds no study; choose another `--workdir`")
   results.write_json(path, new)
   results.write_json(workdir / "versions.json", results.versions())
-
-
-def _leaves(tree: dict, prefix: str = ""):
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      yield from _leaves(value, f"{prefix}{key}.")
-    else:
-      yield f"{prefix}{key}", value
 
 
 def _check_known(field: str, names, known) -> None:

@@ -25,8 +25,8 @@ def check(config):
     (digits, "", SHAPE, POOL, HELD_OUT),
     (digits, "smoke", SHAPE, POOL, HELD_OUT),
     (cifar_small, "", (32, 32, 3), 50_000, 10_000),
-    (cifar_small, "cpu", (32, 32, 3), 50_000, 2_000),
-    (cifar_small, "smoke", (32, 32, 3), 50_000, 2_000),
+    (cifar_small, "cpu", (16, 16, 3), 50_000, 2_000),
+    (cifar_small, "smoke", (16, 16, 3), 50_000, 2_000),
   ],
 )
 def test_every_config_passes_its_own_checks(module, arg, shape, pool, held_out):
