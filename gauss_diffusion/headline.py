@@ -23,16 +23,17 @@ def headlines(found: dict[str, dict[str, np.ndarray]]) -> list[Headline]:
     found: analysis name -> its arrays; analyses that were not run leave their numbers out.
   """
   rows = []
-  if "samples" in found:
+  if "samples" in found and "network" in found["samples"]["denoiser"]:
     arrays = found["samples"]
     row = list(arrays["denoiser"]).index("network")
     rows.append(Headline("GL score", bootstrap_mean(arrays["gl"][row])))
     rows.append(Headline("memorized share", bootstrap_mean(arrays["memorized"][row])))
   if "linearity" in found:
     arrays = found["linearity"]
-    level, weight = _nearest(arrays["sigma"], SIGMA), _nearest(arrays["alpha2"], 0.5)
+    level, weight = _nearest(arrays["sigma"], SIGMA), np.argmin(np.abs(arrays["alpha2"] - 0.5))
     cosine = np.abs(arrays["cosine"][list(arrays["inputs"]).index("noisy image"), level, weight])
-    rows.append(Headline(f"linearity score at σ = {arrays['sigma'][level]:.2g}", bootstrap_mean(cosine)))
+    name = f"linearity score at σ = {arrays['sigma'][level]:.2g}, α² = {arrays['alpha2'][weight]:g}"
+    rows.append(Headline(name, bootstrap_mean(cosine)))
   if "score_gap" in found:
     arrays = found["score_gap"]
     level, law = _nearest(arrays["sigma"], SIGMA), list(arrays["law"]).index("held-out")

@@ -124,7 +124,7 @@ def cpu_devices(config: ConfigDict) -> int:
 
   One JAX device computes on about one core.
   """
-  cores = len(os.sched_getaffinity(0))
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
   batches = [model.train.batch for model in config.models.values()]
   return max(num for num in range(1, cores + 1) if not any(batch % num for batch in batches))
 
