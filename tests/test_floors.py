@@ -89,3 +89,14 @@ def test_public_functions_have_docstrings():
       if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
         assert ast.get_docstring(node), f"{path.name}: {node.name}"
     assert ast.get_docstring(ast.parse(path.read_text())), f"{path.name} says nothing of itself"
+
+
+def test_nothing_mapped_over_devices_factorises_a_matrix():
+  # LAPACK calls of two CPU devices share one pool of threads and can deadlock under pmap.
+  factorisations = {"qr", "svd", "eigh", "eigvalsh", "cholesky", "inv", "solve", "lstsq", "det", "slogdet"}
+  for path in FILES:
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.Attribute) and ast.unparse(node).startswith(
+        ("jnp.linalg.", "jax.scipy.linalg.")
+      ):
+        assert node.attr not in factorisations, f"{path.name}: {ast.unparse(node)}"

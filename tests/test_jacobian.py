@@ -1,7 +1,5 @@
 """Jacobian probes on denoisers whose Jacobian is known in closed form."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +15,8 @@ F64 = 1e-10
 F32 = 1e-5  # float32 rounding over a dozen operations on values of order 1
 
 gain = jax.jit(jacobian.gain)
-local_linearity = jax.jit(jacobian.local_linearity, static_argnames="probes")
+local_linearity = jax.jit(jacobian.local_linearity)
+PROBES = jacobian.random_probes(1, D, seed=0)[0]  # as many as dimensions: norms are exact
 
 
 @jax.jit
@@ -63,7 +62,7 @@ def test_gaussian_in_float64(x64, sigma):
   denoise, directions, eigenvalues = gaussian(sigma)
   x1, x2 = sigma * draw(2, *SHAPE)
   expected = eigenvalues / (eigenvalues + sigma**2)
-  found = local_linearity(denoise, x1, x2, sigma, directions[:4], jax.random.key(0))
+  found = local_linearity(denoise, x1, x2, sigma, directions[:4], PROBES)
   np.testing.assert_allclose(found.gain, np.stack([expected[:4]] * 2), rtol=F64)
   np.testing.assert_allclose(found.asymmetry, 0, atol=F64)
   np.testing.assert_allclose(found.constancy, 0, atol=F64)
@@ -74,7 +73,7 @@ def test_gaussian_in_float64(x64, sigma):
 def test_gaussian_in_float32():
   denoise, directions, eigenvalues = gaussian(SIGMA)
   inputs = jax.tree.map(jnp.float32, (denoise, *draw(2, *SHAPE), SIGMA, directions))
-  found = local_linearity(*inputs, jax.random.key(0))
+  found = local_linearity(*inputs, PROBES)
   assert found.gain.dtype == jnp.float32
   np.testing.assert_allclose(found.gain[0], eigenvalues / (eigenvalues + SIGMA**2), atol=F32)
   np.testing.assert_allclose(np.stack(found[1:]), 0, atol=F32)
@@ -89,7 +88,7 @@ def test_two_delta_closed_form(x64):
   mean = [middle + delta * np.tanh(np.sum(delta * (x - middle)) / SIGMA**2) for x in (x1, x2)]
   along = delta.ravel() / np.linalg.norm(delta)
 
-  found = local_linearity(denoise, x1, x2, SIGMA, np.stack([along, draw(D, seed=3)]), jax.random.key(0))
+  found = local_linearity(denoise, x1, x2, SIGMA, np.stack([along, draw(D, seed=3)]), PROBES)
   np.testing.assert_allclose(found.gain[:, 0], np.array(peak) * np.sum(delta**2) / SIGMA**2, rtol=F64)
   np.testing.assert_allclose(found.asymmetry, 0, atol=F64)
   np.testing.assert_allclose(found.constancy, abs(peak[0] - peak[1]) / np.array(peak), rtol=F64)
@@ -123,7 +122,7 @@ def test_quadratic_closed_form(x64):
   """J = diag(s x), so J(x1) - J(x2) = diag(s (x1 - x2)), and the tangent errs by s (x1 - x2)²/2."""
   x1, x2 = draw(2, *SHAPE)
   scale = draw(*SHAPE, seed=4)
-  found = local_linearity(Partial(square, scale), x1, x2, SIGMA, np.eye(D), jax.random.key(0))
+  found = local_linearity(Partial(square, scale), x1, x2, SIGMA, np.eye(D), PROBES)
   norm = np.linalg.norm
   np.testing.assert_allclose(found.gain, (scale * np.stack([x1, x2])).reshape(2, D), rtol=F64)
   difference = norm(scale * (x1 - x2)) / np.array([norm(scale * x1), norm(scale * x2)])
@@ -135,20 +134,19 @@ def test_quadratic_closed_form(x64):
 def test_asymmetry_is_exact_with_all_probes(x64):
   weight, (x1, x2) = draw(D, D), draw(2, *SHAPE)
   expected = np.linalg.norm(weight - weight.T) / np.linalg.norm(weight)
-  found = local_linearity(Partial(affine, (weight, np.zeros(D))), x1, x2, 1.0, np.eye(D), jax.random.key(0))
+  found = local_linearity(Partial(affine, (weight, np.zeros(D))), x1, x2, 1.0, np.eye(D), PROBES)
   np.testing.assert_allclose(found.asymmetry, expected, rtol=F64)
   skew = Partial(affine, (weight - weight.T, np.zeros(D)))
-  found = local_linearity(skew, x1, x2, 1.0, np.eye(D), jax.random.key(0))
+  found = local_linearity(skew, x1, x2, 1.0, np.eye(D), PROBES)
   np.testing.assert_allclose(found.asymmetry, 2, rtol=F64)
 
 
 def test_few_probes_are_unbiased(x64):
   """For an orthogonal J the denominator is certain, so asymmetry² must average to its exact value."""
   weight, _ = np.linalg.qr(draw(D, D))
-  keys = jax.random.split(jax.random.key(0), 1000)
-  sample = functools.partial(jacobian.local_linearity, probes=3)
-  found = jax.jit(jax.vmap(sample, (None,) * 5 + (0,)))(
-    Partial(affine, (weight, np.zeros(D))), *draw(2, *SHAPE), 1.0, np.eye(D), keys
+  probes = jacobian.random_probes(1000, D, 3, seed=1)
+  found = jax.jit(jax.vmap(jacobian.local_linearity, (None,) * 5 + (0,)))(
+    Partial(affine, (weight, np.zeros(D))), *draw(2, *SHAPE), 1.0, np.eye(D), probes
   )
   squares = np.asarray(found.asymmetry[:, 0]) ** 2
   assert squares.std() > 0.1
@@ -158,7 +156,7 @@ def test_few_probes_are_unbiased(x64):
 
 def test_zero_over_zero_is_zero(x64):
   constant = Partial(affine, (np.zeros((D, D)), np.ones(D)))
-  found = local_linearity(constant, *draw(2, *SHAPE), 1.0, np.eye(D), jax.random.key(0))
+  found = local_linearity(constant, *draw(2, *SHAPE), 1.0, np.eye(D), PROBES)
   np.testing.assert_array_equal(np.concatenate([field.ravel() for field in found]), 0)
 
 
@@ -171,15 +169,22 @@ def test_homogeneous_net_is_its_jacobian(x64):  # H6
 
 def test_swapping_the_points_swaps_the_rows(x64):
   denoise, (x1, x2) = Partial(relu_net, tuple(draw(2, D, D))), draw(2, *SHAPE)
-  once = local_linearity(denoise, x1, x2, 1.0, np.eye(D), jax.random.key(0))
-  swapped = local_linearity(denoise, x2, x1, 1.0, np.eye(D), jax.random.key(0))
+  once = local_linearity(denoise, x1, x2, 1.0, np.eye(D), PROBES)
+  swapped = local_linearity(denoise, x2, x1, 1.0, np.eye(D), PROBES)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[::-1], rtol=F64), once, swapped)
+
+
+def test_probes_are_orthonormal_and_differ_from_set_to_set():
+  probes = jacobian.random_probes(3, D, 4, seed=2)
+  np.testing.assert_allclose(probes @ probes.mT, np.broadcast_to(np.eye(4), (3, 4, 4)), atol=1e-12)
+  assert np.abs(probes[0] - probes[1]).max() > 0.1
+  assert jacobian.random_probes(1, 3, 16, seed=0).shape == (1, 3, 3)
 
 
 def test_refuses():
   x = np.zeros(SHAPE, np.float32)
   with pytest.raises(ValueError, match="`probes`"):
-    jacobian.local_linearity(Partial(square, x), x, x, 1.0, np.eye(D), jax.random.key(0), probes=1)
+    jacobian.local_linearity(Partial(square, x), x, x, 1.0, np.eye(D), PROBES[:1])
   with pytest.raises(AssertionError):
     jacobian.gain(Partial(square, x), x, 1.0, np.eye(D + 1))
 
@@ -192,15 +197,18 @@ def test_pmap_of_vmap_is_one_by_one_and_traces_the_denoiser_once():
     return posterior_mean(images, x, sigma)
 
   images, pairs = np.float32(draw(5, *SHAPE)), np.float32(draw(8, 2, 2, *SHAPE, seed=1))
-  keys, directions = jax.random.split(jax.random.key(0), (8, 2)), np.eye(D, dtype=np.float32)[:2]
+  probes = np.float32(jacobian.random_probes(16, D, 4, seed=0)).reshape(8, 2, 4, D)
+  directions = np.eye(D, dtype=np.float32)[:2]
 
-  def of_pair(denoise, sigma, directions, pair, key):
-    return jacobian.local_linearity(denoise, pair[0], pair[1], sigma, directions, key, probes=4)
+  def of_pair(denoise, sigma, directions, pair, probes):
+    return jacobian.local_linearity(denoise, pair[0], pair[1], sigma, directions, probes)
 
   shared, axes = (np.float32(SIGMA), directions), (None,) * 3 + (0, 0)
-  everywhere = jax.pmap(jax.vmap(of_pair, axes), in_axes=axes)(Partial(counted, images), *shared, pairs, keys)
+  everywhere = jax.pmap(jax.vmap(of_pair, axes), in_axes=axes)(
+    Partial(counted, images), *shared, pairs, probes
+  )
   assert traces == [SHAPE]
   assert everywhere.gain.shape == (8, 2, 2, 2)
   for i, j in [(0, 0), (3, 1), (7, 1)]:
-    alone = jax.jit(of_pair)(Partial(posterior_mean, images), *shared, pairs[i, j], keys[i, j])
+    alone = jax.jit(of_pair)(Partial(posterior_mean, images), *shared, pairs[i, j], probes[i, j])
     jax.tree.map(lambda a, b, at=(i, j): np.testing.assert_allclose(a[at], b, atol=F32), everywhere, alone)

@@ -1,6 +1,5 @@
 """What the network's Jacobian does: gain along the data's principal axes, symmetry, constancy."""
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -22,10 +21,9 @@ def check(config, shape, num_held_out: int) -> None:
     raise ValueError(f"`gain.directions` is {settings.directions}; want at least 1")
 
 
-def _measure(shared, x, key_data):
+def _measure(shared, x, probes):
   denoise, sigma, directions = shared
-  key = jax.random.wrap_key_data(key_data)
-  return jacobian.local_linearity(denoise, x[0], x[1], sigma, directions, key)
+  return jacobian.local_linearity(denoise, x[0], x[1], sigma, directions, probes)
 
 
 def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
@@ -42,12 +40,12 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
   directions[: len(chosen)] = subject.stats.basis.T[chosen]
   images = subjects.held_out(subject, 2 * settings.pairs)
   noise = subjects.noise(subject, "gain", len(images))
-  keys = jax.random.key_data(jax.random.split(subjects.key(subject, "gain"), settings.pairs))
+  probes = jacobian.random_probes(settings.pairs, images[0].size, seed=subject.seed).astype(np.float32)
   found = []
   for sigma in tqdm(subject.sigmas, f"gain, {title}", unit="level", delay=2):
     pairs = (images + np.float32(sigma) * noise).reshape(settings.pairs, 2, *images.shape[1:])
     shared = (subject.network, np.float32(sigma), directions)
-    found.append(parallel.map_samples(_measure, shared, pairs, np.asarray(keys), batch=settings.pairs))
+    found.append(parallel.map_samples(_measure, shared, pairs, probes, batch=settings.pairs))
   # Each pair gives two points: [P, 2] -> [2 P].
   arrays = {
     name: np.stack([getattr(local, name).reshape(2 * settings.pairs) for local in found])

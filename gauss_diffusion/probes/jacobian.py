@@ -10,6 +10,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gauss_diffusion.types import Array, Denoiser
 
@@ -60,11 +61,11 @@ def gain(denoise: Denoiser, x: Array, sigma: Array, directions: Array) -> Array:
 
 
 def local_linearity(
-  denoise: Denoiser, x1: Array, x2: Array, sigma: Array, directions: Array, key: Array, *, probes: int = 16
+  denoise: Denoiser, x1: Array, x2: Array, sigma: Array, directions: Array, probes: Array
 ) -> LocalLinearity:
   """Measure gain, asymmetry and constancy of the Jacobian, and the tangent's error from x1 to x2.
 
-  Frobenius norms are estimated on m = min(probes, D) random orthonormal columns Q [D, m]::
+  Frobenius norms are estimated on m random orthonormal columns Q [D, m], the rows of `probes`::
 
     asymmetry² = (D - 1)/(m - 1) ‖QᵀJQ - (QᵀJQ)ᵀ‖² / ‖JQ‖²
     constancy² = ‖(J(x1) - J(x2)) Q‖² / ‖JQ‖²
@@ -81,8 +82,8 @@ def local_linearity(
     x2: another noisy image [H, W, C] at the same noise level.
     sigma: scalar noise level of both.
     directions: unit vectors [K, D], as a rule ``stats.basis.T[:K]``.
-    key: of the probe vectors; a key of its own for every pair keeps the pairs' errors independent.
-    probes: number of random probe vectors m, at least 2.
+    probes: from `random_probes`, [m, D]; a set of its own for every pair keeps the pairs' errors
+      independent.
 
   Returns:
     One row per point, so that P pairs give 2P samples of every quantity.
@@ -91,18 +92,17 @@ def local_linearity(
     ValueError: on fewer than 2 probes.
   """
   chex.assert_equal_shape([x1, x2])
-  if probes < 2:
-    raise ValueError(f"`probes` is {probes}; asymmetry needs at least 2 probe vectors")
-  num_dims, num_directions = x1.size, len(directions)
-  num_probes = min(probes, num_dims)
-  q_Dxm, _ = jnp.linalg.qr(jax.random.normal(key, (num_dims, num_probes), x1.dtype))
+  num_probes, num_dims = probes.shape
+  if num_probes < 2:
+    raise ValueError(f"`probes` has {num_probes} row; asymmetry needs at least 2 probe vectors")
+  num_directions, probes = len(directions), jnp.asarray(probes, x1.dtype)
   directions, delta = jnp.asarray(directions, x1.dtype), (x2 - x1).reshape(1, -1)
-  tangents = jnp.concatenate([directions, q_Dxm.T, delta])
+  tangents = jnp.concatenate([directions, probes, delta])
   denoised, products = jax.vmap(lambda x: pushforward(denoise, x, sigma, tangents))(jnp.stack([x1, x2]))
   along, probed, step = jnp.split(products, [num_directions, num_directions + num_probes], axis=1)
 
-  compressed = jnp.einsum("pid,dj->pij", probed, q_Dxm, precision="highest")  # (QᵀJQ)ᵀ
-  scale = ((num_dims - 1) / max(num_probes - 1, 1)) ** 0.5
+  compressed = jnp.einsum("pid,jd->pij", probed, probes, precision="highest")  # (QᵀJQ)ᵀ
+  scale = ((num_dims - 1) / (num_probes - 1)) ** 0.5
   antisymmetric = scale * (compressed - compressed.mT)
   change = jnp.broadcast_to((denoised[1] - denoised[0]).reshape(1, 1, -1), step.shape)
   return LocalLinearity(
@@ -111,6 +111,17 @@ def local_linearity(
     constancy=_ratio(probed[:1] - probed[1:], probed),
     displacement=_ratio(change - step, change),
   )
+
+
+def random_probes(num_sets: int, num_dims: int, num_probes: int = 16, *, seed: int) -> np.ndarray:
+  """Return sets of random orthonormal rows, float64 [num_sets, min(num_probes, num_dims), num_dims].
+
+  Drawn on the host: a QR factorisation inside a function mapped over CPU devices can deadlock, since
+  its subtasks wait for the one pool of threads that the devices share.
+  """
+  shape = (num_sets, num_dims, min(num_probes, num_dims))
+  columns, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal(shape))
+  return columns.mT
 
 
 def _along(directions: Array, products: Array) -> Array:
