@@ -126,6 +126,8 @@ def write_report(
       seconds[name] = sum(card["seconds"] for _, card in loaded.values())
       figures[name] = config[name].to_dict()
     plots.save(plots.PLOTS[name].draw(found), workdir / "figures" / name)
+  rows = headlines(config, trained, workdir)
+  results.write_json(workdir / "headline.json", rows)
   about = {
     "Data": {
       "name": dataset.title,
@@ -145,7 +147,7 @@ def write_report(
     about=about,
     config=config.to_dict(),
     networks=[_describe(model) for model in trained],
-    headline=headlines(config, trained, workdir),
+    headline=rows,
     figures=figures,
   )
 

@@ -68,6 +68,9 @@ def test_a_study_leaves_networks_results_figures_and_report(study):
   workdir, out = study
   assert f"report: {workdir / 'report.html'}" in out
   assert "GL score" in out
+  rows = json.loads((workdir / "headline.json").read_text())
+  assert [row["model"] for row in rows] == ["N = 16", "N = 1437"]
+  assert all(low <= mean <= high for row in rows for mean, low, high in [row["GL score"]])
   page = (workdir / "report.html").read_text()
   assert page.count("data:image/png;base64,") >= 7
   for label in ("n16", "n1437"):
