@@ -67,7 +67,7 @@ def restore(checkpoints: ocp.CheckpointManager, fresh: TrainState, card: dict) -
 def latest_step(directory) -> int | None:
   """Return the newest finished checkpoint of a model's folder, or None."""
   folder = pathlib.Path(directory).absolute() / FOLDER
-  return ocp.utils.checkpoint_steps(folder)[-1] if folder.is_dir() else None
+  return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None
 
 
 def load_ema(workdir, label: str | None = None, step: int | None = None):

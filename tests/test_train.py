@@ -103,6 +103,15 @@ def test_the_checkpoint_holds_what_run_returns(network, images, tmp_path):
     checkpoint.load_ema(tmp_path, step=7)
 
 
+def test_the_latest_step_is_the_largest_whatever_the_folders_order(tmp_path):
+  assert checkpoint.latest_step(tmp_path) is None
+  (tmp_path / checkpoint.FOLDER).mkdir()
+  assert checkpoint.latest_step(tmp_path) is None
+  for step in (250, 1000, 500, 750):
+    (tmp_path / checkpoint.FOLDER / str(step)).mkdir()
+    assert checkpoint.latest_step(tmp_path) == max(250, 1000 if step != 250 else 0)
+
+
 def test_another_networks_checkpoint_is_refused(network, images, tmp_path):
   run(network, images, tmp_path, steps=1)
   other = {"network": {**CARD["network"], "model_channels": 16}}
