@@ -2,6 +2,10 @@
 
 python -m gauss_diffusion.main --config=configs/digits.py --workdir=runs/digits
 python -m gauss_diffusion.main --config=configs/digits.py:smoke --workdir=runs/digits_smoke
+
+On two CPU cores: under five minutes with a cold compile cache, the smoke study one. Expect, from 16 to
+1437 images: GL score 0.12 to 0.43, memorized share 0.8 to 0, linearity score at sigma = 0.47 from 0.95 to
+0.98, RMSE to the Gaussian denoiser there from 0.27 to 0.16.
 """
 
 from gauss_diffusion import study
