@@ -14,7 +14,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gauss_diffusion import data, headline, pipeline, study
+from gauss_diffusion import data, headline, pipeline, results, study
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "A file in configs/, with :smoke for a quick look.")
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
   if done or not report.exists():
     command = shlex.join(["python", "-m", "gauss_diffusion.main", *sys.argv[1:]])
     report = pipeline.write_report(config, dataset, models, workdir, command)
-  print(headline.table(pipeline.headlines(config, models, workdir)))
+  print(headline.table(results.read_json(workdir / "headline.json")))
   print(f"report: {report}")
 
 

@@ -167,11 +167,14 @@ def _look(step: int, info: StepInfo, window: _Window, directory, settings: Setti
   if (step + 1) % settings.log_every and step + 1 != settings.steps:
     return window
   now = time.perf_counter()
+  schedule = train_state.learning_rate_schedule(
+    settings.learning_rate, settings.rampup_images, settings.batch
+  )
   record = {
     "step": step + 1,
     "images": images,
     "loss": sum(window.losses) / len(window.losses),
-    "learning_rate": settings.learning_rate * min(images / max(settings.rampup_images, 1), 1.0),
+    "learning_rate": float(schedule(step)),
     "images_per_second": len(window.losses) * settings.batch / (now - window.start),
   }
   bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)

@@ -25,10 +25,15 @@ def create(params, optimizer: optax.GradientTransformation) -> TrainState:
   return TrainState(jnp.zeros((), jnp.int32), params, ema_params, optimizer.init(params))
 
 
-def optimizer(learning_rate: float, rampup_images: int, batch: int) -> optax.GradientTransformation:
-  """Return Adam whose learning rate ramps up linearly over the first `rampup_images` images (EDM)."""
+def learning_rate_schedule(learning_rate: float, rampup_images: int, batch: int) -> optax.Schedule:
+  """Return the learning rate of each step: a linear ramp over the first `rampup_images` images (EDM)."""
   warm = max(rampup_images // batch, 1)
-  return optax.adam(optax.linear_schedule(learning_rate / warm, learning_rate, warm - 1))
+  return optax.linear_schedule(learning_rate / warm, learning_rate, warm - 1)
+
+
+def optimizer(learning_rate: float, rampup_images: int, batch: int) -> optax.GradientTransformation:
+  """Return Adam under `learning_rate_schedule`."""
+  return optax.adam(learning_rate_schedule(learning_rate, rampup_images, batch))
 
 
 def ema_decay(step: Array, batch: int, halflife_images: float, rampup: float) -> Array:
