@@ -3,6 +3,7 @@
 Everything here is a scalar formula, written for one noise level and valid elementwise on arrays.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -81,3 +82,58 @@ def precondition(sigma: Array, sigma_data: float = SIGMA_DATA) -> Preconditionin
     c_in=1 / jnp.sqrt(total),
     c_noise=jnp.log(sigma) / 4,
   )
+
+
+def precondition_vp(
+  sigma: Array, beta_d: float = 19.9, beta_min: float = 0.1, M: int = 1000
+) -> Preconditioning:
+  """Return the variance-preserving scalings (Karras et al. 2022, table 1, column "VP").
+
+  ``c_noise = (M - 1) t`` with t the time at which ``sigma^2 = exp(beta_d t^2 / 2 + beta_min t) - 1``.
+  """
+  time = (jnp.sqrt(beta_min**2 + 2 * beta_d * jnp.log1p(sigma**2)) - beta_min) / beta_d
+  return Preconditioning(jnp.ones_like(sigma), -sigma, 1 / jnp.sqrt(sigma**2 + 1), (M - 1) * time)
+
+
+def precondition_ve(sigma: Array) -> Preconditioning:
+  """Return the variance-exploding scalings (Karras et al. 2022, table 1, column "VE")."""
+  return Preconditioning(jnp.ones_like(sigma), sigma, jnp.ones_like(sigma), jnp.log(sigma / 2))
+
+
+def precondition_iddpm(
+  sigma: Array, C_1: float = 0.001, C_2: float = 0.008, M: int = 1000
+) -> Preconditioning:
+  """Return improved DDPM's scalings (Karras et al. 2022, table 1, column "iDDPM").
+
+  ``c_noise = M - 1 - argmin_j |u_j - sigma|``: the step of its schedule that is nearest, see `iddpm_sigmas`.
+  """
+  levels = jnp.asarray(iddpm_sigmas(C_1, C_2, M), sigma.dtype)
+  step = jnp.argmin(jnp.abs(jnp.expand_dims(sigma, -1) - levels.reshape((1,) * sigma.ndim + (-1,))), axis=-1)
+  scale = 1 / jnp.sqrt(sigma**2 + 1)
+  return Preconditioning(jnp.ones_like(sigma), -sigma, scale, (M - 1 - step).astype(sigma.dtype))
+
+
+def iddpm_sigmas(C_1: float = 0.001, C_2: float = 0.008, M: int = 1000) -> np.ndarray:
+  """Return improved DDPM's noise levels u_0 > ... > u_M = 0, float64 [M + 1] (Karras et al. 2022, table 1).
+
+  ``u_{j-1}^2 = (u_j^2 + 1) / max(a_{j-1} / a_j, C_1) - 1`` with ``a_j = sin^2(pi j / (2 M (C_2 + 1)))``.
+  """
+  alpha_bar = np.sin(0.5 * np.pi * np.arange(M + 1) / M / (C_2 + 1)) ** 2
+  levels = np.zeros(M + 1)
+  for j in range(M, 0, -1):
+    levels[j - 1] = np.sqrt((levels[j] ** 2 + 1) / max(alpha_bar[j - 1] / alpha_bar[j], C_1) - 1)
+  return levels
+
+
+def precondition_none(sigma: Array) -> Preconditioning:
+  """Return the scalings of a plain denoising autoencoder, D = F (Li et al. 2024, fig. 24)."""
+  return Preconditioning(jnp.zeros_like(sigma), jnp.ones_like(sigma), jnp.ones_like(sigma), sigma)
+
+
+PRECONDITIONINGS: dict[str, Callable[..., Preconditioning]] = {
+  "edm": precondition,
+  "vp": precondition_vp,
+  "ve": precondition_ve,
+  "iddpm": precondition_iddpm,
+  "none": precondition_none,
+}

@@ -66,7 +66,11 @@ def train_step(state: TrainState, x0: Array, keys: Array, *, network, tx, settin
     def denoise(x, sigma):
       return network.apply({"params": params}, x, sigma, train=True, rngs={"dropout": key_dropout[0]})
 
-    law = {"p_mean": settings.p_mean, "p_std": settings.p_std, "sigma_data": network.sigma_data}
+    law = {
+      "p_mean": settings.p_mean,
+      "p_std": settings.p_std,
+      "sigma_data": dict(network.constants)["sigma_data"],
+    }
     return jnp.mean(losses.denoising_loss(denoise, x0, key_noise, **law))
 
   loss, grads = parallel.mean(jax.value_and_grad(mean_loss)(state.params))

@@ -2,8 +2,11 @@
 
 import dataclasses
 import functools
+import inspect
 import numbers
 import typing
+from collections.abc import Callable
+from typing import NamedTuple
 
 import flax
 import flax.linen as nn
@@ -12,11 +15,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from gauss_diffusion import edm
+from gauss_diffusion.networks import song_unet
 from gauss_diffusion.networks.preconditioned import Preconditioned
-from gauss_diffusion.networks.song_unet import SongUNet
 from gauss_diffusion.types import Array
 
-NETWORKS = {"ddpmpp": SongUNet}
+
+class Architecture(NamedTuple):
+  """A family: its module, the check of its options, and those options in which it differs from the module."""
+
+  module: type[nn.Module]
+  check: Callable[[nn.Module], None]  # raises a ValueError that names an option
+  options: dict
+
+
+NETWORKS = {
+  "ddpmpp": Architecture(song_unet.SongUNet, song_unet.check, {}),
+}
 
 
 class Trained(flax.struct.PyTreeNode):
@@ -26,8 +40,8 @@ class Trained(flax.struct.PyTreeNode):
   network: nn.Module = flax.struct.field(pytree_node=False)
 
 
-def create(name: str, *, sigma_data: float = edm.SIGMA_DATA, **options) -> nn.Module:
-  """Return the named network under EDM's preconditioning, as a linen module.
+def create(name: str, *, preconditioning: str = "edm", **options) -> nn.Module:
+  """Return the named network under a preconditioning of EDM's table 1, as a linen module.
 
   ``network.apply({"params": params}, x, sigma, class_labels=None)`` is D(x; sigma) for x [N, H, W, C]
   in [-1, 1] plus noise, sigma [N] and class labels [N, label_dim], one-hot; for training add
@@ -35,34 +49,56 @@ def create(name: str, *, sigma_data: float = edm.SIGMA_DATA, **options) -> nn.Mo
 
   Args:
     name: a key of `NETWORKS`.
-    sigma_data: standard deviation of the data that the preconditioning assumes.
-    **options: fields of the module, by the names of the reference's constructor.
+    preconditioning: a key of `edm.PRECONDITIONINGS`.
+    **options: fields of the module, by the names of the reference's constructor, and constants of the
+      preconditioning, such as `sigma_data` of EDM's.
 
   Raises:
     ValueError: on an unknown name, an unknown or missing option, or one of the wrong type or range.
   """
   if name not in NETWORKS:
     raise ValueError(f"`{name}` is no network; known: {', '.join(NETWORKS)}")
-  known = {f.name: f for f in dataclasses.fields(NETWORKS[name]) if f.name not in ("parent", "name")}
+  if preconditioning not in edm.PRECONDITIONINGS:
+    raise ValueError(
+      f"`preconditioning` has no {preconditioning!r}; known: {', '.join(edm.PRECONDITIONINGS)}"
+    )
+  architecture = NETWORKS[name]
+  known = {f.name: f for f in dataclasses.fields(architecture.module) if f.name not in ("parent", "name")}
+  constants = _constants(preconditioning)
   for option in options:
-    if option not in known:
-      raise ValueError(f"`{option}` is no option of {name}; known: {', '.join(known)}")
+    if option not in known and option not in constants:
+      raise ValueError(f"`{option}` is no option of {name}; known: {', '.join([*known, *constants])}")
   for option, field in known.items():
     if field.default is dataclasses.MISSING and option not in options:
       raise ValueError(f"`{option}` is missing: {name} cannot do without it")
-  if not isinstance(sigma_data, numbers.Real) or not 0 < sigma_data < float("inf"):
-    raise ValueError(f"`sigma_data` is {sigma_data!r}; want a positive number")
-  types = typing.get_type_hints(NETWORKS[name])
-  raw = NETWORKS[name](**{option: _typed(option, value, types[option]) for option, value in options.items()})
-  coarsest = 2 ** (len(raw.channel_mult) - 1)
-  if raw.img_resolution % coarsest:
-    raise ValueError(
-      f"`img_resolution` is {raw.img_resolution}; {len(raw.channel_mult)} levels in `channel_mult` "
-      f"want a multiple of {coarsest}"
-    )
-  if raw.model_channels % 4:
-    raise ValueError(f"`model_channels` is {raw.model_channels}; want a multiple of 4")
-  return Preconditioned(raw, float(sigma_data))
+  for option in constants:
+    value = constants[option] = options.pop(option, constants[option])
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < float("inf"):
+      raise ValueError(f"`{option}` is {value!r}; want a positive number")
+  types = typing.get_type_hints(architecture.module)
+  options = architecture.options | options
+  raw = architecture.module(
+    **{option: _typed(option, value, types[option]) for option, value in options.items()}
+  )
+  architecture.check(raw)
+  return Preconditioned(raw, preconditioning, tuple(constants.items()))
+
+
+def card(network: nn.Module) -> dict:
+  """Return the arguments of `create` that rebuild the network, as plain JSON."""
+  raw = network.model
+  fields = {f.name: getattr(raw, f.name) for f in dataclasses.fields(raw) if f.name not in ("parent", "name")}
+  made = [name for name, architecture in NETWORKS.items() if architecture.module is type(raw)]
+  # Of names that share a module, the one whose options are all here, if there is any.
+  name = max(made, key=lambda name: sum(fields[k] == v for k, v in NETWORKS[name].options.items()))
+  fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+  return {"name": name, "preconditioning": network.preconditioning} | fields | dict(network.constants)
+
+
+def _constants(preconditioning: str) -> dict:
+  """Return the constants of a preconditioning's formula and their defaults."""
+  _, *constants = inspect.signature(edm.PRECONDITIONINGS[preconditioning]).parameters.values()
+  return {constant.name: constant.default for constant in constants}
 
 
 def _typed(option, value, kind):
@@ -72,14 +108,20 @@ def _typed(option, value, kind):
     at_least = 0 if option.endswith("_dim") else 1
     return isinstance(v, numbers.Integral) and not isinstance(v, bool) and v >= at_least
 
+  if typing.get_origin(kind) is typing.Literal:
+    if value in typing.get_args(kind):
+      return value
+    raise ValueError(f"`{option}` is {value!r}; known: {', '.join(map(str, typing.get_args(kind)))}")
+  if kind is bool and isinstance(value, bool):
+    return value
   if kind is int and integer(value):
     return int(value)
   if kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 <= value < 1:
     return float(value)
-  if kind not in (int, float) and isinstance(value, tuple | list) and all(map(integer, value)):
-    if value or option != "channel_mult":
+  if kind not in (bool, int, float) and isinstance(value, tuple | list) and all(map(integer, value)):
+    if value or option == "attn_resolutions":
       return tuple(int(v) for v in value)
-  wanted = {int: "a whole number, positive", float: "a rate in [0, 1)"}.get(
+  wanted = {bool: "true or false", int: "a whole number, positive", float: "a rate in [0, 1)"}.get(
     kind, "a tuple of positive whole numbers"
   )
   raise ValueError(f"`{option}` is {value!r}; want {wanted}")

@@ -1,4 +1,4 @@
-"""Wrap a raw network into a denoiser by EDM's scalings (Karras et al. 2022, eq. 7)."""
+"""Wrap a raw network into a denoiser by the scalings of Karras et al. 2022, eq. 7 and table 1."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -7,12 +7,17 @@ from gauss_diffusion import edm
 
 
 class Preconditioned(nn.Module):
-  """Denoiser ``D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)``, x [N, H, W, C], sigma [N]."""
+  """Denoiser ``D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)``, x [N, H, W, C], sigma [N].
+
+  F may put out more channels than an image has, as improved DDPM's does for its variance: the first count.
+  """
 
   model: nn.Module
-  sigma_data: float = edm.SIGMA_DATA
+  preconditioning: str = "edm"  # one of `edm.PRECONDITIONINGS`
+  constants: tuple[tuple[str, float], ...] = ()  # of its formula, such as sigma_data
 
   def __call__(self, x, sigma, class_labels=None, augment_labels=None, train=False):
-    c = edm.precondition(jnp.asarray(sigma, x.dtype), self.sigma_data)
-    c_skip, c_out, c_in = (scaling[:, None, None, None] for scaling in (c.c_skip, c.c_out, c.c_in))
-    return c_skip * x + c_out * self.model(c_in * x, c.c_noise, class_labels, augment_labels, train)
+    scalings = edm.PRECONDITIONINGS[self.preconditioning](jnp.asarray(sigma, x.dtype), **dict(self.constants))
+    c_skip, c_out, c_in = (scaling[:, None, None, None] for scaling in scalings[:3])
+    raw = self.model(c_in * x, scalings.c_noise, class_labels, augment_labels, train)
+    return c_skip * x + c_out * raw[..., : x.shape[-1]]

@@ -115,6 +115,18 @@ class SongUNet(nn.Module):
     return {stage.name: mask for stage, mask in zip(stages, masks, strict=True)}
 
 
+def check(net: SongUNet) -> None:
+  """Refuse options that do not fit each other."""
+  coarsest = 2 ** (len(net.channel_mult) - 1)
+  if net.img_resolution % coarsest:
+    raise ValueError(
+      f"`img_resolution` is {net.img_resolution}; {len(net.channel_mult)} levels in `channel_mult` "
+      f"want a multiple of {coarsest}"
+    )
+  if net.model_channels % 4:
+    raise ValueError(f"`model_channels` is {net.model_channels}; want a multiple of 4")
+
+
 class _Stage(NamedTuple):
   """One block's place in the network."""
 
