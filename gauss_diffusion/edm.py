@@ -29,6 +29,13 @@ class Preconditioning(NamedTuple):
   c_noise: Array
 
 
+class TrainingNoise(NamedTuple):
+  """Noise levels to train on, and how much the squared error counts at each."""
+
+  sigma: Array
+  weight: Array
+
+
 def sigma_grid(
   num_steps: int,
   sigma_min: float = SIGMA_MIN,
@@ -91,7 +98,9 @@ def precondition_vp(
 
   ``c_noise = (M - 1) t`` with t the time at which ``sigma^2 = exp(beta_d t^2 / 2 + beta_min t) - 1``.
   """
-  time = (jnp.sqrt(beta_min**2 + 2 * beta_d * jnp.log1p(sigma**2)) - beta_min) / beta_d
+  exponent = jnp.log1p(sigma**2)
+  # The quadratic's root with the sum below: the usual form subtracts nearly equal numbers at small sigma.
+  time = 2 * exponent / (jnp.sqrt(beta_min**2 + 2 * beta_d * exponent) + beta_min)
   return Preconditioning(jnp.ones_like(sigma), -sigma, 1 / jnp.sqrt(sigma**2 + 1), (M - 1) * time)
 
 
@@ -137,3 +146,82 @@ PRECONDITIONINGS: dict[str, Callable[..., Preconditioning]] = {
   "iddpm": precondition_iddpm,
   "none": precondition_none,
 }
+
+
+def training_noise(
+  key: Array,
+  shape: tuple[int, ...],
+  sigma_data: float = SIGMA_DATA,
+  p_mean: float = P_MEAN,
+  p_std: float = P_STD,
+) -> TrainingNoise:
+  """Draw EDM's training noise, see `sample_sigma` and `loss_weight`; `p_std` 0 draws exp(p_mean) alone."""
+  sigma = sample_sigma(key, shape, p_mean, p_std)
+  return TrainingNoise(sigma, loss_weight(sigma, sigma_data))
+
+
+def training_noise_vp(
+  key: Array,
+  shape: tuple[int, ...],
+  beta_d: float = 19.9,
+  beta_min: float = 0.1,
+  M: int = 1000,
+  epsilon_t: float = 1e-5,
+) -> TrainingNoise:
+  """Draw variance-preserving training noise (Karras et al. 2022, table 1, column "VP").
+
+  ``sigma^2 = exp(beta_d t^2 / 2 + beta_min t) - 1``, ``t ~ U(epsilon_t, 1)``, ``lambda = 1 / sigma^2``.
+  """
+  del M  # how finely the network counts t, which is continuous here
+  time = jax.random.uniform(key, shape, minval=epsilon_t, maxval=1.0)
+  variance = jnp.expm1(beta_d * time**2 / 2 + beta_min * time)
+  return TrainingNoise(jnp.sqrt(variance), 1 / variance)
+
+
+def training_noise_ve(
+  key: Array, shape: tuple[int, ...], sigma_min: float = 0.02, sigma_max: float = 100.0
+) -> TrainingNoise:
+  """Draw variance-exploding training noise (Karras et al. 2022, table 1, column "VE").
+
+  ``ln sigma ~ U(ln sigma_min, ln sigma_max)``, ``lambda = 1 / sigma^2``.
+  """
+  sigma = _log_uniform(key, shape, sigma_min, sigma_max)
+  return TrainingNoise(sigma, 1 / sigma**2)
+
+
+def training_noise_iddpm(
+  key: Array, shape: tuple[int, ...], C_1: float = 0.001, C_2: float = 0.008, M: int = 1000
+) -> TrainingNoise:
+  """Draw improved DDPM's training noise (Karras et al. 2022, table 1, column "iDDPM").
+
+  ``sigma = u_j``, j uniform in {0 ... M - 1}, ``lambda = 1 / sigma^2``; see `iddpm_sigmas`.
+  """
+  levels = jnp.asarray(iddpm_sigmas(C_1, C_2, M)[:-1])
+  sigma = levels[jax.random.randint(key, shape, 0, M)]
+  return TrainingNoise(sigma, 1 / sigma**2)
+
+
+def training_noise_none(
+  key: Array, shape: tuple[int, ...], sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX
+) -> TrainingNoise:
+  """Draw noise for a plain denoising autoencoder: any level of the sampler's range, and no weight.
+
+  ``ln sigma ~ U(ln sigma_min, ln sigma_max)``, ``lambda = 1``. One network learns all levels here; Li et al.
+  2024, fig. 24, train one for each, as `sigma_min` = `sigma_max` would.
+  """
+  sigma = _log_uniform(key, shape, sigma_min, sigma_max)
+  return TrainingNoise(sigma, jnp.ones_like(sigma))
+
+
+def _log_uniform(key, shape, low, high):
+  return low * (high / low) ** jax.random.uniform(key, shape)
+
+
+TRAINING_NOISE: dict[str, Callable[..., TrainingNoise]] = {
+  "edm": training_noise,
+  "vp": training_noise_vp,
+  "ve": training_noise_ve,
+  "iddpm": training_noise_iddpm,
+  "none": training_noise_none,
+}
+"""The noise that goes with each of `PRECONDITIONINGS`, whose constants it takes: table 1, "Training"."""

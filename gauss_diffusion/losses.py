@@ -15,22 +15,19 @@ def denoising_loss(
   x0: Array,
   keys: Array,
   *,
-  p_mean: float = edm.P_MEAN,
-  p_std: float = edm.P_STD,
-  sigma_data: float = edm.SIGMA_DATA,
+  law: Callable[[Array, tuple], edm.TrainingNoise] = edm.training_noise,
 ) -> Array:
   """Return the weighted denoising error of each image (Li et al. 2024, eq. 3; Karras et al. 2022, eq. 2).
 
-  ``lambda(sigma) ||D(x0 + sigma eps; sigma) - x0||^2 / d`` with ``ln sigma ~ N(p_mean, p_std^2)``,
-  ``eps ~ N(0, I)``. An untrained network (D = c_skip x) scores about 1 at every sigma.
+  ``lambda(sigma) ||D(x0 + sigma eps; sigma) - x0||^2 / d`` with sigma and lambda of the law,
+  ``eps ~ N(0, I)``. An untrained network (D = c_skip x) scores about 1 at every sigma, but for a
+  plain autoencoder (D = 0), which scores the images' power.
 
   Args:
     denoise_batch: ``(x [B, H, W, C], sigma [B]) -> x0_hat [B, H, W, C]``.
     x0: clean images [B, H, W, C] in [-1, 1].
     keys: one key per image [B]: an image's noise does not depend on the device that holds it.
-    p_mean: mean of ln sigma.
-    p_std: standard deviation of ln sigma.
-    sigma_data: EDM's pixel standard deviation, for the weight.
+    law: one of `edm.TRAINING_NOISE`, its constants bound by `functools.partial`.
 
   Returns:
     [B], dimensionless.
@@ -38,7 +35,7 @@ def denoising_loss(
   chex.assert_rank(x0, 4)
   chex.assert_equal_shape_prefix([x0, keys], 1)
   key_sigma, key_noise = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-  sigma = jax.vmap(lambda key: edm.sample_sigma(key, (), p_mean, p_std))(key_sigma)
+  sigma, weight = jax.vmap(lambda key: law(key, ()))(key_sigma)
   noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:], x0.dtype))(key_noise)
   x0_hat = denoise_batch(x0 + sigma[:, None, None, None] * noise, sigma)
-  return edm.loss_weight(sigma, sigma_data) * jnp.mean((x0_hat - x0) ** 2, axis=(1, 2, 3))
+  return weight * jnp.mean((x0_hat - x0) ** 2, axis=(1, 2, 3))

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from gauss_diffusion import checkpoint, data, losses, networks, parallel, results, train_state
+from gauss_diffusion import checkpoint, data, edm, losses, networks, parallel, results, train_state
 from gauss_diffusion.train_state import TrainState
 from gauss_diffusion.types import Array
 
@@ -36,11 +36,20 @@ class Settings(NamedTuple):
   ema_halflife_images: float
   ema_rampup: float
   flips: bool  # mirror half the images left to right
-  p_mean: float
+  p_mean: float  # of ln sigma, under EDM's preconditioning; the others know their own law
   p_std: float
   log_every: int  # steps
   checkpoint_every: int  # steps
   keep: int  # checkpoints
+  dtype: str  # in which the raw network computes, see `networks.compute`
+  remat: bool  # less memory for more time
+
+
+def noise_law(network, settings: Settings):
+  """Return the training noise that goes with the network's preconditioning, a law of `edm.TRAINING_NOISE`."""
+  chosen = {"p_mean": settings.p_mean, "p_std": settings.p_std} if network.preconditioning == "edm" else {}
+  law = edm.TRAINING_NOISE[network.preconditioning]
+  return functools.partial(law, **dict(network.constants), **chosen)
 
 
 def train_step(state: TrainState, x0: Array, keys: Array, *, network, tx, settings: Settings):
@@ -66,12 +75,7 @@ def train_step(state: TrainState, x0: Array, keys: Array, *, network, tx, settin
     def denoise(x, sigma):
       return network.apply({"params": params}, x, sigma, train=True, rngs={"dropout": key_dropout[0]})
 
-    law = {
-      "p_mean": settings.p_mean,
-      "p_std": settings.p_std,
-      "sigma_data": dict(network.constants)["sigma_data"],
-    }
-    return jnp.mean(losses.denoising_loss(denoise, x0, key_noise, **law))
+    return jnp.mean(losses.denoising_loss(denoise, x0, key_noise, law=noise_law(network, settings)))
 
   loss, grads = parallel.mean(jax.value_and_grad(mean_loss)(state.params))
   decay = train_state.ema_decay(state.step, settings.batch, settings.ema_halflife_images, settings.ema_rampup)
@@ -116,7 +120,8 @@ def run(network, card: dict, images: np.ndarray, directory, settings: Settings, 
   """
   directory = pathlib.Path(directory)
   key_init, key_train = jax.random.split(jax.random.key(seed))
-  tx, compiled, step_keys = _compiled(network, settings)
+  computing = networks.compute(network, dtype=settings.dtype, remat=settings.remat)
+  tx, compiled, step_keys = _compiled(computing, settings._replace(steps=0))
   fresh = train_state.create(networks.init(network, key_init), tx)
 
   with checkpoint.manager(directory, settings.keep) as checkpoints:
@@ -144,7 +149,7 @@ def run(network, card: dict, images: np.ndarray, directory, settings: Settings, 
 
 @functools.lru_cache(maxsize=8)
 def _compiled(network, settings: Settings):
-  """Return optimizer, step and key maker, shared by all models of a study that train alike."""
+  """Return optimizer, step and key maker, shared by all models of a study that train alike, however long."""
   tx = train_state.optimizer(settings.learning_rate, settings.rampup_images, settings.batch)
   step = functools.partial(train_step, network=network, tx=tx, settings=settings)
   keys = jax.jit(lambda key, step: jax.random.split(jax.random.fold_in(key, step), settings.batch))

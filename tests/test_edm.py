@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,6 +65,132 @@ def test_training_law():
   assert scipy.stats.kstest((log_sigma + 1.2) / 1.2, "norm").pvalue > 1e-3
   shifted = edm.sample_sigma(jax.random.key(0), (num,), p_mean=-0.2, p_std=2.4)
   np.testing.assert_allclose(np.log(shifted), 2.2 + 2 * log_sigma, atol=1e-5)
+
+
+# The other columns of table 1, written out in NumPy float64.
+
+
+def iddpm_levels(C_1=0.001, C_2=0.008, M=1000):
+  # The recursion solved: u_j² + 1 = a_M / a_j, but for j = 0, where a_0 = 0 is clipped to C_1 a_1.
+  a = np.sin(np.pi * np.arange(M + 1) / (2 * M * (C_2 + 1))) ** 2
+  a[0] = C_1 * a[1]
+  return np.sqrt(a[M] / a - 1)
+
+
+def vp_time(sigma, beta_d=19.9, beta_min=0.1):
+  # The positive root of beta_d t² / 2 + beta_min t = ln(1 + sigma²), by NumPy's eigenvalues of a companion.
+  return np.array([np.roots([beta_d / 2, beta_min, -np.log1p(s**2)]).max() for s in np.ravel(sigma)])
+
+
+def nearest_step(sigma, levels):
+  return np.array(
+    [len(levels) - 2 - min(range(len(levels)), key=lambda j: abs(levels[j] - s)) for s in sigma]
+  )
+
+
+TABLE = {
+  "vp": lambda s: (np.ones(s.shape), -s, (s**2 + 1) ** -0.5, 999 * vp_time(s)),
+  "ve": lambda s: (np.ones(s.shape), s, np.ones(s.shape), np.log(s) - np.log(2)),
+  "iddpm": lambda s: (np.ones(s.shape), -s, (s**2 + 1) ** -0.5, nearest_step(s, iddpm_levels())),
+  "none": lambda s: (np.zeros(s.shape), np.ones(s.shape), np.ones(s.shape), s),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_preconditionings_are_those_of_the_table(x64, name):
+  for got, want in zip(edm.PRECONDITIONINGS[name](jnp.asarray(SIGMAS)), TABLE[name](SIGMAS), strict=True):
+    np.testing.assert_allclose(got, want, rtol=1e-9)  # of the reference's roots at small sigma; else 1e-15
+  for shape in ((), (1, 4)):
+    scalings = edm.PRECONDITIONINGS[name](jnp.full(shape, 0.7))
+    assert {scaling.shape for scaling in scalings} == {shape}
+
+
+def test_vp_counts_the_time_at_which_the_data_has_this_noise(x64):
+  time = np.linspace(1e-5, 1, 101)
+  sigma = np.sqrt(np.expm1(19.9 * time**2 / 2 + 0.1 * time))
+  np.testing.assert_allclose(edm.precondition_vp(sigma).c_noise, 999 * time, rtol=1e-12)
+  steep = np.sqrt(np.expm1(3 * time**2 / 2 + 0.4 * time))
+  np.testing.assert_allclose(edm.precondition_vp(steep, 3.0, 0.4, M=11).c_noise, 10 * time, rtol=1e-12)
+  single = edm.precondition_vp(jnp.asarray(sigma, jnp.float32)).c_noise
+  # The time is as sigma² at first: sigma's own rounding of 6e-8 counts twice, and then a few operations.
+  np.testing.assert_allclose(single, 999 * time, rtol=5e-7)
+
+
+def test_iddpm_levels_fall_to_zero():
+  levels = edm.iddpm_sigmas()
+  assert levels.shape == (1001,) and levels.dtype == np.float64 and levels[-1] == 0
+  assert np.all(np.diff(levels) < 0)
+  np.testing.assert_allclose(levels, iddpm_levels(), rtol=1e-9)  # 1000 roundings of numbers near 1, less 1
+  np.testing.assert_allclose(edm.iddpm_sigmas(0.1, 0.3, 20), iddpm_levels(0.1, 0.3, 20), rtol=1e-11)
+
+
+def test_iddpm_counts_steps_without_a_slip_in_float32():
+  levels = edm.iddpm_sigmas()
+  want = 999 - np.arange(1000)
+  for rounding in (-4, 0, 4):  # ulps
+    sigma = jnp.asarray(levels[:-1] * (1 + rounding * 1.2e-7), jnp.float32)
+    np.testing.assert_array_equal(edm.precondition_iddpm(sigma).c_noise, want)
+
+
+# Training noise.
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def draw(law, num):
+  return law(jax.random.key(1), (num,))
+
+
+def test_every_preconditioning_has_its_noise():
+  assert edm.TRAINING_NOISE.keys() == edm.PRECONDITIONINGS.keys()
+
+
+@pytest.mark.parametrize("name", edm.PRECONDITIONINGS)
+def test_the_weight_evens_out_the_raw_networks_loss(name):
+  sigma, weight = draw(edm.TRAINING_NOISE[name], 1000)
+  c_out = edm.PRECONDITIONINGS[name](sigma).c_out
+  np.testing.assert_allclose(weight * c_out**2, 1, rtol=1e-5)  # float32; 1 / sigma² loses little
+
+
+def in_unit(low, high):
+  return lambda sigma: np.log(sigma / low) / np.log(high / low)
+
+
+@pytest.mark.parametrize(
+  ("law", "to_unit"),
+  [
+    (edm.training_noise_vp, lambda sigma: (vp_time(sigma) - 1e-5) / (1 - 1e-5)),
+    (
+      functools.partial(edm.training_noise_vp, beta_d=3.0, beta_min=0.4, epsilon_t=0.1),
+      lambda sigma: (vp_time(sigma, 3.0, 0.4) - 0.1) / 0.9,
+    ),
+    (edm.training_noise_ve, in_unit(0.02, 100)),
+    (edm.training_noise_none, in_unit(0.002, 80)),
+    (edm.training_noise, lambda sigma: scipy.stats.norm.cdf(np.log(sigma), -1.2, 1.2)),
+  ],
+)
+def test_training_noise_is_uniform_in_its_variable(law, to_unit):
+  unit = to_unit(np.asarray(draw(law, 20_000).sigma, np.float64))
+  assert -1e-6 < unit.min() and unit.max() < 1 + 1e-6
+  assert scipy.stats.kstest(unit, "uniform").pvalue > 1e-3
+
+
+def test_iddpm_trains_on_each_of_its_levels():
+  levels = np.float32(edm.iddpm_sigmas(M=20))
+  sigma = np.asarray(draw(functools.partial(edm.training_noise_iddpm, M=20), 20_000).sigma)
+  assert set(np.unique(sigma)) == set(levels[:-1])  # not the last, which is 0
+  counts = [(sigma == level).sum() for level in levels[:-1]]
+  assert scipy.stats.chisquare(counts).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+  "law",
+  [
+    functools.partial(edm.training_noise, p_mean=np.log(0.47), p_std=0.0),
+    functools.partial(edm.training_noise_none, sigma_min=0.47, sigma_max=0.47),
+  ],
+)
+def test_a_law_may_be_a_single_level(law):
+  np.testing.assert_allclose(draw(law, 100).sigma, 0.47, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

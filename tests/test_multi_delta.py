@@ -338,7 +338,8 @@ def test_largest_images_do_not_overflow():
   images[2, 0, 0] = 254
   x = np.full((128, 128, 2), 1.0, np.float32)
   with jax.disable_jit():  # 64 blocks are slow to compile
-    np.testing.assert_array_equal(multi_delta.denoise(images, x, 0.002), np.ones_like(x))
+    # To the last bit but one: division on a GPU may round the other way.
+    np.testing.assert_allclose(multi_delta.denoise(images, x, 0.002), np.ones_like(x), atol=1.2e-7)
 
 
 def test_jit_vmap_pmap_float32():

@@ -1,4 +1,5 @@
 import functools
+import json
 import math
 
 import jax
@@ -8,7 +9,6 @@ import pytest
 from jax.tree_util import Partial
 
 from gauss_diffusion import edm, networks
-from gauss_diffusion.networks import layers
 
 TINY = dict(img_resolution=8, img_channels=1, model_channels=8, channel_mult=(1, 2), num_blocks=1)
 ROUNDING = 2e-6  # float32 sums of a few hundred terms of order one: some ten roundings of 1.2e-7
@@ -38,77 +38,58 @@ def images(rng, n, sigma):
   return (rng.uniform(-1, 1, (n, 8, 8, 1)) + sigma * rng.normal(size=(n, 8, 8, 1))).astype(np.float32)
 
 
-# Closed form: each layer against float64 loops.
-
-
-def test_group_norm_is_that_of_its_definition():
-  rng = np.random.default_rng(0)
-  x = rng.normal(3.0, 2.0, (2, 4, 4, 8)).astype(np.float32)
-  scale, bias = rng.normal(size=(2, 8)).astype(np.float32)
-  want = np.empty(x.shape)
-  for n in range(2):
-    for group in (slice(0, 4), slice(4, 8)):
-      part = x[n, :, :, group].astype(np.float64)
-      want[n, :, :, group] = (part - part.mean()) / np.sqrt(part.var() + 1e-6)
-  got = layers.GroupNorm(1e-6).apply({"params": {"scale": scale, "bias": bias}}, x)
-  np.testing.assert_allclose(got, want * scale + bias, atol=4 * ROUNDING)
-
-
-def test_convolution_is_a_sum_over_shifts():
-  rng = np.random.default_rng(1)
-  x, kernel = rng.normal(size=(2, 5, 4, 3)), rng.normal(size=(3, 3, 3, 6))
-  padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-  want = sum(padded[:, i : i + 5, j : j + 4] @ kernel[i, j] for i in range(3) for j in range(3))
-  params = {"kernel": jnp.float32(kernel), "bias": jnp.ones(6)}
-  got = layers.Conv(6).apply({"params": params}, jnp.float32(x))
-  np.testing.assert_allclose(got, want + 1, atol=4 * ROUNDING)
-
-
-def test_attention_is_a_softmax_over_pixels():
-  rng = np.random.default_rng(2)
-  q, k, v = rng.normal(size=(3, 6, 5))
-  weight = np.exp(q @ k.T / math.sqrt(5))
-  want = weight / weight.sum(1, keepdims=True) @ v
-  interleaved = np.stack([q, k, v], axis=-1).reshape(1, 2, 3, 15)
-  np.testing.assert_allclose(layers.attend(jnp.float32(interleaved)).reshape(6, 5), want, atol=ROUNDING)
-
-
-def test_resampling_averages_and_repeats():
-  x = np.arange(2 * 4 * 4, dtype=np.float32).reshape(2, 4, 4, 1)
-  np.testing.assert_array_equal(layers.double(jnp.array(x)), x.repeat(2, 1).repeat(2, 2))
-  np.testing.assert_array_equal(layers.halve(jnp.array(x))[:, 0, 0], x[:, :2, :2].mean((1, 2)))
-
-
-def test_embedding_runs_from_frequency_one_to_1e_minus_4():
-  label = np.array([-1.5, 0.7], np.float32)
-  angle = label[:, None] * np.array([1.0, 1e-2, 1e-4])
-  want = np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
-  np.testing.assert_allclose(layers.positional_embedding(jnp.array(label), 6), want, atol=2e-7)
-
-
 # Initial parameters.
 
 
-def test_initial_parameters_follow_the_law_of_their_kind():
-  network = networks.create("ddpmpp", **TINY, attn_resolutions=(8,), label_dim=3, augment_dim=9)
+# Half-widths of kernel and bias, from fan in and fan out; layers of another gain; the gain of last layers.
+LAWS = {
+  "ddpmpp": (lambda i, o: (math.sqrt(6 / (i + o)), 0.0), {"qkv": math.sqrt(0.2)}, 1e-5),
+  "adm": (lambda i, o: (i**-0.5, i**-0.5), {"map_augment": 0.0}, 0.0),
+}
+LAST_OF_A_BRANCH = ("conv1", "proj", "out_conv", "dec_8x8_aux_conv")
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_initial_parameters_follow_the_law_of_their_kind(name):
+  options = dict(model_channels=64, channel_mult=(1,), attn_resolutions=(8,), label_dim=3, augment_dim=9)
+  options |= {"ddpmpp": dict(embedding_type="fourier", channel_mult_noise=16), "adm": {}}[name]
+  network = networks.create(name, **(TINY | options))
   params = networks.init(network, jax.random.key(3))
-  gains = {"conv1": 1e-5, "proj": 1e-5, "dec_8x8_aux_conv": 1e-5, "qkv": math.sqrt(0.2)}
-  drawn = []
+  law, gains, last = LAWS[name]
+  gains = gains | dict.fromkeys(LAST_OF_A_BRANCH, last)
+  drawn, normal = [], []
   for path, leaf in jax.tree.flatten_with_path(params)[0]:
     module, kind = path[-2].key, path[-1].key
     assert leaf.dtype == jnp.float32
-    if kind == "kernel":
-      *window, fan_in, fan_out = leaf.shape
-      bound = gains.get(module, 1.0) * math.sqrt(6 / (math.prod(window) * (fan_in + fan_out)))
-      drawn.append(np.ravel(leaf) / bound)
-      assert np.abs(drawn[-1]).max() <= 1 + 1e-6, path
-      # The standard deviation of n uniform draws scatters by 0.26 / sqrt(n); five of these.
-      assert abs(drawn[-1].std() - 3**-0.5) < 1.3 / math.sqrt(leaf.size), path
-    else:
+    kernel = functools.reduce(lambda tree, key: tree[key.key], path[:-1], params).get("kernel")
+    if kind == "scale" or kernel is None and kind == "bias":
       np.testing.assert_array_equal(leaf, {"scale": 1.0, "bias": 0.0}[kind])
-  drawn = np.concatenate(drawn)
+    elif kind in ("freqs", "table"):
+      # Fourier frequencies N(0, 16^2); ADM's class labels N(0, 1).
+      normal.append(np.ravel(leaf) / {"freqs": 16.0, "table": 1.0}[kind])
+    else:
+      *window, fan_in, fan_out = kernel.shape
+      bounds = law(math.prod(window) * fan_in, math.prod(window) * fan_out)
+      bound = gains.get(module, 1.0) * bounds[kind == "bias"]
+      if bound:
+        drawn.append(np.ravel(leaf) / bound)
+        assert np.abs(drawn[-1]).max() <= 1 + 1e-6, path
+        # The standard deviation of n uniform draws scatters by 0.26 / sqrt(n); five of these.
+        assert abs(drawn[-1].std() - 3**-0.5) < 1.3 / math.sqrt(leaf.size), path
+      else:
+        assert not np.any(leaf), path
+  drawn, normal = np.concatenate(drawn), np.concatenate(normal)
   assert abs(drawn.mean()) < 5 * 3**-0.5 / math.sqrt(drawn.size)
-  assert np.unique(drawn).size > 0.99 * drawn.size  # no draw serves two weights
+  # No draw serves two weights, up to the chance that two of 2^23 values agree.
+  assert np.unique(drawn).size > 0.9 * drawn.size
+  # Mean, variance and fourth moment of n normal draws scatter by 1, sqrt(2) and sqrt(96) over sqrt(n).
+  for moment, want, scatter in ((1, 0, 1), (2, 1, 2**0.5), (4, 3, 96**0.5)):
+    assert abs(np.mean(normal**moment) - want) < 5 * scatter / math.sqrt(normal.size)
+
+
+def test_a_normal_draw_is_finite_whatever_the_uniform_one():
+  draw = networks._draw("freqs", np.ones(3, np.float32), np.float32([-1, 0, 1 - 2**-24]))
+  assert np.isfinite(draw).all() and draw[1] == 0 and draw[0] < -4 and draw[2] > 4
 
 
 def test_initial_parameters_are_a_function_of_the_key():
@@ -205,11 +186,21 @@ def test_float64_in_float64_out():
     ("ddpmpp", {"dropout": 1.0}, "`dropout`.*rate"),
     ("ddpmpp", {"label_dim": -1}, "`label_dim`"),
     ("ddpmpp", {"sigma_data": 0.0}, "`sigma_data`.*positive"),
+    ("ncsnpp", {"resample_filter": (1, 3, 1)}, "`resample_filter`.*even"),
+    ("ncsnpp", {"encoder_type": "dense"}, "`encoder_type`.*residual"),
   ],
 )
 def test_wrong_options_are_named(name, options, named):
   with pytest.raises(ValueError, match=named):
     networks.create(name, **(TINY | options))
+
+
+@pytest.mark.parametrize("name", ["ddpmpp", "ncsnpp", "adm"])
+def test_a_card_rebuilds_its_network(name):
+  network = networks.create(name, **TINY, preconditioning="vp", M=500)
+  card = networks.card(network)
+  assert card["name"] == name and json.loads(json.dumps(card)) == card
+  assert networks.create(**card) == network
 
 
 def test_missing_option_is_named():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gauss_diffusion import checkpoint, networks, parallel, results, train, train_state
+from gauss_diffusion import checkpoint, edm, networks, parallel, results, train, train_state
 
 OPTIONS = {"img_resolution": 8, "img_channels": 1, "model_channels": 8, "channel_mult": (1,), "num_blocks": 1}
 CARD = {"network": {"name": "ddpmpp", **OPTIONS, "channel_mult": [1]}}
@@ -24,6 +24,8 @@ SETTINGS = train.Settings(
   log_every=2,
   checkpoint_every=3,
   keep=2,
+  dtype="float32",
+  remat=False,
 )
 
 
@@ -75,6 +77,70 @@ def test_eight_devices_take_the_step_of_one(network, images):
   for leaf in jax.tree.leaves(got):
     copies = [np.asarray(shard.data) for shard in leaf.addressable_shards]
     assert len(copies) == 8 and all(np.array_equal(copy, copies[0]) for copy in copies)
+
+
+def test_the_noise_is_that_of_the_networks_preconditioning():
+  settings = SETTINGS._replace(p_mean=0.3, p_std=0.2)
+  key = jax.random.key(0)
+  for name, constants in (
+    ("edm", {"sigma_data": 0.7}),
+    ("vp", {"beta_d": 3.0}),
+    ("ve", {}),
+    ("iddpm", {"M": 7}),
+    ("none", {}),
+  ):
+    network = networks.create("ddpmpp", preconditioning=name, **OPTIONS, **constants)
+    chosen = {"p_mean": 0.3, "p_std": 0.2} if name == "edm" else {}
+    want = edm.TRAINING_NOISE[name](key, (64,), **constants, **chosen)
+    for a, b in zip(train.noise_law(network, settings)(key, (64,)), want, strict=True):
+      np.testing.assert_array_equal(a, b)
+
+
+UNET = {"model_channels": 8, "channel_mult": (1,), "num_blocks": 1, "attn_resolutions": (), "dropout": 0.0}
+
+
+@pytest.mark.parametrize(
+  ("name", "preconditioning", "options"),
+  [
+    ("ncsnpp", "edm", UNET),
+    ("adm", "edm", UNET),
+    ("ncsnpp", "ve", UNET),
+    ("ncsnpp", "none", UNET),
+    ("skip", "none", {"model_channels": 8, "num_levels": 2}),
+    ("dit", "none", {"patch_size": 4, "hidden_size": 16, "depth": 1, "num_heads": 2}),
+  ],
+)
+def test_every_model_of_the_paper_learns(name, preconditioning, options):
+  # One batch with its noise, over and over, on one device.
+  network = networks.create(
+    name, preconditioning=preconditioning, img_resolution=8, img_channels=1, **options
+  )
+  x0 = jnp.broadcast_to(jnp.linspace(-0.8, 0.8, 8)[None, :, None, None], (32, 8, 8, 1))
+  keys = jax.random.split(jax.random.key(1), 32)
+  tx = train_state.optimizer(1e-2, 0, 32)
+  state = train_state.create(networks.init(network, jax.random.key(0)), tx)
+  step = functools.partial(train.train_step, network=network, tx=tx, settings=SETTINGS._replace(flips=False))
+  step = jax.jit(jax.vmap(step, in_axes=(None, 0, 0), out_axes=None, axis_name=parallel.AXIS))
+  losses = []
+  for _ in range(15):
+    state, info = step(state, x0[None], keys[None])
+    losses.append(float(info.loss))
+  assert losses[-1] < 0.5 * losses[0]
+
+
+def test_bfloat16_and_remat_change_how_it_is_computed_not_what_is_kept(network, images, tmp_path):
+  want = run(network, images, tmp_path / "plain", steps=3)
+  got = run(network, images, tmp_path / "low", steps=3, dtype="bfloat16", remat=True)
+  assert not leaves_equal(got, want)
+  with checkpoint.manager(tmp_path / "low") as checkpoints:
+    tx = train_state.optimizer(1e-3, 0, 16)
+    fresh = train_state.create(networks.init(network, jax.random.key(0)), tx)
+    state = checkpoint.restore(checkpoints, fresh, CARD)  # which refuses any other shape or dtype
+  assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {np.dtype("float32"), np.dtype("int32")}
+  losses = [results.read_metrics(tmp_path / name / train.METRICS)["loss"] for name in ("plain", "low")]
+  np.testing.assert_allclose(losses[1], losses[0], rtol=2e-2)
+  loaded, _ = checkpoint.load_ema(tmp_path / "low")
+  assert loaded.dtype == "float32" and not loaded.model.remat
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(network, images, tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import math
 import numbers
 import typing
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gauss_diffusion import edm
-from gauss_diffusion.networks import song_unet
+from gauss_diffusion.networks import dhariwal_unet, dit, layers, skip_net, song_unet
 from gauss_diffusion.networks.preconditioned import Preconditioned
 from gauss_diffusion.types import Array
 
@@ -28,8 +29,25 @@ class Architecture(NamedTuple):
   options: dict
 
 
+# The two that share a module differ here (Karras et al. 2022, table 7); everything else is one default.
+DDPMPP = {
+  "embedding_type": "positional",
+  "channel_mult_noise": 1,
+  "encoder_type": "standard",
+  "resample_filter": (1, 1),
+}
+NCSNPP = {
+  "embedding_type": "fourier",
+  "channel_mult_noise": 2,
+  "encoder_type": "residual",
+  "resample_filter": (1, 3, 3, 1),
+}
 NETWORKS = {
-  "ddpmpp": Architecture(song_unet.SongUNet, song_unet.check, {}),
+  "ddpmpp": Architecture(song_unet.SongUNet, song_unet.check, DDPMPP),
+  "ncsnpp": Architecture(song_unet.SongUNet, song_unet.check, NCSNPP),
+  "adm": Architecture(dhariwal_unet.DhariwalUNet, dhariwal_unet.check, {}),
+  "skip": Architecture(skip_net.SkipNet, skip_net.check, {}),
+  "dit": Architecture(dit.DiT, dit.check, {}),
 }
 
 
@@ -63,7 +81,7 @@ def create(name: str, *, preconditioning: str = "edm", **options) -> nn.Module:
       f"`preconditioning` has no {preconditioning!r}; known: {', '.join(edm.PRECONDITIONINGS)}"
     )
   architecture = NETWORKS[name]
-  known = {f.name: f for f in dataclasses.fields(architecture.module) if f.name not in ("parent", "name")}
+  known = _fields(architecture.module)
   constants = _constants(preconditioning)
   for option in options:
     if option not in known and option not in constants:
@@ -87,12 +105,34 @@ def create(name: str, *, preconditioning: str = "edm", **options) -> nn.Module:
 def card(network: nn.Module) -> dict:
   """Return the arguments of `create` that rebuild the network, as plain JSON."""
   raw = network.model
-  fields = {f.name: getattr(raw, f.name) for f in dataclasses.fields(raw) if f.name not in ("parent", "name")}
+  fields = {name: getattr(raw, name) for name in _fields(raw)}
   made = [name for name, architecture in NETWORKS.items() if architecture.module is type(raw)]
   # Of names that share a module, the one whose options are all here, if there is any.
   name = max(made, key=lambda name: sum(fields[k] == v for k, v in NETWORKS[name].options.items()))
   fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
   return {"name": name, "preconditioning": network.preconditioning} | fields | dict(network.constants)
+
+
+def compute(network: nn.Module, *, dtype: str = "float32", remat: bool = False) -> nn.Module:
+  """Return the same network, with the same parameters, for training in less memory or time.
+
+  Args:
+    network: from `create`.
+    dtype: ``float32``, or ``bfloat16`` for the raw network; its parameters, the noise level's embedding and
+      the preconditioning's sum stay float32.
+    remat: whether the backward pass recomputes each block's activations instead of keeping them.
+
+  Raises:
+    ValueError: on another `dtype`.
+  """
+  if dtype not in ("float32", "bfloat16"):
+    raise ValueError(f"`dtype` is {dtype!r}; want float32 or bfloat16")
+  return network.clone(model=network.model.clone(remat=bool(remat)), dtype=dtype)
+
+
+def _fields(module) -> dict:
+  """Return the fields of a raw network that are options of `create`: not linen's own, nor `compute`'s."""
+  return {f.name: f for f in dataclasses.fields(module) if f.name not in ("parent", "name", "remat")}
 
 
 def _constants(preconditioning: str) -> dict:
@@ -102,10 +142,10 @@ def _constants(preconditioning: str) -> dict:
 
 
 def _typed(option, value, kind):
-  """Return the option as its field's type; every count is positive but the `_dim`s, every rate in [0, 1)."""
+  """Return the option as its field's type; counts are positive where 0 has no meaning, rates in [0, 1)."""
 
   def integer(v):
-    at_least = 0 if option.endswith("_dim") else 1
+    at_least = 0 if option.endswith("_dim") or option == "out_channels" else 1
     return isinstance(v, numbers.Integral) and not isinstance(v, bool) and v >= at_least
 
   if typing.get_origin(kind) is typing.Literal:
@@ -130,28 +170,37 @@ def _typed(option, value, kind):
 def init(network: nn.Module, key: Array) -> dict:
   """Draw initial parameters with the reference's law of every tensor, float32.
 
-  All tensors are cut from one vector of uniform draws, since on CPU a generator compiled per tensor costs
-  tens of seconds: ``p = half_width * u``, u in [-1, 1).
+  All tensors are cut from one vector of uniform draws u in [-1, 1), since on CPU a generator compiled per
+  tensor costs tens of seconds. A layer's initialiser states the width of the tensor's law, and its name the
+  law, see `layers`: ``p = width * u`` is uniform, ``p = width * sqrt(2) erfinv(u)`` is normal.
   """
-  leaves, structure = jax.tree.flatten_with_path(_half_widths(network))
+  leaves, structure = jax.tree.flatten_with_path(_widths(network))
   sizes = [leaf.size for _, leaf in leaves]
   draws = np.asarray(jax.random.uniform(key, (sum(sizes),), jnp.float32, -1.0, 1.0))
   draws = np.split(draws, np.cumsum(sizes)[:-1])
   params = [
-    leaf if path[-1].key == "scale" else jnp.asarray(np.asarray(leaf) * draw.reshape(leaf.shape))
-    for (path, leaf), draw in zip(leaves, draws, strict=True)
+    _draw(path[-1].key, width, u.reshape(width.shape)) for (path, width), u in zip(leaves, draws, strict=True)
   ]
   return jax.tree.unflatten(structure, params)
 
 
+def _draw(kind, width, u):
+  if kind == "scale":
+    return width
+  if kind in layers.GAUSSIAN:
+    # The quantile of u = -1 is infinite: the next float stands for it.
+    u = math.sqrt(2) * jax.lax.erf_inv(np.maximum(u, np.nextafter(np.float32(-1), np.float32(0))))
+  return jnp.asarray(np.asarray(width) * u)
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def _half_widths(network):
+def _widths(network):
   return network.init(jax.random.key(0), *_inputs(network))["params"]
 
 
 def shapes(network: nn.Module) -> dict:
   """Return the parameters' shapes and dtypes, as `jax.ShapeDtypeStruct`, without computing any."""
-  return _half_widths.eval_shape(network)
+  return _widths.eval_shape(network)
 
 
 def _inputs(network):

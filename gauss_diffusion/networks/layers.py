@@ -1,11 +1,15 @@
-"""Layers that the U-Nets of the EDM family are made of, NHWC, named as in the reference's state dict.
+"""Layers that the networks are made of, NHWC, named as in the reference's state dict of EDM's family.
 
-A parameter's initialiser returns the half-width of the uniform law it is drawn from, not a draw;
-`networks.init` multiplies all of them by one vector of uniform numbers. A tensor called ``scale`` is
-the exception: it starts at its initialiser's value.
+Each layer computes in the dtype of its input, from parameters that are float32. Convolutions and matmuls of
+float32 are of float32 on accelerators too.
+
+A parameter's initialiser returns the width of the law it is drawn from, not a draw; `networks.init` draws
+all of them at once. The tensor's name says which law: ``kernel`` and ``bias`` are uniform of this half-width,
+those in `GAUSSIAN` are normal of this standard deviation, ``scale`` starts at the value itself.
 """
 
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -14,16 +18,25 @@ import numpy as np
 
 from gauss_diffusion.types import Array
 
+GAUSSIAN = ("freqs", "table")
+FOURIER_SCALE = 16.0  # standard deviation of the Fourier features' frequencies
+BOX = (1, 1)  # the filter that averages two neighbours, or repeats a pixel
 
-def half_width(gain: float):
-  """Return an initialiser of Glorot's uniform bound, ``gain sqrt(6 / (fan_in + fan_out))``."""
 
-  def initialiser(key, shape):
-    del key
-    *window, fan_in, fan_out = shape
-    return jnp.full(shape, gain * math.sqrt(6 / (math.prod(window) * (fan_in + fan_out))), jnp.float32)
+def spread(value: float):
+  """Return an initialiser that states the width of a law: see the head of this file."""
+  return lambda key, shape: jnp.full(shape, value, jnp.float32)
 
-  return initialiser
+
+def glorot(fan_in: int, fan_out: int) -> tuple[float, float]:
+  """Return Glorot's half-width of a kernel, ``sqrt(6 / (fan_in + fan_out))``, and of its bias, 0."""
+  return math.sqrt(6 / (fan_in + fan_out)), 0.0
+
+
+def lecun(fan_in: int, fan_out: int) -> tuple[float, float]:
+  """Return the half-widths of a kernel and its bias, ``1 / sqrt(fan_in)`` for both (ADM, torch's default)."""
+  del fan_out
+  return 1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in)
 
 
 class Linear(nn.Module):
@@ -31,42 +44,80 @@ class Linear(nn.Module):
 
   features: int
   use_bias: bool = True
+  gain: float = 1.0
+  law: Callable[[int, int], tuple[float, float]] = glorot
 
   @nn.compact
   def __call__(self, x):
-    kernel = self.param("kernel", half_width(1.0), (x.shape[-1], self.features))
-    y = x @ kernel
+    fans = x.shape[-1], self.features
+    of_kernel, of_bias = self.law(*fans)
+    kernel = self.param("kernel", spread(self.gain * of_kernel), fans).astype(x.dtype)
+    y = jnp.matmul(x, kernel, precision=_precision(x.dtype))
     if self.use_bias:
-      y = y + jnp.expand_dims(self.param("bias", nn.initializers.zeros, (self.features,)), range(x.ndim - 1))
+      bias = self.param("bias", spread(self.gain * of_bias), (self.features,)).astype(x.dtype)
+      y = y + jnp.expand_dims(bias, range(x.ndim - 1))
     return y
 
 
 class Conv(nn.Module):
-  """Convolution of odd width, stride 1, zero padding."""
+  """Convolution of odd width, stride 1, of an image in a sea of zeros.
+
+  `margin` pixels beyond the image's border are put out as well.
+  """
 
   features: int
   width: int = 3
   gain: float = 1.0
+  law: Callable[[int, int], tuple[float, float]] = glorot
+  margin: int = 0
 
   @nn.compact
   def __call__(self, x):
-    shape = (self.width, self.width, x.shape[-1], self.features)
-    kernel = self.param("kernel", half_width(self.gain), shape).astype(x.dtype)
-    bias = self.param("bias", nn.initializers.zeros, (self.features,))
-    y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    window = (self.width, self.width)
+    of_kernel, of_bias = self.law(*(math.prod(window) * c for c in (x.shape[-1], self.features)))
+    kernel = self.param("kernel", spread(self.gain * of_kernel), (*window, x.shape[-1], self.features))
+    bias = self.param("bias", spread(self.gain * of_bias), (self.features,)).astype(x.dtype)
+    y = jax.lax.conv_general_dilated(
+      x,
+      kernel.astype(x.dtype),
+      (1, 1),
+      [(self.width // 2 + self.margin,) * 2] * 2,
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      precision=_precision(x.dtype),
+    )
     return y + bias[None, None, None]
 
 
+class Table(nn.Module):
+  """A vector for each class: rows of a table, weighted by the labels [N, K]."""
+
+  features: int
+
+  @nn.compact
+  def __call__(self, labels):
+    table = self.param("table", spread(1.0), (labels.shape[-1], self.features)).astype(labels.dtype)
+    return jnp.matmul(labels, table, precision=_precision(labels.dtype))
+
+
+def _precision(dtype):
+  """Return what keeps an accelerator from rounding float32 factors to TF32 or bfloat16."""
+  return None if dtype == jnp.bfloat16 else "highest"
+
+
 class GroupNorm(nn.Module):
-  """Normalise each image over space and groups of at least four channels, at most 32 groups."""
+  """Normalise each image over space and groups of at least four channels, at most 32 groups.
+
+  Statistics are float32 at least.
+  """
 
   eps: float
 
   @nn.compact
   def __call__(self, x):
+    dtype, x = x.dtype, x.astype(jnp.promote_types(x.dtype, jnp.float32))
     _, h, w, channels = x.shape
-    scale = self.param("scale", nn.initializers.ones, (channels,))
-    bias = self.param("bias", nn.initializers.zeros, (channels,))
+    scale = self.param("scale", spread(1.0), (channels,))
+    bias = self.param("bias", spread(0.0), (channels,))
     groups = min(32, channels // 4)
     if channels % groups:
       raise ValueError(
@@ -82,34 +133,102 @@ class GroupNorm(nn.Module):
 
     x = x - group_mean(x)
     inverse_std = jax.lax.rsqrt(group_mean(jnp.square(x)) + self.eps)
-    return x * (inverse_std * scale[None, None, None]) + bias[None, None, None]
+    return (x * (inverse_std * scale[None, None, None]) + bias[None, None, None]).astype(dtype)
 
 
-def positional_embedding(noise_label: Array, channels: int) -> Array:
-  """Return sines, then cosines, of the noise label at frequencies from 1 down to 1e-4, [N, channels]."""
-  frequency = 1e-4 ** np.linspace(0.0, 1.0, channels // 2)
-  angle = noise_label[:, None] * jnp.asarray(frequency, noise_label.dtype)[None]
+class FourierEmbedding(nn.Module):
+  """Sines, then cosines, of the noise label at frequencies that are drawn once and never trained."""
+
+  channels: int
+
+  @nn.compact
+  def __call__(self, noise_label):
+    freqs = self.param("freqs", spread(FOURIER_SCALE), (self.channels // 2,))
+    freqs = jax.lax.stop_gradient(freqs).astype(noise_label.dtype)
+    return _waves(noise_label, 2 * math.pi * freqs)
+
+
+def positional_embedding(noise_label: Array, channels: int, endpoint: bool = True) -> Array:
+  """Return sines, then cosines, of the noise label, [N, channels].
+
+  Frequencies fall geometrically from 1 to 1e-4, which is the last one (DDPM++) or, without `endpoint`, would
+  be the next (ADM).
+  """
+  frequency = 1e-4 ** np.linspace(0.0, 1.0, channels // 2, endpoint=endpoint)
+  return _waves(noise_label, jnp.asarray(frequency, noise_label.dtype))
+
+
+def _waves(label, frequency):
+  angle = label[:, None] * frequency[None]
   return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
-def halve(x: Array) -> Array:
-  """Average each 2 by 2 window."""
+def halve(x: Array, taps: tuple[int, ...] = BOX, margin: int = 0) -> Array:
+  """Filter along both axes and keep every other pixel, ``y_i = sum_k f_k x_{2i + k + 1 - K/2}``.
+
+  Args:
+    x: images [N, H, W, C], H and W even, zero outside.
+    taps: the filter f but for its norm: K values, an even number, made to sum to 1.
+    margin: pixels beyond each border that `x` holds, and that are used instead of zeros; at most K / 2 - 1.
+
+  Returns:
+    [N, H / 2, W / 2, C], with H and W counted without the margin.
+  """
   n, h, w, c = x.shape
-  return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
+  if taps == BOX:
+    return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
+  return _filter(x, lambda size: _halving(size - 2 * margin, taps, margin))
 
 
-def double(x: Array) -> Array:
-  """Repeat each pixel into a 2 by 2 window."""
+def double(x: Array, taps: tuple[int, ...] = BOX) -> Array:
+  """Set zeros between pixels and filter with 2 f along both axes: the transpose of `halve`, times 4.
+
+  ``y_{2i + k + 1 - K/2} += 2 f_k x_i``; with the box each pixel is repeated. See `halve` for the arguments.
+
+  Returns:
+    [N, 2 H, 2 W, C].
+  """
   n, h, w, c = x.shape
-  return jnp.broadcast_to(x[:, :, None, :, None], (n, h, 2, w, 2, c)).reshape(n, 2 * h, 2 * w, c)
+  if taps == BOX:
+    return jnp.broadcast_to(x[:, :, None, :, None], (n, h, 2, w, 2, c)).reshape(n, 2 * h, 2 * w, c)
+  return _filter(x, lambda size: 2 * _halving(2 * size, taps).T)
 
 
-def attend(qkv: Array) -> Array:
-  """Apply single-head self-attention over all pixels, ``softmax(q k^T / sqrt(C)) v``.
+def _halving(size, taps, margin=0):
+  """Return `halve` along one axis as a matrix [size / 2, size + 2 margin], float64."""
+  output, tap = np.indices((size // 2, len(taps)))
+  pixel = 2 * output + tap + 1 - len(taps) // 2 + margin
+  matrix = np.zeros((size // 2, size + 2 * margin))
+  inside = (pixel >= 0) & (pixel < size + 2 * margin)
+  matrix[output[inside], pixel[inside]] = (np.asarray(taps) / np.sum(taps))[tap[inside]]
+  return matrix
 
-  Query, key and value of a channel are neighbours: qkv [N, H, W, 3 C] is [..., C, 3].
+
+def _filter(x, matrix_of):
+  # A matmul along each axis: several times faster on CPU than a convolution of each channel by itself.
+  rows, columns = (jnp.asarray(matrix_of(size), x.dtype) for size in x.shape[1:3])
+  precision = _precision(x.dtype)
+  x = jnp.einsum("ih,nhwc->niwc", rows, x, precision=precision)
+  return jnp.einsum("jw,niwc->nijc", columns, x, precision=precision)
+
+
+def resample(x: Array, how: str, taps: tuple[int, ...] = BOX) -> Array:
+  """Keep, halve or double the resolution."""
+  return {"keep": lambda x, taps: x, "halve": halve, "double": double}[how](x, taps)
+
+
+def attend(qkv: Array, heads: int = 1) -> Array:
+  """Apply self-attention over all pixels, ``softmax(q k^T / sqrt(C)) v`` in each head of C channels.
+
+  Query, key and value of a channel are neighbours: qkv [N, H, W, 3 heads C] is [..., heads, C, 3]. The
+  softmax is float32 at least.
   """
   n, h, w, channels = qkv.shape
-  q, k, v = jnp.moveaxis(qkv.reshape(n, h * w, channels // 3, 3), -1, 0)
-  weight = jax.nn.softmax(jnp.einsum("nqc,nkc->nqk", q, k / math.sqrt(channels // 3)), axis=-1)
-  return jnp.einsum("nqk,nkc->nqc", weight, v).reshape(n, h, w, -1)
+  size = channels // (3 * heads)
+  q, k, v = jnp.moveaxis(qkv.reshape(n, h * w, heads, size, 3), -1, 0)
+  precision, at_least_single = _precision(qkv.dtype), jnp.promote_types(qkv.dtype, jnp.float32)
+  logits = jnp.einsum(
+    "nqhc,nkhc->nhqk", q, k, precision=precision, preferred_element_type=at_least_single
+  ) / math.sqrt(size)
+  weight = jax.nn.softmax(logits, axis=-1).astype(qkv.dtype)
+  return jnp.einsum("nhqk,nkhc->nqhc", weight, v, precision=precision).reshape(n, h, w, -1)
