@@ -4,7 +4,9 @@ A checkpoint holds two items: `ema`, with the card of the network beside it, whi
 notebooks read alone; and `state`, the rest of what a resumed run needs.
 """
 
+import os
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -40,6 +42,22 @@ def save(checkpoints: ocp.CheckpointManager, state: TrainState, card: dict) -> N
   checkpoints.save(int(host.step), args=items, force=True)
 
 
+def save_ema(directory, params: dict, card: dict) -> None:
+  """Save a network that was not trained here as checkpoint 0 of a model's folder, and wait for the disk.
+
+  Args:
+    directory: a folder for `load_ema`.
+    params: host arrays.
+    card: as for `save`.
+  """
+  folder = pathlib.Path(directory).absolute() / FOLDER
+  # One database for all arrays would buffer them once more: a large import wants the memory.
+  handlers = {"ema": ocp.StandardCheckpointHandler(use_ocdbt=False), "card": ocp.JsonCheckpointHandler()}
+  with ocp.CheckpointManager(folder, item_handlers=handlers) as checkpoints:
+    items = ocp.args.Composite(ema=ocp.args.StandardSave(params), card=ocp.args.JsonSave(card))
+    checkpoints.save(0, args=items)
+
+
 def restore(checkpoints: ocp.CheckpointManager, fresh: TrainState, card: dict) -> TrainState:
   """Return the newest checkpoint in the form of `fresh`, or `fresh` itself where there is none.
 
@@ -68,6 +86,33 @@ def latest_step(directory) -> int | None:
   """Return the newest finished checkpoint of a model's folder, or None."""
   folder = pathlib.Path(directory).absolute() / FOLDER
   return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None
+
+
+def branch(source, target) -> None:
+  """Give a model's folder another's newest checkpoint to continue from; it appears whole or not at all."""
+  step = str(latest_step(source))
+  folder = pathlib.Path(target).absolute() / FOLDER
+  copied = pathlib.Path(target) / f".{step}.{os.getpid()}.tmp"
+  try:
+    shutil.copytree(pathlib.Path(source) / FOLDER / step, copied)
+    folder.mkdir(parents=True, exist_ok=True)
+    os.replace(copied, folder / step)
+  finally:
+    shutil.rmtree(copied, ignore_errors=True)
+
+
+def load_card(directory) -> dict:
+  """Return the card of the newest checkpoint in a model's folder, ``{"network": {...}}``.
+
+  Raises:
+    ValueError: when there is no checkpoint.
+  """
+  step = latest_step(directory)
+  if step is None:
+    raise ValueError(f"`checkpoint` {str(directory)!r} holds no checkpoint; want a folder with `{FOLDER}/`")
+  folder = pathlib.Path(directory).absolute() / FOLDER
+  with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as checkpoints:
+    return checkpoints.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card
 
 
 def load_ema(workdir, label: str | None = None, step: int | None = None):

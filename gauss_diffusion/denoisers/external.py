@@ -1,0 +1,131 @@
+"""Any function on NumPy arrays as a denoiser.
+
+A model of PyTorch, ONNX Runtime or one's own::
+
+    def f(x, sigma):  # x [N, H, W, C], sigma [N]; returns [N, H, W, C]
+      with torch.no_grad():
+        return model(torch.from_numpy(x).movedim(3, 1), torch.from_numpy(sigma)).movedim(1, 3).numpy()
+
+    denoise = external.denoiser(f)
+
+A function of JAX needs none of this: ``Partial(g)`` is a `Denoiser` for any ``g(x, sigma)`` of one image, and
+has derivatives.
+
+`jax.pure_callback` would not do: it hands over JAX arrays, whose copies wait for the pool of threads that the
+callbacks of several CPU devices occupy, a deadlock for batches beyond 100 kB. Here the function gets the
+runtime's own NumPy arrays.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jax.tree_util import Partial
+
+from gauss_diffusion.types import Array, Denoiser
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class External:
+  """A function on NumPy arrays, known to compile caches as itself."""
+
+  function: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def denoiser(f: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Denoiser:
+  """Return `f` as a denoiser, for every probe and sampler that takes no derivative.
+
+  However jit, vmap and pmap are nested, `f` is called once for a device's batch. Score gaps, linearity,
+  distillation, samples and trajectories work; those that ask for the Jacobian refuse.
+
+  Args:
+    f: takes noisy images, float [N, H, W, C], and their noise levels, float [N], as NumPy arrays of its own;
+      returns estimates of x0, floating-point of the shape of the images. Rows must not depend on each other.
+      It must not call JAX, and is called from several threads at once where there are several devices. The
+      same `f` is compiled once; what it depends on must not change.
+
+  Raises:
+    ValueError: when `f` is not callable or has no hash. What goes wrong inside `f`, or with what it returns,
+      is a `jax.errors.JaxRuntimeError` whose last line says so.
+    TypeError: on a derivative.
+  """
+  if not callable(f) or f.__hash__ is None:
+    raise ValueError(f"`f` is a {type(f).__name__}; want a hashable function of NumPy arrays (x, sigma)")
+  return Partial(denoise, External(f))
+
+
+@jax.jit
+def denoise(external: External, x: Array, sigma: Array) -> Array:
+  """Estimate ``x0`` from `x` by the function outside; see `denoiser`.
+
+  Args:
+    external: the function.
+    x: one noisy image [H, W, C].
+    sigma: scalar noise level > 0.
+
+  Returns:
+    The estimate, with the shape and dtype of `x`.
+  """
+  sigma = jnp.asarray(sigma, x.dtype)
+  return _call.bind(x[None], sigma.reshape(1), function=external.function)[0]
+
+
+# On images [N, H, W, C] and levels [N]: vmap makes N larger.
+_call = Primitive("external_denoiser")
+
+
+@_call.def_abstract_eval
+def _shape(x, sigma, *, function):
+  return x
+
+
+def _batch(arguments, axes, *, function):
+  size = next(a.shape[axis] for a, axis in zip(arguments, axes) if axis is not None)
+  x, sigma = (
+    jnp.broadcast_to(a[None], (size, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)
+    for a, axis in zip(arguments, axes)
+  )
+  out = _call.bind(x.reshape(-1, *x.shape[2:]), sigma.reshape(-1), function=function)
+  return out.reshape(x.shape), 0
+
+
+def _refuse_derivative(primals, tangents, *, function):
+  raise TypeError(
+    f"{_name(function)} is a function outside JAX and has no derivatives; the probes `jacobian` and `modes`, "
+    "and with them the analyses gain, modes and perturbation, need them. Linearity, score gaps, distillation "
+    "and sampling do not"
+  )
+
+
+def _lower(context, x, sigma, *, function):
+  host = functools.partial(_evaluate, function)
+  avals = context.avals_in, context.avals_out
+  return mlir.emit_python_callback(
+    context, host, None, [x, sigma], *avals, has_side_effect=False, returns_token=False
+  )[0]
+
+
+def _evaluate(function, x, sigma):
+  # Copies, since the runtime's arrays are read-only, which PyTorch warns about.
+  out = np.asarray(function(np.array(x), np.array(sigma)))
+  if out.shape != x.shape or out.dtype.kind != "f":
+    raise ValueError(
+      f"{_name(function)} returned {out.dtype} {out.shape} for images {x.dtype} {x.shape}; "
+      "want floating-point estimates of their shape"
+    )
+  return (out.astype(x.dtype, copy=False),)
+
+
+def _name(function) -> str:
+  return f"`{getattr(function, '__qualname__', type(function).__name__)}`"
+
+
+batching.primitive_batchers[_call] = _batch
+ad.primitive_jvps[_call] = _refuse_derivative
+mlir.register_lowering(_call, _lower)

@@ -1,0 +1,184 @@
+"""A NumPy function under the probes is the denoiser that it computes."""
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from gauss_diffusion import distill, edm, parallel, sampling
+from gauss_diffusion.denoisers import affine, external
+from gauss_diffusion.probes import jacobian, linearity, score_gap
+from gauss_diffusion.types import Affine
+
+SHAPE = (3, 2, 2)
+D = 12
+F32 = 1e-5  # float32 rounding of a matmul of 12 terms of order 1, in another order
+
+
+def draw(*shape, seed=0):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+SIGMAS = np.float32(edm.sigma_grid(3, 0.1, 10.0))
+WEIGHT, BIAS = draw(3, D, D) / 4, draw(3, D, seed=1)
+INSIDE = Partial(affine.denoise, Affine(WEIGHT, BIAS, SIGMAS))
+CALLS = []
+
+
+def outside(x, sigma):
+  """The same maps in NumPy, one level a row; float64, as NumPy likes to return."""
+  assert isinstance(x, np.ndarray) and isinstance(sigma, np.ndarray) and sigma.dtype == x.dtype
+  CALLS.append((x.shape, sigma.shape, threading.get_ident()))
+  level = np.abs(np.log(SIGMAS)[None] - np.log(sigma)[:, None]).argmin(1)
+  return (np.einsum("nij,nj->ni", WEIGHT[level].astype(float), x.reshape(len(x), -1)) + BIAS[level]).reshape(
+    x.shape
+  )
+
+
+OUTSIDE = external.denoiser(outside)
+
+
+def test_one_image():
+  x = draw(*SHAPE)
+  found = OUTSIDE(x, 10.0)
+  assert found.dtype == np.float32
+  np.testing.assert_allclose(found, INSIDE(x, 10.0), atol=F32)
+
+
+def test_nested_vmaps_are_one_call():
+  x, levels = draw(4, 3, 5, *SHAPE[1:]), SIGMAS[[0, 2]]
+  over = lambda denoise: jax.vmap(jax.vmap(jax.vmap(denoise, (1, None)), (0, None), 1), (None, 0))  # noqa: E731
+  CALLS.clear()
+  found = jax.jit(over(OUTSIDE))(x, levels)
+  jax.block_until_ready(found)
+  assert [call[:2] for call in CALLS] == [((40, *SHAPE), (40,))]
+  np.testing.assert_allclose(found, over(INSIDE)(x, levels), atol=F32)
+
+
+def test_linearity():
+  x1, x2, centre = draw(3, *SHAPE)
+  alpha2 = np.float32([0.5, 0.9])
+  found, expected = (linearity.score(d, x1, x2, SIGMAS[1], alpha2, centre=centre) for d in (OUTSIDE, INSIDE))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=F32), found, expected)
+
+
+def test_score_gap():
+  assert score_gap.gaps(OUTSIDE, INSIDE, draw(*SHAPE), SIGMAS[0]).rmse < F32
+
+
+def _sample(shared, noise):
+  denoise, sigmas = shared
+  return sampling.sample(denoise, noise, sigmas)
+
+
+def test_sampling_over_devices_does_not_wait_for_itself():
+  # More than 100 kB for each of eight devices on few cores: jax.pure_callback deadlocks here.
+  def shrink(x, sigma):
+    CALLS.append(threading.get_ident())
+    return x / (1 + sigma**2)[:, None, None, None]
+
+  noise = draw(128, 32, 32, 3)
+  CALLS.clear()
+  found = parallel.map_samples(_sample, (external.denoiser(shrink), SIGMAS), noise)
+  assert len(CALLS) == 8 * len(SIGMAS) and len(set(CALLS)) > 1
+  lam = sampling.sample(Partial(lambda x, sigma: x / (1 + sigma**2)), noise[7], SIGMAS)
+  np.testing.assert_allclose(found.x[7], lam.x, atol=1e-4)  # |x| up to 40
+
+
+def test_distillation_recovers_the_maps():
+  images = np.random.default_rng(0).integers(0, 256, (40, *SHAPE), np.uint8)
+  found, fit = distill.closed_form(OUTSIDE, images, SIGMAS, jax.random.key(0), num_pairs=256)
+  np.testing.assert_allclose(found.weight, WEIGHT, atol=1e-4)  # noise 0.1 amplifies float32 rounding
+  np.testing.assert_allclose(found.bias, BIAS, atol=1e-4)
+  assert fit.residual_mse.max() < 1e-10
+
+
+def test_the_same_function_is_compiled_once():
+  traces = []
+
+  @jax.jit
+  def twice(denoise, x):
+    traces.append(1)
+    return 2 * denoise(x, 1.0)
+
+  for _ in range(2):
+    twice(external.denoiser(outside), draw(*SHAPE))
+  assert len(traces) == 1
+  twice(external.denoiser(lambda x, sigma: x), draw(*SHAPE))
+  assert len(traces) == 2
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_float64(x64, dtype):
+  x = np.arange(D).reshape(SHAPE) / 8  # exact in float32, and so are its quotients
+  divide = external.denoiser(lambda x, sigma: (x / sigma[:, None, None, None]).astype(dtype))
+  found = jax.vmap(divide, (None, 0))(x, jnp.array([2.0, 4.0]))
+  assert found.dtype == np.float64
+  np.testing.assert_array_equal(found, np.stack([x / 2, x / 4]))
+
+
+def test_the_function_may_write_into_its_arguments():
+  def halve(x, sigma):
+    x /= 2
+    return x
+
+  x = jnp.asarray(draw(*SHAPE))
+  np.testing.assert_array_equal(external.denoiser(halve)(x, 1.0), draw(*SHAPE) / 2)
+  np.testing.assert_array_equal(x, draw(*SHAPE))
+
+
+def _gain(denoise, x):
+  return jacobian.gain(denoise, x, 1.0, np.eye(D))
+
+
+def test_derivatives_are_refused_in_words():
+  x = draw(*SHAPE)
+  for ask in (
+    lambda: jacobian.gain(OUTSIDE, x, 1.0, np.eye(D)),
+    lambda: jax.grad(lambda x: jax.jit(OUTSIDE)(x, 1.0).sum())(x),
+    lambda: parallel.map_samples(_gain, OUTSIDE, x[None]),
+  ):
+    with pytest.raises(
+      TypeError, match="`outside` is a function outside JAX and has no derivatives.*Linearity"
+    ):
+      ask()
+
+
+@pytest.mark.parametrize(
+  "f, want",
+  [
+    (
+      lambda x, sigma: x[:, :1],
+      r"`.*<lambda>` returned float32 \(1, 1, 2, 2\) for images float32 \(1, 3, 2, 2\)",
+    ),
+    (lambda x, sigma: x.astype(np.uint8), "returned uint8"),
+    (lambda x, sigma: None, "returned object"),
+    (lambda x, sigma: 1 // 0, "ZeroDivisionError"),
+  ],
+)
+def test_what_the_function_does_wrong_is_said(f, want):
+  with pytest.raises(jax.errors.JaxRuntimeError, match=want):
+    jax.block_until_ready(external.denoiser(f)(draw(*SHAPE), 1.0))
+
+
+def test_a_failure_on_one_device_is_said_and_leaves_the_devices_usable():
+  x = draw(16, *SHAPE)
+  x[5] = 7
+
+  def some(x, sigma):
+    return x[:1] if x.max() == 7 else x
+
+  with pytest.raises(jax.errors.JaxRuntimeError, match=r"`.*some` returned float32 \(1, 3, 2, 2\)"):
+    parallel.denoise(external.denoiser(some), x, 1.0)
+  # A function that is new, since JAX keeps the failure for its exit until another program is compiled.
+  np.testing.assert_array_equal(parallel.denoise(external.denoiser(lambda x, sigma: 2 * x), x, 1.0), 2 * x)
+
+
+def test_refuses_what_is_no_function():
+  unhashable = type("Unhashable", (), {"__call__": lambda self, x, sigma: x, "__hash__": None})()
+  for f in (3, unhashable):
+    with pytest.raises(ValueError, match="`f` is a "):
+      external.denoiser(f)
