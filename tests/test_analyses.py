@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gauss_diffusion import analyses, data, edm, headline, sampling, statistics
+from gauss_diffusion import analyses, data, edm, headline, measures, sampling, statistics
 from gauss_diffusion.analyses.subject import DENOISERS, Subject
 from gauss_diffusion.denoisers import gaussian, multi_delta
 
@@ -15,6 +15,11 @@ SMALL = {
   "trajectories": {"latents": 2},
   "samples": {"num": 10},
   "gain": {"pairs": 2, "directions": 5},
+  "input_law": {"pairs": 512, "images": 8},
+  "descent": {"steps": 20, "batch": 32},
+  "denoised": {"images": 8},
+  "modes": {"latents": 2, "vectors": 4},
+  "perturbation": {"latents": 2},
 }
 FLOAT32 = 2e-5  # of images of norm about 1 per pixel, after a few matmuls of 64 terms
 
@@ -120,7 +125,7 @@ def test_the_memorizer_draws_training_images(on_multi_delta):
 
 
 def test_headlines_pick_the_memorizers_numbers(on_multi_delta):
-  numbers = {name: value for name, value in headline.headlines(on_multi_delta[1])}
+  numbers = headline.headlines(measures.Model("multi-delta", {}, on_multi_delta[1]))
   assert numbers["memorized share"].mean == 1
   multi_delta_gap = next(value for name, value in numbers.items() if "multi-delta" in name)
   assert multi_delta_gap.mean == multi_delta_gap.high == 0

@@ -52,6 +52,15 @@ def test_weight_gap_of_no_covariance():
   np.testing.assert_allclose(spectrum.singular_correlation(np.eye(D), none, SIGMA, 3), 1, atol=F64)
 
 
+def test_asymmetry():
+  noise = np.random.default_rng(0).normal(size=(D, D))
+  assert spectrum.asymmetry(noise + noise.T) == spectrum.asymmetry(np.zeros((D, D))) == 0
+  assert spectrum.asymmetry(noise - noise.T) == pytest.approx(2, abs=F64)
+  # Symmetric and antisymmetric parts are orthogonal.
+  turned = 3 * np.eye(2) + np.array([[0, -1], [1, 0]])
+  assert spectrum.asymmetry(turned) == pytest.approx(2 * np.sqrt(2 / 20), abs=F64)
+
+
 @pytest.mark.parametrize("stats", [DISTINCT, LOW_RANK])
 def test_own_vectors_correlate_fully(stats):
   np.testing.assert_allclose(

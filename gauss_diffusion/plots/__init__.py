@@ -1,14 +1,25 @@
-"""One file per figure: ``draw(results)`` takes model label -> arrays, in study order."""
+"""One file per figure.
+
+Of an analysis, ``draw(results)`` takes model title -> arrays, in study order. Of a whole study,
+``draw(models, sweep)`` takes every `measures.Model` and what changes along them.
+"""
 
 import pathlib
 
 from gauss_diffusion.plots import (
+  agreement,
+  denoised,
+  descent,
   distillation,
   gain,
+  input_law,
   linearity,
+  modes,
+  perturbation,
   samples,
   score_gap,
   style,
+  sweep,
   training,
   trajectories,
 )
@@ -17,11 +28,17 @@ PLOTS = {
   "linearity": linearity,
   "score_gap": score_gap,
   "distillation": distillation,
+  "input_law": input_law,
+  "descent": descent,
+  "denoised": denoised,
   "trajectories": trajectories,
   "samples": samples,
   "gain": gain,
+  "modes": modes,
+  "perturbation": perturbation,
   "training": training,
 }
+STUDY_PLOTS = {"sweep": sweep, "agreement": agreement}
 
 
 @style.talk

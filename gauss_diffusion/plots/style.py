@@ -139,3 +139,11 @@ def sheet(axis, images, rows, columns) -> None:
 def level_colors(count: int):
   """Return colours for noise levels, in order, apart from those of models."""
   return mpl.colormaps["plasma"](np.linspace(0.1, 0.8, count))
+
+
+def count(number: float) -> str:
+  """Return a large count as a tick shows it: 1437, 50k, 2.5M."""
+  for unit, letter in ((1e6, "M"), (1e3, "k")):
+    if number >= 10 * unit or (number >= unit and unit == 1e6):
+      return f"{number / unit:.3g}{letter}"
+  return f"{number:g}"

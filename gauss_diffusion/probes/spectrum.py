@@ -37,6 +37,13 @@ def weight_gap(weight: np.ndarray, stats: GaussianStats, sigma: float) -> float:
     return float(difference / (np.linalg.norm(gains) if difference > 0 else 1))
 
 
+def asymmetry(weight: np.ndarray) -> float:
+  """Return ‖W - Wᵀ‖_F / ‖W‖_F of W [D, D], from 0 (symmetric) to 2 (Li et al. 2024, fig. 14); 0/0 is 0."""
+  weight = np.asarray(weight, np.float64)
+  difference = np.linalg.norm(weight - weight.T)
+  return float(difference / (np.linalg.norm(weight) if difference > 0 else 1))
+
+
 def singular_correlation(
   weight: np.ndarray, stats: GaussianStats, sigma: float, k: int, *, tolerance: float = 1e-3
 ) -> np.ndarray:

@@ -1,0 +1,82 @@
+"""What each denoiser makes of one noisy image, and where the network just passes it on (figs. 5, 15, 17, 18).
+
+Levels are those of the sampler nearest to the ones asked for: affine maps exist at no others.
+"""
+
+import numpy as np
+from tqdm import tqdm
+
+from gauss_diffusion import parallel
+from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.probes import score_gap
+
+DEFAULTS = {
+  "sigmas": (60.0, 4.0, 1.5, 0.5),  # of noisy images
+  "pure_noise": (4.0,),  # of inputs without an image
+  "denoisers": ("network", "gaussian", "linear (held-out)", "multi-delta"),
+  "shown": 4,
+  "images": 100,
+}
+PAIR = ("network", "gaussian")  # whose likeness to the identity is measured
+
+
+def check(config, shape, num_held_out: int) -> None:
+  """Refuse unknown denoisers, levels that are none, and more images than are kept apart."""
+  settings = config.denoised
+  subjects.check_denoisers("denoised.denoisers", settings.denoisers, config.analyses)
+  if not settings.denoisers:
+    raise ValueError("`denoised.denoisers` is empty; want at least one")
+  for field in ("sigmas", "pure_noise"):
+    if not all(sigma > 0 for sigma in settings[field]):
+      raise ValueError(f"`denoised.{field}` is {settings[field]}; want noise levels > 0")
+  if not settings.sigmas:
+    raise ValueError("`denoised.sigmas` is empty; want at least one noise level")
+  for field in ("shown", "images"):
+    if not 1 <= settings[field] <= num_held_out:
+      raise ValueError(f"`denoised.{field}` is {settings[field]}; there are {num_held_out} held-out images")
+
+
+def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
+  """Denoise the same inputs by every denoiser; compare noisy images with what becomes of them."""
+  clean, noise = (
+    subjects.held_out(subject, settings.shown),
+    subjects.noise(subject, "denoised", settings.shown),
+  )
+  wanted = [*settings.sigmas, *settings.pure_noise]
+  levels = np.array([np.argmin(np.abs(np.log(subject.sigmas / sigma))) for sigma in wanted])
+  sigmas, has_image = subject.sigmas[levels], np.arange(len(levels)) < len(settings.sigmas)
+  scale = sigmas.astype(np.float32)[:, None, None, None, None]
+  inputs = np.where(has_image[:, None, None, None, None], clean, 0) + scale * noise
+  outputs = []
+  for name in tqdm(settings.denoisers, f"denoised, {title}", unit="denoiser", delay=2):
+    denoise = subjects.DENOISERS[name](subject)
+    outputs.append([parallel.denoise(denoise, x, sigma) for x, sigma in zip(inputs, sigmas)])
+
+  images = subjects.held_out(subject, settings.images)
+  noise = subjects.noise(subject, "identity", settings.images)
+  cosine, nmse = np.empty((2, len(PAIR), len(subject.sigmas), settings.images), np.float32)
+  for s, sigma in enumerate(tqdm(subject.sigmas, f"identity, {title}", unit="level", delay=2)):
+    x = images + np.float32(sigma) * noise
+    for d, name in enumerate(PAIR):
+      output = parallel.denoise(subjects.DENOISERS[name](subject), x, sigma)
+      cosine[d, s] = _cosine(x, output)
+      nmse[d, s] = score_gap.nmse(x, output)
+  return {
+    "sigma": subject.sigmas,
+    "pair": np.array(PAIR),
+    "cosine": cosine,
+    "nmse": nmse,
+    "input_sigma": sigmas,
+    "has_image": has_image,
+    "denoiser": np.array(settings.denoisers),
+    "clean": clean,
+    "inputs": inputs,
+    "outputs": np.array(outputs),
+  }
+
+
+def _cosine(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+  product = np.linalg.norm(one.reshape(len(one), -1), axis=1) * np.linalg.norm(
+    two.reshape(len(two), -1), axis=1
+  )
+  return np.sum(one * two, axis=score_gap.IMAGE) / np.where(product > 0, product, 1)

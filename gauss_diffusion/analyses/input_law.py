@@ -1,0 +1,99 @@
+"""What linear distillation can tell: the same denoisers distilled on noisy training and on held-out images.
+
+On noisy training images every exact posterior mean, the memorizer included, has the Gaussian denoiser as its
+best affine fit, since E[D] = μ and Cov(D, y) = Cov(x0, y) = Σ whatever the data (tower rule). A small gap
+there says that a network is well trained; only on held-out images can it say that the network generalizes.
+"""
+
+import jax
+import numpy as np
+from jax.tree_util import Partial
+from tqdm import tqdm
+
+from gauss_diffusion import data, distill, parallel
+from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.denoisers import affine
+from gauss_diffusion.probes import score_gap, spectrum
+
+DEFAULTS = {
+  "denoisers": ("multi-delta", "network"),
+  "sigmas": (10.0, 4.0, 1.5, 0.5, 0.1, 0.02),  # the nearest of the sampler's levels are taken
+  "pairs": 2048,
+  "repeats": 2,
+  "images": 100,
+}
+LAWS = ("train", "held-out")
+
+
+def check(config, shape, num_held_out: int) -> None:
+  """Refuse unknown denoisers, and counts that determine no map or no spread."""
+  settings, dimension = config.input_law, int(np.prod(shape))
+  subjects.check_denoisers("input_law.denoisers", settings.denoisers, config.analyses)
+  if not settings.denoisers:
+    raise ValueError("`input_law.denoisers` is empty; want at least one")
+  if not settings.sigmas or not all(sigma > 0 for sigma in settings.sigmas):
+    raise ValueError(f"`input_law.sigmas` is {settings.sigmas}; want noise levels > 0")
+  if settings.pairs < 2 * dimension:
+    raise ValueError(
+      f"`input_law.pairs` is {settings.pairs}; an affine map of {dimension} pixels needs at least "
+      f"{2 * dimension}"
+    )
+  if settings.repeats < 2:
+    raise ValueError(f"`input_law.repeats` is {settings.repeats}; a spread needs at least 2")
+  if not 1 <= settings.images <= num_held_out:
+    raise ValueError(f"`input_law.images` is {settings.images}; there are {num_held_out} held-out images")
+
+
+def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
+  """Distil each denoiser on both laws, R times over; compare maps and outputs with the Gaussian denoiser's.
+
+  A gap is a norm: Monte-Carlo noise in the map adds to its square, and averages out over no number of
+  repeats. `weight_noise` and `output_noise` are the gaps that this noise alone makes, from the spread of the
+  repeats: ``√(Σ_r ‖W_r − W̄‖²/(R − 1)) / ‖W_G‖``, and of the outputs likewise, per image.
+  """
+  nearest = [np.argmin(np.abs(np.log(subject.sigmas / sigma))) for sigma in settings.sigmas]
+  sigmas = subject.sigmas[np.unique(nearest)]
+  num = settings.images
+  train = data.to_float(np.resize(subject.train, (num, *subject.train.shape[1:])))
+  clean, noise = (train, subjects.held_out(subject, num)), subjects.noise(subject, "input law", num)
+  found = {"weight_gap": [], "weight_noise": [], "output_gap": [], "output_noise": []}
+  for name in settings.denoisers:
+    denoise = subjects.DENOISERS[name](subject)
+    for law, images in zip(LAWS, (subject.train, subject.held_out)):
+      key_law = jax.random.fold_in(subjects.key(subject, "input law"), LAWS.index(law))
+      for s, sigma in enumerate(tqdm(sigmas, f"{name} ({law}), {title}", unit="level", delay=2)):
+        key = jax.random.fold_in(key_law, s)
+        maps = [
+          distill.closed_form(denoise, images, [sigma], jax.random.fold_in(key, r), num_pairs=settings.pairs)[
+            0
+          ]
+          for r in range(settings.repeats)
+        ]
+        inputs = [images + np.float32(sigma) * noise for images in clean]
+        for field, value in _compare(subject, maps, inputs, sigma).items():
+          found[field].append(value)
+  shape = (len(settings.denoisers), len(LAWS), len(sigmas))
+  arrays = {name: np.reshape(values, shape + np.shape(values)[1:]) for name, values in found.items()}
+  return arrays | {"sigma": sigmas, "law": np.array(LAWS), "denoiser": np.array(settings.denoisers)}
+
+
+def _compare(subject: subjects.Subject, maps, inputs, sigma) -> dict[str, np.ndarray]:
+  """Return the gaps of R maps at one level, [R], and of their outputs for each input law, [laws, R, n]."""
+  weights = np.stack([each.weight[0] for each in maps])
+  gaussian = subjects.DENOISERS["gaussian"](subject)
+  wanted = [parallel.denoise(gaussian, x, sigma) for x in inputs]
+  outputs = np.stack(
+    [[parallel.denoise(Partial(affine.denoise, each), x, sigma) for each in maps] for x in inputs]
+  )
+  with np.errstate(divide="ignore", invalid="ignore"):  # a single training image has W_G = 0
+    weight_noise = np.sqrt(np.var(weights, axis=0, ddof=1, dtype=np.float64).sum()) / np.linalg.norm(
+      spectrum.gaussian_gains(subject.stats, sigma)
+    )
+  return {
+    "weight_gap": np.array([spectrum.weight_gap(weight, subject.stats, sigma) for weight in weights]),
+    "weight_noise": weight_noise,
+    "output_gap": np.stack(
+      [[score_gap.rmse(one, want) for one in of_law] for of_law, want in zip(outputs, wanted)]
+    ),
+    "output_noise": np.sqrt(np.mean(np.var(outputs, axis=1, ddof=1), axis=score_gap.IMAGE)),
+  }

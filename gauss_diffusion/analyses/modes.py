@@ -1,0 +1,54 @@
+"""Where the network's Jacobian acts most, on the way from noise to image (Li et al. 2024, fig. 28-29)."""
+
+import numpy as np
+from tqdm import tqdm
+
+from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.probes import modes
+
+DEFAULTS = {"latents": 8, "vectors": 8, "iterations": 4}
+
+
+def check(config, shape, num_held_out: int) -> None:
+  """Refuse counts of which there must be at least one, and more vectors than dimensions."""
+  settings, dimension = config.modes, int(np.prod(shape))
+  for field in ("latents", "iterations"):
+    if settings[field] < 1:
+      raise ValueError(f"`modes.{field}` is {settings[field]}; want at least 1")
+  if not 1 <= settings.vectors <= dimension:
+    raise ValueError(f"`modes.vectors` is {settings.vectors}; want 1 to {dimension}")
+
+
+def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
+  """Compare the leading singular vectors at each state x_t of the PF-ODE with the principal components.
+
+  With u_1 ... u_k the first left singular vectors of the Jacobian at one state and p_1 ... p_k the first
+  eigenvectors of the training covariance, `correlation` is |⟨u_i, p_j⟩|, and `alignment` the share of the
+  former's span that lies in the latter's, ``Σ_ij ⟨u_i, p_j⟩² / k``: 1 for the Gaussian denoiser, `chance` for
+  k random directions. A training covariance of rank below k has zeros in place of components.
+  """
+  k = settings.vectors
+  noise = subjects.noise(subject, "latents", settings.latents)
+  x = subjects.sample(subject, subject.network, noise).x
+  components = np.zeros((k, noise[0].size))
+  found = subject.stats.basis.T[:k]
+  components[: len(found)] = found
+
+  values, correlation, vectors = [], [], []
+  for t, sigma in enumerate(tqdm(subject.sigmas, f"modes, {title}", unit="level", delay=2)):
+    at = modes.singular_vectors(
+      subject.network, x[:, t], sigma, k, iterations=settings.iterations, seed=subject.seed
+    )
+    values.append(at.values)
+    correlation.append(np.abs(at.left @ components.T))
+    vectors.append(at.left[0].reshape(k, *noise.shape[1:]))
+  correlation = np.stack(correlation)
+  return {
+    "sigma": subject.sigmas,
+    "values": np.stack(values),  # [S, n, k]
+    "correlation": correlation,  # [S, n, k, k]
+    "alignment": np.mean(np.sum(correlation**2, axis=-1), axis=-1),  # [S, n]
+    "chance": np.array(len(found) / noise[0].size),
+    "vectors": np.stack(vectors).astype(np.float32),  # [S, k, H, W, C], of the first latent
+    "components": components.reshape(k, *noise.shape[1:]).astype(np.float32),
+  }

@@ -1,0 +1,70 @@
+"""What each denoiser makes of the same noisy images, and how near the network is to passing them on."""
+
+import numpy as np
+
+from gauss_diffusion.plots import style
+
+TITLE = "The same noisy image, denoised by each"
+LOOK_FOR = (
+  "At high noise all denoisers give nearly the mean, whatever they have learned. In between, a network that "
+  "generalizes gives what the Gaussian denoiser gives, and one that memorizes a training image, even from "
+  "pure noise. At low noise the network passes its input on (cosine 1, distance 0); the Gaussian denoiser "
+  "does so only as far as the training images span the input."
+)
+_MOST = 4  # sheets side by side
+_COLUMNS = 20  # images side by side
+
+
+@style.talk
+def draw(results: dict):
+  """Draw a sheet per model, a column per input and a row per denoiser; below, cosine and distance.
+
+  Args:
+    results: model label -> arrays of the `denoised` analysis.
+  """
+  shown = style.spread(results, _MOST)
+  first = results[shown[0]]
+  num_levels, num_images = first["inputs"].shape[:2]
+  rows = ["clean", "input", *(style.named(name).replace(" (", "\n(") for name in first["denoiser"])]
+  images = max(1, min(num_images, _COLUMNS // (len(shown) * num_levels)))
+  width = 0.88 * style.WIDTH / max(len(shown) * images * num_levels, 6)  # inches an image
+  figure = style.figure(len(rows) * width + 4.5)
+  top, bottom = figure.subfigures(2, 1, height_ratios=(len(rows) * width + 1.2, 3.3))
+  for axis, label in zip(top.subplots(1, len(shown), squeeze=False)[0], shown):
+    page = _page(results[label], images)
+    levels = [f"{sigma:.2g}" for sigma in results[label]["input_sigma"]]
+    levels = [
+      level if image else f"noise\n{level}" for level, image in zip(levels, results[label]["has_image"])
+    ]
+    levels[0] = f"σ = {levels[0]}"
+    headings = [level if i == 0 else "" for level in levels for i in range(images)]
+    style.sheet(axis, page, rows if label == shown[0] else [""] * len(rows), headings)
+    axis.xaxis.tick_top()
+    axis.set_title(label, pad=12)
+
+  colors = style.model_colors(results)
+  axes = bottom.subplots(1, 2)
+  for name, dashes in (("network", "-"), ("gaussian", (0, (3, 1.5)))):
+    for label, arrays in results.items():
+      pair = list(arrays["pair"]).index(name)
+      for axis, field in zip(axes, ("cosine", "nmse")):
+        line = {"label": label} if name == "network" else {"linewidth": 1.4}
+        style.curve(axis, arrays["sigma"], arrays[field][pair], color=colors[label], linestyle=dashes, **line)
+  axes[0].plot([], [], color="0.35", linestyle=(0, (3, 1.5)), linewidth=1.4, label="Gaussian")
+  axes[0].set_title("Cosine between input and output")
+  axes[1].set_title("Distance, relative to the input")
+  axes[0].set_ylabel("⟨x, D⟩ / ‖x‖‖D‖")
+  axes[1].set_ylabel("‖D − x‖ / ‖x‖")
+  axes[1].set_yscale("log")
+  style.plain_log(axes[1].yaxis)
+  for axis in axes:
+    style.sigma_axis(axis)
+  bottom.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+  return figure
+
+
+def _page(arrays: dict, images: int) -> np.ndarray:
+  """Return [rows, levels * images, H, W, C]; the clean image is left blank where the input has none."""
+  clean = np.where(arrays["has_image"][:, None, None, None, None], arrays["clean"], 1.0)
+  page = np.concatenate([clean[None], arrays["inputs"][None], arrays["outputs"]])[:, :, :images]
+  return page.reshape(len(page), -1, *page.shape[3:])

@@ -1,0 +1,156 @@
+"""One noisy image through denoisers whose answer is known, and the figure of it."""
+
+import itertools
+
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+from ml_collections import ConfigDict
+from test_plots import texts
+
+from gauss_diffusion import data, edm, statistics
+from gauss_diffusion.analyses import denoised
+from gauss_diffusion.analyses.subject import Subject
+from gauss_diffusion.plots import denoised as plot
+from gauss_diffusion.probes import score_gap
+
+
+def half(x, sigma):
+  """Return a denoiser that is no identity but parallel to it."""
+  return x / 2
+
+
+@pytest.fixture(scope="module")
+def examined():
+  dataset = data.load("digits", held_out=360, seed=0)
+  images = data.subset(dataset, 20).images
+  sigmas = edm.sigma_grid(4, 0.02, 10.0)  # 10, 2.2, 0.31, 0.02
+  weight = np.arange(1, 5)[:, None, None] * np.eye(64)  # level l multiplies by l + 1
+  maps = {
+    "weight": weight[None],
+    "bias": np.zeros((1, 4, 64)),
+    "sigma": sigmas,
+    "law": np.array(["held-out"]),
+  }
+  subject = Subject(
+    network=Partial(half),
+    stats=statistics.gaussian_stats(images),
+    train=images,
+    held_out=dataset.held_out,
+    sigmas=sigmas,
+    solver="euler",
+    seed=0,
+    distillation=maps,
+  )
+  settings = {"sigmas": (60.0, 0.3, 0.02), "pure_noise": (2.0,), "shown": 3, "images": 10}
+  return subject, denoised.compute(subject, ConfigDict(denoised.DEFAULTS | settings), "test")
+
+
+def test_all_see_the_same_inputs_at_levels_of_the_grid(examined):
+  subject, found = examined
+  np.testing.assert_array_equal(found["input_sigma"], subject.sigmas[[0, 2, 3, 1]])
+  assert found["inputs"].shape == (4, 3, 8, 8, 1) and found["outputs"].shape == (4, 4, 3, 8, 8, 1)
+  clean = subject.held_out[:3] / 127.5 - 1
+  noise = found["inputs"][3] / found["input_sigma"][3]  # of an input without an image
+  np.testing.assert_array_equal(found["has_image"], [True, True, True, False])
+  for level in range(3):
+    want = clean + found["input_sigma"][level] * noise
+    np.testing.assert_allclose(found["inputs"][level], want, atol=1e-5)  # float32 of |x| up to 40
+  assert abs(noise.std() - 1) < 0.2
+
+
+def test_each_denoiser_gives_its_own(examined):
+  subject, found = examined
+  outputs = dict(zip(found["denoiser"], found["outputs"]))
+  np.testing.assert_allclose(outputs["network"], found["inputs"] / 2)
+  factor = np.array([1, 3, 4, 2])[:, None, None, None, None]  # the map of the level
+  np.testing.assert_allclose(outputs["linear (held-out)"], factor * found["inputs"], rtol=1e-6)
+  # At sigma 0.02 the memorizer gives a training image.
+  train = subject.train.reshape(-1, 64) / 127.5 - 1
+  distance = np.abs(outputs["multi-delta"][2].reshape(3, 1, 64) - train[None]).max(-1).min(-1)
+  assert distance.max() < 1e-3
+
+
+def test_likeness_to_the_identity(examined):
+  subject, found = examined
+  network, gaussian = (list(found["pair"]).index(name) for name in ("network", "gaussian"))
+  np.testing.assert_allclose(found["cosine"][network], 1, atol=1e-5)
+  np.testing.assert_allclose(found["nmse"][network], 0.5, atol=1e-5)
+  # At low noise what D_G takes away is what lies outside the span of the training images.
+  clean = subject.held_out[:10] / 127.5 - 1
+  floor = score_gap.low_noise_floor(subject.stats, clean) / np.sqrt(np.mean(clean**2, axis=(1, 2, 3)))
+  np.testing.assert_allclose(found["nmse"][gaussian, -1], floor, atol=0.05)  # noise of sigma 0.02
+  assert floor.min() > 0.1
+
+
+@pytest.mark.parametrize(
+  "settings, named",
+  [
+    ({"denoisers": ("multi-beta",)}, "denoised.denoisers"),
+    ({"denoisers": ()}, "denoised.denoisers"),
+    ({"sigmas": ()}, "denoised.sigmas"),
+    ({"sigmas": (0.0,)}, "denoised.sigmas"),
+    ({"pure_noise": (-1.0,)}, "denoised.pure_noise"),
+    ({"shown": 0}, "denoised.shown"),
+    ({"images": 361}, "denoised.images"),
+  ],
+)
+def test_refuses(settings, named):
+  config = ConfigDict({"analyses": ("distillation", "denoised"), "denoised": denoised.DEFAULTS})
+  denoised.check(config, (8, 8, 1), 360)
+  config.denoised.update(settings)
+  with pytest.raises(ValueError, match=f"^`{named}`"):
+    denoised.check(config, (8, 8, 1), 360)
+
+
+def fake(num_models: int) -> dict:
+  """Return label -> random arrays of the shapes that the analysis stores."""
+  rng = np.random.default_rng(0)
+  return {
+    f"N = {2 ** (i + 4)}": {
+      "sigma": np.geomspace(80, 0.002, 10),
+      "pair": np.array(["network", "gaussian"]),
+      "cosine": rng.uniform(0, 1, (2, 10, 6)),
+      "nmse": rng.uniform(0.01, 1, (2, 10, 6)),
+      "input_sigma": np.array([80, 4.07, 1.5, 0.47, 4.07]),
+      "has_image": np.array([True, True, True, True, False]),
+      "denoiser": np.array(["network", "gaussian", "linear (held-out)", "multi-delta"]),
+      "clean": rng.uniform(-1, 1, (4, 8, 8, 1)),
+      "inputs": rng.uniform(-1, 1, (5, 4, 8, 8, 1)),
+      "outputs": rng.uniform(-1, 1, (4, 5, 4, 8, 8, 1)),
+    }
+    for i in range(num_models)
+  }
+
+
+@pytest.mark.parametrize("num_models", [1, 2, 7])
+def test_the_figure_is_legible(num_models):
+  results = fake(num_models)
+  figure = plot.draw(results)
+  figure.draw_without_rendering()
+  shown = texts(figure)
+  words = " ".join(text.get_text() for text in shown)
+  assert all(
+    label in words for label in [*results, "σ = 80", "noise\n4.1", "clean", "Gaussian", "multi-delta"]
+  )
+  boxes = [(text.get_text(), text.get_window_extent()) for text in shown]
+  assert not [(a, b) for (a, one), (b, two) in itertools.combinations(boxes, 2) if one.overlaps(two)]
+  page = figure.bbox
+  assert all(page.x0 <= box.x0 and box.x1 <= page.x1 and box.y1 <= page.y1 for _, box in boxes)
+
+
+def test_the_figure_draws_what_was_found():
+  ((label, arrays),) = fake(1).items()
+  sheet, cosine, nmse = plot.draw({label: arrays}).axes
+  page, step = sheet.images[0].get_array()[:, :, 0], 8 * 12 + 7
+
+  def tile(row, column):
+    return 2 * page[row * step : row * step + 96 : 12, column * step : column * step + 96 : 12] - 1
+
+  np.testing.assert_allclose(tile(0, 5), arrays["clean"][1, :, :, 0], atol=1e-6)  # level 1, image 1
+  assert tile(0, 16).min() == 1  # pure noise has no clean image
+  np.testing.assert_allclose(tile(1, 5), arrays["inputs"][1, 1, :, :, 0], atol=1e-6)
+  np.testing.assert_allclose(tile(5, 18), arrays["outputs"][3, 4, 2, :, :, 0], atol=1e-6)
+  for axis, name in ((cosine, "cosine"), (nmse, "nmse")):
+    for line, values in zip(axis.lines, arrays[name]):
+      np.testing.assert_allclose(line.get_ydata(), values.mean(-1))

@@ -1,0 +1,154 @@
+"""Linear distillation of two exact denoisers on both input laws, and the figure of it."""
+
+import itertools
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from test_plots import texts
+
+from gauss_diffusion import data, edm, statistics
+from gauss_diffusion.analyses import input_law
+from gauss_diffusion.analyses.subject import Subject
+from gauss_diffusion.plots import input_law as plot
+from gauss_diffusion.types import Affine
+
+NUM, DIMENSION = 20, 64
+
+
+@pytest.fixture(scope="module")
+def subject():
+  dataset = data.load("digits", held_out=360, seed=0)
+  images = data.subset(dataset, NUM).images
+  return Subject(
+    network=None,
+    stats=statistics.gaussian_stats(images),
+    train=images,
+    held_out=dataset.held_out,
+    sigmas=edm.sigma_grid(4, 0.02, 10.0),  # 10, 2.2, 0.31, 0.02
+    solver="euler",
+    seed=0,
+    distillation=None,
+  )
+
+
+@pytest.fixture(scope="module")
+def found(subject):
+  settings = {
+    "denoisers": ("multi-delta", "gaussian"),
+    "sigmas": (0.4, 0.3, 3.0),
+    "pairs": 1024,
+    "images": 24,
+  }
+  return input_law.compute(subject, ConfigDict(input_law.DEFAULTS | settings), "test")
+
+
+def test_the_memorizer_is_gaussian_on_training_inputs_and_only_there(found):
+  np.testing.assert_allclose(found["sigma"], [2.17, 0.306], rtol=0.01)
+  assert found["weight_gap"].shape == (2, 2, 2, 2)
+  assert found["output_gap"].shape == (2, 2, 2, 2, 2, 24)
+  train, held_out = found["weight_gap"][0]
+  # The tower rule: on training inputs the gap is Monte-Carlo noise, whose norm 4096 weights fix to 1/64.
+  np.testing.assert_allclose(train, found["weight_noise"][0, 0][:, None] * np.ones(2), rtol=0.1)
+  assert held_out[1].min() > 2 * found["weight_noise"][0, 1, 1] and held_out[1].min() > 0.4
+  # The same of outputs, on inputs of the law of the fit.
+  gap, noise = (np.square(found[name][0]) for name in ("output_gap", "output_noise"))
+  np.testing.assert_allclose(gap[0, 1, 0].mean(), noise[0, 1, 0].mean(), rtol=0.2)
+  assert gap[1, 1, 1].mean() > 3 * noise[1, 1, 1].mean()
+
+
+def test_the_gaussian_denoiser_is_itself_on_both(found):
+  # Least squares of float32 outputs.
+  assert found["weight_gap"][1].max() < 1e-3 and found["weight_noise"][1].max() < 1e-3
+  assert found["output_gap"][1].max() < 1e-4
+
+
+def test_gaps_and_noise_are_those_of_the_maps(subject):
+  rng, sigma = np.random.default_rng(0), subject.sigmas[2]
+  covariance = subject.stats.basis * subject.stats.eigenvalues @ subject.stats.basis.T
+  gaussian = covariance @ np.linalg.inv(covariance + sigma**2 * np.eye(DIMENSION))
+  mean = subject.stats.mean.ravel()
+  weights = (gaussian + 0.1 * rng.normal(size=(3, DIMENSION, DIMENSION))).astype(np.float32)
+  biases = rng.normal(size=(3, DIMENSION)).astype(np.float32)
+  maps = [Affine(w[None], b[None], np.float32([sigma])) for w, b in zip(weights, biases)]
+  inputs = rng.normal(size=(2, 5, 8, 8, 1)).astype(np.float32)
+  got = input_law._compare(subject, maps, inputs, sigma)
+
+  size = np.linalg.norm(gaussian)
+  np.testing.assert_allclose(
+    got["weight_gap"], [np.linalg.norm(w - gaussian) / size for w in weights], rtol=1e-6
+  )
+  spread = [np.linalg.norm(one - two) for one, two in itertools.combinations(weights, 2)]
+  np.testing.assert_allclose(got["weight_noise"], np.sqrt(np.mean(np.square(spread)) / 2) / size, rtol=1e-6)
+  x = inputs.reshape(2, 5, DIMENSION).astype(np.float64)
+  wanted = mean + (x - mean) @ gaussian.T
+  outputs = np.stack([x @ w.T + b for w, b in zip(weights, biases)], axis=1)  # [laws, R, n, D]
+  rmse = np.sqrt(np.mean((outputs - wanted[:, None]) ** 2, axis=-1))
+  np.testing.assert_allclose(got["output_gap"], rmse, rtol=1e-4)  # float32
+  pairs = [outputs[:, i] - outputs[:, j] for i, j in itertools.combinations(range(3), 2)]
+  noise = np.sqrt(np.mean(np.square(pairs), axis=(0, -1)) / 2)
+  np.testing.assert_allclose(got["output_noise"], noise, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+  "settings, named",
+  [
+    ({"denoisers": ("multi-beta",)}, "input_law.denoisers"),
+    ({"denoisers": ()}, "input_law.denoisers"),
+    ({"sigmas": ()}, "input_law.sigmas"),
+    ({"sigmas": (1.0, 0.0)}, "input_law.sigmas"),
+    ({"pairs": 127}, "input_law.pairs"),
+    ({"repeats": 1}, "input_law.repeats"),
+    ({"images": 361}, "input_law.images"),
+  ],
+)
+def test_refuses(settings, named):
+  config = ConfigDict({"analyses": ("input_law",), "input_law": input_law.DEFAULTS})
+  input_law.check(config, (8, 8, 1), 360)
+  config.input_law.update(settings)
+  with pytest.raises(ValueError, match=f"^`{named}`"):
+    input_law.check(config, (8, 8, 1), 360)
+
+
+def fake(num_models: int) -> dict:
+  """Return label -> random arrays of the shapes that the analysis stores."""
+  rng = np.random.default_rng(0)
+  return {
+    f"N = {2 ** (i + 4)}": {
+      "sigma": np.geomspace(10, 0.02, 6),
+      "law": np.array(["train", "held-out"]),
+      "denoiser": np.array(["multi-delta", "network"]),
+      "weight_gap": rng.uniform(0.5, 2, (2, 2, 6, 3)),
+      "weight_noise": rng.uniform(0, 1, (2, 2, 6)),
+      "output_gap": rng.uniform(0.1, 0.3, (2, 2, 6, 2, 3, 9)),
+      "output_noise": rng.uniform(0, 0.2, (2, 2, 6, 2, 9)),
+    }
+    for i in range(num_models)
+  }
+
+
+@pytest.mark.parametrize("num_models", [1, 7])
+def test_the_figure_is_legible(num_models):
+  results = fake(num_models)
+  figure = plot.draw(results)
+  figure.draw_without_rendering()
+  shown = texts(figure)
+  words = " ".join(text.get_text() for text in shown)
+  assert all(label in words for label in [*results, "multi-delta", "network", "held-out images", "σ"])
+  boxes = [(text.get_text(), text.get_window_extent()) for text in shown]
+  assert not [(a, b) for (a, one), (b, two) in itertools.combinations(boxes, 2) if one.overlaps(two)]
+
+
+def test_the_figure_takes_the_noise_out():
+  ((label, arrays),) = fake(1).items()
+  axes = plot.draw({label: arrays}).axes
+  for row, law in np.ndindex(2, 2):
+    measured, beyond = (line.get_ydata() for line in axes[2 * row + law].lines)
+    squares = np.mean(arrays["weight_gap"][row, law] ** 2, axis=-1)
+    np.testing.assert_allclose(measured**2, squares)
+    np.testing.assert_allclose(beyond**2, np.maximum(squares - arrays["weight_noise"][row, law] ** 2, 0))
+    measured, beyond = (line.get_ydata() for line in axes[4 + 2 * row + law].lines)
+    squares = np.mean(arrays["output_gap"][row, law, :, law] ** 2, axis=(1, 2))
+    np.testing.assert_allclose(measured**2, squares)
+    noise = np.mean(arrays["output_noise"][row, law, :, law] ** 2, axis=1)
+    np.testing.assert_allclose(beyond**2, np.maximum(squares - noise, 0), atol=1e-15)
