@@ -56,5 +56,7 @@ def get_config(arg: str = ""):
   if arg == "smoke":
     study.shrink(config)
     config.distillation.pairs = 2_048
+    config.input_law.pairs = 2_048
+    config.descent.batch = 128
     config.sampler.levels = 3
   return config

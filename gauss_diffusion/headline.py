@@ -1,48 +1,33 @@
 """The few numbers a study is remembered by, with their intervals."""
 
-from typing import NamedTuple
-
-import numpy as np
-
+from gauss_diffusion import measures
 from gauss_diffusion.intervals import Interval, bootstrap_mean
+from gauss_diffusion.measures import Model
 
 SIGMA = 0.47  # the middle of the paper's ten levels: where memorization and generalization part
 
 
-class Headline(NamedTuple):
-  """One number of one model."""
-
-  name: str
-  value: Interval
-
-
-def headlines(found: dict[str, dict[str, np.ndarray]]) -> list[Headline]:
-  """Return the headline numbers of one model.
-
-  Args:
-    found: analysis name -> its arrays; analyses that were not run leave their numbers out.
-  """
-  rows = []
+def headlines(model: Model) -> dict[str, Interval]:
+  """Return the headline numbers of one model; analyses that were not run leave theirs out."""
+  found, values = model.found, {}
   if "samples" in found and "network" in found["samples"]["denoiser"]:
-    arrays = found["samples"]
-    row = list(arrays["denoiser"]).index("network")
-    rows.append(Headline("GL score", bootstrap_mean(arrays["gl"][row])))
-    rows.append(Headline("memorized share", bootstrap_mean(arrays["memorized"][row])))
+    values["GL score"] = measures.gl(model)
+    values["memorized share"] = measures.memorized(model)
   if "linearity" in found:
     arrays = found["linearity"]
-    level, weight = _nearest(arrays["sigma"], SIGMA), np.argmin(np.abs(arrays["alpha2"] - 0.5))
-    cosine = np.abs(arrays["cosine"][list(arrays["inputs"]).index("noisy image"), level, weight])
-    name = f"linearity score at σ = {arrays['sigma'][level]:.2g}, α² = {arrays['alpha2'][weight]:g}"
-    rows.append(Headline(name, bootstrap_mean(cosine)))
+    level = arrays["sigma"][measures.at(arrays["sigma"], SIGMA)]
+    alpha2 = arrays["alpha2"][abs(arrays["alpha2"] - 0.5).argmin()]
+    name = f"linearity score at σ = {level:.2g}, α² = {alpha2:g}"
+    values[name] = measures.linearity(model, (level, level), alpha2)
   if "score_gap" in found:
     arrays = found["score_gap"]
-    level, law = _nearest(arrays["sigma"], SIGMA), list(arrays["law"]).index("held-out")
+    level = arrays["sigma"][measures.at(arrays["sigma"], SIGMA)]
     for denoiser in ("gaussian", "linear (held-out)", "multi-delta"):
       if f"network / {denoiser}" in arrays["pair"]:
-        pair = list(arrays["pair"]).index(f"network / {denoiser}")
-        name = f"RMSE to {denoiser} at σ = {arrays['sigma'][level]:.2g}"
-        rows.append(Headline(name, bootstrap_mean(arrays["rmse"][law, pair, level])))
-  return rows
+        values[f"RMSE to {denoiser} at σ = {level:.2g}"] = measures.gap(
+          model, "network", denoiser, (level, level)
+        )
+  return {name: bootstrap_mean(samples) for name, samples in values.items()}
 
 
 def table(rows: list[dict]) -> str:
@@ -55,12 +40,13 @@ def table(rows: list[dict]) -> str:
   )
 
 
+def verdicts(rows: list[dict]) -> str:
+  """Return claims as text, one line each: verdict, statement, value with its interval."""
+  return "".join(f"{row['verdict']:<14}  {row['claim']}  {_cell(row['value'])}\n" for row in rows)
+
+
 def _cell(value) -> str:
   if value is None or isinstance(value, str):
     return value or ""
   mean, low, high = value
   return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _nearest(levels: np.ndarray, level: float) -> int:
-  return int(np.argmin(np.abs(np.log(levels / level))))

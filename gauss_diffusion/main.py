@@ -2,7 +2,9 @@
 
     python -m gauss_diffusion.main --config=configs/digits.py --workdir=runs/digits
 
-The same command again continues where it stopped.
+The same command again continues where it stopped. Processes that share a workdir can divide a study's
+models among them: each is given ``--tasks=N --task=I``, I from 0 to N - 1, and the command without them
+gathers what they found.
 """
 
 import os
@@ -19,6 +21,8 @@ from gauss_diffusion import data, headline, pipeline, results, study
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "A file in configs/, with :smoke for a quick look.")
 flags.DEFINE_string("workdir", None, "Where the study keeps its networks, results and report.")
+flags.DEFINE_integer("tasks", 1, "How many processes divide the study's models among them.", lower_bound=1)
+flags.DEFINE_integer("task", 0, "Which of them this one is, from 0.", lower_bound=0)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -51,21 +55,25 @@ def main(argv: list[str]) -> None:
     dataset = data.load(**config.data, seed=config.seed)
     study.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
     study.check_devices(config, jax.local_device_count())
-    study.claim(workdir, config, dataset.fingerprint)
+    changed = study.claim(workdir, config, dataset.fingerprint)
+    models = pipeline.models(config, dataset, workdir)
+    share = pipeline.share(models, FLAGS.task, FLAGS.tasks)
   except (ValueError, OSError) as reason:
     refuse(reason)
 
-  models = pipeline.models(config, dataset, workdir)
   try:
-    done = pipeline.train_models(config, models)
+    done = pipeline.train_models(share)
   except FloatingPointError as reason:
     sys.exit(f"error: {reason}")
-  done += pipeline.analyse_models(config, dataset, models, workdir)
+  done += pipeline.analyse_models(config, dataset, share, workdir)
+  if waiting := pipeline.unfinished(config, models, workdir):
+    return print(f"task {FLAGS.task} of {FLAGS.tasks} is done; not finished yet: {', '.join(waiting)}")
   report = workdir / "report.html"
-  if done or not report.exists():
+  if done or changed or not report.exists():
     command = shlex.join(["python", "-m", "gauss_diffusion.main", *sys.argv[1:]])
     report = pipeline.write_report(config, dataset, models, workdir, command)
   print(headline.table(results.read_json(workdir / "headline.json")))
+  print(headline.verdicts(results.read_json(workdir / "claims.json")), end="")
   print(f"report: {report}")
 
 

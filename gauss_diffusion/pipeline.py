@@ -12,9 +12,11 @@ from tqdm import tqdm
 from gauss_diffusion import (
   analyses,
   checkpoint,
+  claims,
   data,
   edm,
   headline,
+  measures,
   networks,
   plots,
   report,
@@ -35,7 +37,7 @@ class Model(NamedTuple):
   entry: ConfigDict  # of the study's `models`
   subset: data.Subset
   card: dict  # of the network
-  folder: pathlib.Path
+  folder: pathlib.Path  # with `checkpoints/` in it
 
 
 def models(config: ConfigDict, dataset: data.Dataset, workdir: pathlib.Path) -> list[Model]:
@@ -45,21 +47,48 @@ def models(config: ConfigDict, dataset: data.Dataset, workdir: pathlib.Path) -> 
     entry = config.models[label]
     subset = data.subset(dataset, entry.size, entry.part)
     card = study.network_card(entry, dataset.pool.shape[1:])
-    made.append(Model(label, entry, subset, card, workdir / "models" / label))
+    folder = pathlib.Path(entry.checkpoint) if entry.checkpoint else workdir / "models" / label
+    made.append(Model(label, entry, subset, card, folder))
   return made
 
 
-def train_models(config: ConfigDict, trained: list[Model]) -> int:
-  """Train every network that has not had all its steps; returns how many were worked on."""
+def runs(models: list[Model]) -> list[list[Model]]:
+  """Group models that are one training run looked at after different numbers of steps, shortest first."""
+  grouped = {}
+  for model in models:
+    entry = model.entry.to_dict()
+    key = {name: entry[name] for name in ("size", "part", "seed", "network", "checkpoint")}
+    grouped.setdefault(str((key, {**entry["train"], "steps": None})), []).append(model)
+  return [sorted(run, key=lambda model: model.entry.train.steps) for run in grouped.values()]
+
+
+def share(models: list[Model], task: int, tasks: int) -> list[Model]:
+  """Return the models that are this process's when several divide a study; a run is never divided."""
+  if not 0 <= task < tasks:
+    raise ValueError(f"`task` is {task}; of {tasks} `tasks` the last is {tasks - 1}")
+  return [model for run in runs(models)[task::tasks] for model in run]
+
+
+def train_models(models: list[Model]) -> int:
+  """Train every network that has not had all its steps; returns how many were worked on.
+
+  Of models that are one run, each starts where the one before it stopped: batches, noise and schedules are
+  functions of the step alone, so that the end is the same to the last bit.
+  """
   worked = 0
-  for model in trained:
-    settings = train.Settings(**model.entry.train)
-    if checkpoint.latest_step(model.folder) == settings.steps:
-      continue
-    network = networks.create(**model.card["network"])
-    title = f"train {model.label}"
-    train.run(network, model.card, model.subset.images, model.folder, settings, seed=config.seed, title=title)
-    worked += 1
+  for run in runs(models):
+    before = None
+    for model in run:
+      settings = train.Settings(**model.entry.train)
+      if not model.entry.checkpoint and checkpoint.latest_step(model.folder) != settings.steps:
+        if before is not None and checkpoint.latest_step(model.folder) is None:
+          checkpoint.branch(before.folder, model.folder)
+          results.copy(before.folder / train.METRICS, model.folder / train.METRICS)
+        network = networks.create(**model.card["network"])
+        title, images = f"train {model.label}", model.subset.images
+        train.run(network, model.card, images, model.folder, settings, seed=model.entry.seed, title=title)
+        worked += 1
+      before = model
   return worked
 
 
@@ -101,33 +130,47 @@ def analyse_models(
   return ran
 
 
-def headlines(config: ConfigDict, trained: list[Model], workdir: pathlib.Path) -> list[dict]:
-  """Return one row of headline numbers per model: name -> (mean, low, high)."""
-  rows = []
-  for model in trained:
-    found = {name: _load(workdir, name, model)[0] for name in config.analyses}
-    numbers = {name: tuple(map(float, value)) for name, value in headline.headlines(found)}
-    rows.append({"model": model.entry.title} | numbers)
-  return rows
+def unfinished(config: ConfigDict, trained: list[Model], workdir: pathlib.Path) -> list[str]:
+  """Return the labels of models that still lack a result."""
+  return [
+    model.label
+    for model in trained
+    if not all(results.exists(_place(workdir, name, model)) for name in config.analyses)
+  ]
 
 
 def write_report(
   config: ConfigDict, dataset: data.Dataset, trained: list[Model], workdir: pathlib.Path, command: str
 ) -> pathlib.Path:
-  """Draw the figures and write the report of what was found; returns its path."""
-  seconds, figures = {}, {}
-  for name in tqdm([*config.analyses, "training"], "figures", unit="figure", delay=2):
-    if name == "training":
-      found = {model.entry.title: results.read_metrics(model.folder / train.METRICS) for model in trained}
-      figures[name] = config.train.to_dict()
-    else:
-      loaded = {model.entry.title: _load(workdir, name, model) for model in trained}
-      found = {title: arrays for title, (arrays, _) in loaded.items()}
-      seconds[name] = sum(card["seconds"] for _, card in loaded.values())
-      figures[name] = config[name].to_dict()
-    plots.save(plots.PLOTS[name].draw(found), workdir / "figures" / name)
-  rows = headlines(config, trained, workdir)
+  """Decide the claims, draw the figures and write the report of what was found; returns its path."""
+  loaded = {name: [_load(workdir, name, model) for model in trained] for name in config.analyses}
+  found = [
+    measures.Model(
+      title=model.entry.title,
+      entry=model.entry.to_dict() | {"size": len(model.subset.images)},
+      found={name: loaded[name][m][0] for name in config.analyses},
+    )
+    for m, model in enumerate(trained)
+  ]
+  rows = [{"model": model.title} | headline.headlines(model) for model in found]
   results.write_json(workdir / "headline.json", rows)
+  decided = claims.judge(config.claims, found, config.sweep)
+  results.write_json(workdir / "claims.json", decided)
+
+  figures = {name: {} for name in config.figures}
+  figures |= {name: config[name].to_dict() for name in config.analyses}
+  own = [model for model in trained if not model.entry.checkpoint]
+  if own:
+    figures["training"] = config.train.to_dict()
+  for name in tqdm(figures, "figures", unit="figure", delay=2):
+    if name in plots.STUDY_PLOTS:
+      drawn = plots.STUDY_PLOTS[name].draw(found, config.sweep)
+    elif name == "training":
+      losses = {model.entry.title: results.read_metrics(model.folder / train.METRICS) for model in own}
+      drawn = plots.PLOTS[name].draw(losses)
+    else:
+      drawn = plots.PLOTS[name].draw({model.title: model.found[name] for model in found})
+    plots.save(drawn, workdir / "figures" / name)
   about = {
     "Data": {
       "name": dataset.title,
@@ -137,7 +180,9 @@ def write_report(
       "shape": " × ".join(map(str, dataset.pool.shape[1:])),
     },
     "Device": {"report made on": _device()},
-    "Seconds of analysis, all models": seconds,
+    "Seconds of analysis, all models": {
+      name: sum(card["seconds"] for _, card in loaded[name]) for name in config.analyses
+    },
     "Versions": results.versions(),
   }
   return report.write(
@@ -148,12 +193,20 @@ def write_report(
     config=config.to_dict(),
     networks=[_describe(model) for model in trained],
     headline=rows,
+    claims=decided,
     figures=figures,
   )
 
 
 def _describe(model: Model) -> dict:
-  metrics = results.read_metrics(model.folder / train.METRICS)
+  history = {}
+  if not model.entry.checkpoint:
+    metrics = results.read_metrics(model.folder / train.METRICS)
+    history = {
+      "steps": int(metrics["step"][-1]),
+      "images seen": int(metrics["images"][-1]),
+      "last loss": float(metrics["loss"][-1]),
+    }
   shapes = jax.tree.leaves(networks.shapes(networks.create(**model.card["network"])))
   return {
     "model": model.entry.title,
@@ -161,10 +214,7 @@ def _describe(model: Model) -> dict:
     "fingerprint": model.subset.fingerprint,
     "network": model.card["network"]["name"],
     "parameters": sum(leaf.size for leaf in shapes),
-    "steps": int(metrics["step"][-1]),
-    "images seen": int(metrics["images"][-1]),
-    "last loss": float(metrics["loss"][-1]),
-  }
+  } | history
 
 
 def _subject(config: ConfigDict, dataset: data.Dataset, workdir: pathlib.Path, model: Model) -> Subject:

@@ -8,6 +8,8 @@ import jinja2
 
 from gauss_diffusion import plots, results
 
+_PLOTS = plots.STUDY_PLOTS | plots.PLOTS
+
 
 def write(
   workdir,
@@ -18,6 +20,7 @@ def write(
   config: dict,
   networks: list[dict],
   headline: list[dict],
+  claims: list[dict],
   figures: dict[str, dict],
 ) -> pathlib.Path:
   """Write ``<workdir>/report.html`` with every figure inside it.
@@ -33,7 +36,9 @@ def write(
     config: the study's nested fields, shown folded.
     networks: one row per model: size, parameters, ...
     headline: one row per model: the numbers to remember.
-    figures: analysis -> its settings, for analyses in `plots.PLOTS`, whose order the report follows.
+    claims: one row per claim of the paper, decided.
+    figures: name -> settings behind it, in any order: the report has those of the whole study first, then
+      follows `plots.PLOTS`.
 
   Returns:
     The path of the report.
@@ -43,8 +48,8 @@ def write(
   """
   workdir = pathlib.Path(workdir)
   for name in figures:
-    if name not in plots.PLOTS:
-      raise ValueError(f"`figures` has no plot for {name!r}; known: {', '.join(plots.PLOTS)}")
+    if name not in _PLOTS:
+      raise ValueError(f"`figures` has no plot for {name!r}; known: {', '.join(_PLOTS)}")
   template = pathlib.Path(__file__).with_suffix(".html").read_text()
   environment = jinja2.Environment(
     autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -59,7 +64,8 @@ def write(
     config=list(results.leaves(config)),
     networks=networks,
     headline=headline,
-    figures=[_figure(workdir, name, figures[name]) for name in plots.PLOTS if name in figures],
+    claims=claims,
+    figures=[_figure(workdir, name, figures[name]) for name in _PLOTS if name in figures],
   )
   path = workdir / "report.html"
   with results.writing(path) as file:
@@ -73,8 +79,8 @@ def _figure(workdir: pathlib.Path, name: str, settings: dict) -> dict:
     raise ValueError(f"`{path}` is missing; draw it with `plots.save` before writing the report")
   return {
     "name": name,
-    "title": plots.PLOTS[name].TITLE,
-    "look_for": plots.PLOTS[name].LOOK_FOR,
+    "title": _PLOTS[name].TITLE,
+    "look_for": _PLOTS[name].LOOK_FOR,
     "settings": list(results.leaves(settings)),
     "png": base64.b64encode(path.read_bytes()).decode(),
   }

@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import platform
+import shutil
 import zipfile
 
 import numpy as np
@@ -104,6 +105,12 @@ def writing(path):
     os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def copy(source, path) -> None:
+  """Copy a file; the copy appears whole or not at all."""
+  with open(source, "rb") as found, writing(path) as file:
+    shutil.copyfileobj(found, file)
 
 
 def append_metrics(path, record: dict) -> None:

@@ -12,12 +12,12 @@ import re
 
 from ml_collections import ConfigDict
 
-from gauss_diffusion import analyses, edm, networks, results, sampling
+from gauss_diffusion import analyses, checkpoint, claims, edm, measures, networks, plots, results, sampling
 
 # Where the data lies may differ from machine to machine; what it is, the fingerprint says.
 _PLACES = ("data.dir", "data.path", "data.cache")
 # Templates that models copy, and the list of what to run: free to grow.
-_TEMPLATES = ("network", "train", "analyses", "title")
+_TEMPLATES = ("network", "train", "analyses", "title", "sweep", "figures", "claims")
 
 
 def default() -> ConfigDict:
@@ -57,6 +57,8 @@ def default() -> ConfigDict:
   config.train.log_every = 10  # steps
   config.train.checkpoint_every = 250  # steps
   config.train.keep = 2  # newest checkpoints kept
+  config.train.dtype = "float32"  # in which networks compute, or bfloat16; parameters stay float32
+  config.train.remat = False  # recompute activations in the backward pass: less memory, more time
 
   config.models = ConfigDict()
 
@@ -66,24 +68,47 @@ def default() -> ConfigDict:
   config.sampler.sigma_max = edm.SIGMA_MAX
   config.sampler.solver = "euler"
 
-  config.analyses = tuple(analyses.ANALYSES)
+  config.sweep = ""  # what changes along the models: size, width or time
+  config.analyses = ("distillation", "linearity", "score_gap", "trajectories", "samples", "gain")
+  config.figures = ()  # of the whole study, beside one for each analysis
+  config.claims = ()  # of the paper, to be decided by the results
   for name, analysis in analyses.ANALYSES.items():
     config[name] = ConfigDict(analysis.DEFAULTS)
   return config
 
 
-def add_model(config: ConfigDict, label: str, size: int, part: int = 0, title: str = "") -> ConfigDict:
+def add_model(
+  config: ConfigDict,
+  label: str,
+  size: int,
+  part: int = 0,
+  *,
+  title: str = "",
+  group: str = "",
+  network: dict | None = None,
+) -> ConfigDict:
   """Add a network trained on the first `size` images (0: all); returns its entry for changes.
 
-  Figures call it by its `title`, ``N = <size>`` when left out.
+  Its `seed`, `network` and `train` follow the study's until one of their fields is set here, so that both
+  ``--config.train.steps=10`` and ``--config.models.LABEL.train.steps=10`` mean what they say. Models that
+  differ in `train.steps` alone are one run, looked at several times.
 
-  Its `network` and `train` follow the study's until one of their fields is set here, so that both
-  ``--config.train.steps=10`` and ``--config.models.LABEL.train.steps=10`` mean what they say.
-  `part` 1 is the subset disjoint from part 0 of the same size.
+  Args:
+    config: the study.
+    label: of the model's folder.
+    size: number of training images.
+    part: 1 is the subset disjoint from part 0 of the same size.
+    title: what figures call it, ``N = <size>`` when left out.
+    group: what claims and figures of the whole study know it by.
+    network: another network than the study's, all its options.
   """
-  model = ConfigDict({"title": title or f"N = {size or 'all'}", "size": size, "part": part})
+  model = ConfigDict({"title": title or f"N = {size or 'all'}", "size": size, "part": part, "group": group})
+  model.checkpoint = ""  # a folder with a trained network, such as an imported one; then nothing is trained
+  model.seed = config.get_oneway_ref("seed")
   for section in ("network", "train"):
     model[section] = ConfigDict({field: config[section].get_oneway_ref(field) for field in config[section]})
+  if network is not None:
+    model.network = ConfigDict(network)
   config.models[label] = model
   return model
 
@@ -98,9 +123,7 @@ def labels(config: ConfigDict) -> list[str]:
 
 
 def shrink(config: ConfigDict) -> None:
-  """Make a study small enough for a look at everything it does: the `:smoke` of every config."""
-  for model in labels(config)[1:-1]:
-    del config.models[model]
+  """Make networks and analyses small enough for a look at everything: the `:smoke` of every config."""
   config.network.model_channels = 8
   config.network.channel_mult = (1,)
   config.train.steps = 40
@@ -110,13 +133,20 @@ def shrink(config: ConfigDict) -> None:
   config.sampler.levels = 5
   config.distillation.pairs = 256
   config.distillation.singular_vectors = 8
+  config.input_law.pairs = 256
+  config.input_law.images = 16
+  config.descent.steps = 20
+  config.descent.batch = 32
   config.linearity.levels = 5
   config.linearity.pairs = 8
   config.score_gap.images = 16
+  config.denoised.images = 16
   config.trajectories.latents = 1
   config.samples.num = 16
   config.gain.pairs = 2
   config.gain.directions = 8
+  config.modes.latents = 2
+  config.perturbation.latents = 2
 
 
 def cpu_devices(config: ConfigDict) -> int:
@@ -125,7 +155,7 @@ def cpu_devices(config: ConfigDict) -> int:
   One JAX device computes on about one core.
   """
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-  batches = [model.train.batch for model in config.models.values()]
+  batches = [model.train.batch for model in config.models.values() if not model.checkpoint]
   return max(num for num in range(1, cores + 1) if not any(batch % num for batch in batches))
 
 
@@ -145,9 +175,21 @@ def check(config: ConfigDict, shape: tuple[int, int, int], num_pool: int, num_he
     raise ValueError(
       f"the images are {shape[0]} x {shape[1]}; networks want squares: set `data.crop` or `data.size`"
     )
+  if "checkpoint" in config and not config.checkpoint:
+    raise ValueError("`checkpoint` is empty; want the folder that an import made")
   if not config.models:
     raise ValueError("`models` is empty; a study needs at least one network to train")
   _check_known("analyses", config.analyses, analyses.ANALYSES)
+  _check_known("figures", config.figures, plots.STUDY_PLOTS)
+  _check_known("claims", config.claims, claims.CLAIMS)
+  for name in config.claims:
+    for analysis in claims.CLAIMS[name].needs:
+      if analysis not in config.analyses:
+        raise ValueError(f"`claims` has {name!r}, which needs {analysis!r} among `analyses`")
+  if config.sweep:
+    _check_known("sweep", [config.sweep], measures.SWEEPS)
+  if len({model.title for model in config.models.values()}) < len(config.models):
+    raise ValueError("two `models` have the same `title`; figures tell models apart by it")
   _check_known("sampler.solver", [config.sampler.solver], sampling.SOLVERS)
   sigma_min, sigma_max = config.sampler.sigma_min, config.sampler.sigma_max
   if not 0 < sigma_min < sigma_max:
@@ -165,6 +207,9 @@ def check(config: ConfigDict, shape: tuple[int, int, int], num_pool: int, num_he
       raise ValueError(f"`{where}.part` is {model.part}; want 0 or 1")
     if model.part == 1 and not 0 < 2 * model.size <= num_pool:
       raise ValueError(f"`{where}.size` is {model.size}; two disjoint parts need at most {num_pool // 2}")
+    if model.checkpoint:
+      network_card(model, shape)
+      continue
     for field in ("steps", "batch", "log_every", "checkpoint_every", "keep"):
       if model.train[field] < 1:
         raise ValueError(f"`{where}.train.{field}` is {model.train[field]}; want at least 1")
@@ -179,7 +224,7 @@ def check(config: ConfigDict, shape: tuple[int, int, int], num_pool: int, num_he
 def check_devices(config: ConfigDict, num_devices: int) -> None:
   """Refuse a batch that the devices cannot share equally."""
   for label, model in config.models.items():
-    if model.train.batch % num_devices:
+    if not model.checkpoint and model.train.batch % num_devices:
       raise ValueError(
         f"`models.{label}.train.batch` is {model.train.batch}, which {num_devices} devices cannot share "
         f"equally; want a multiple of {num_devices}"
@@ -188,20 +233,33 @@ def check_devices(config: ConfigDict, num_devices: int) -> None:
 
 def network_card(model: ConfigDict, shape: tuple[int, int, int]) -> dict:
   """Return what a checkpoint must remember to rebuild the network, as plain JSON."""
+  if model.checkpoint:
+    card = checkpoint.load_card(model.checkpoint)
+    made = tuple(card["network"][name] for name in ("img_resolution", "img_resolution", "img_channels"))
+    if made != tuple(shape):
+      raise ValueError(
+        f"`checkpoint` {model.checkpoint!r} holds a network for images {made}, and the data's are {shape}; "
+        "set `data.name`, `data.size` or `data.crop`"
+      )
+    return card
   size, _, channels = shape
   options = {"img_resolution": size, "img_channels": channels, **model.network}
   return {"network": json.loads(json.dumps(options))}
 
 
-def claim(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -> None:
+def claim(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -> bool:
   """Make `workdir` this study's own, or refuse it when it already belongs to another.
 
   Models and analyses may be added to a study later; what it has already answered may not change, nor
   may the images behind it, known by their `fingerprint`.
 
+  Returns:
+    Whether anything about the study is new.
+
   Raises:
     ValueError: naming the first field that differs.
   """
+  old = None
   new = json.loads(config.to_json()) | {"fingerprint": fingerprint}
   path = workdir / "config.json"
   if path.exists():
@@ -214,10 +272,11 @@ def claim(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -> None:
           "choose another `--workdir`"
         )
     new["models"] = old["models"] | new["models"]
-  elif workdir.exists() and any(workdir.iterdir()):
+  elif workdir.exists() and any(not path.name.startswith(".") for path in workdir.iterdir()):
     raise ValueError(f"`workdir` {workdir} is not empty and holds no study; choose another `--workdir`")
   results.write_json(path, new)
   results.write_json(workdir / "versions.json", results.versions())
+  return new != old
 
 
 def _check_known(field: str, names, known) -> None:

@@ -9,6 +9,8 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "gauss_diffusion"
 FLOORS = {
   "types": 0,
   "intervals": 0,
+  "measures": 1,
+  "claims": 2,
   "edm": 1,
   "parallel": 1,
   "results": 1,
@@ -26,12 +28,14 @@ FLOORS = {
   "train": 5,
   "analyses": 5,
   "plots": 5,
-  "study": 6,
   "headline": 6,
   "report": 6,
-  "pipeline": 7,
-  "main": 8,
-  "__init__": 8,
+  "study": 7,
+  "recipes": 8,
+  "pipeline": 8,
+  "main": 9,
+  "import_edm": 9,
+  "__init__": 9,
 }
 HOMES = {
   "flax.linen": ("networks/",),

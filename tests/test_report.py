@@ -12,6 +12,8 @@ HOSTILE = "<script>alert('x')</script>\"&"
 PNG = b"\x89PNG not really"
 VOID = {"meta", "img", "br", "link", "input"}
 
+PLOTS = plots.STUDY_PLOTS | plots.PLOTS
+
 
 def contents(**changes) -> dict:
   return {
@@ -30,14 +32,15 @@ def contents(**changes) -> dict:
     },
     "networks": [{"model": "N = 16", "parameters": 182_433}],
     "headline": [{"model": "N = 16", "GL": (0.1234, 0.1, 0.2), "note": "ok"}, {"model": "N = 64", "GL": 0.5}],
-    "figures": {name: {"pairs": 100, "alpha2": [0.5, 0.75]} for name in reversed(plots.PLOTS)},
+    "claims": [{"claim": "D is linear", "value": (0.9, 0.8, 1.0), "verdict": "holds"}],
+    "figures": {name: {"pairs": 100, "alpha2": [0.5, 0.75]} for name in reversed(PLOTS)},
   } | changes
 
 
 @pytest.fixture
 def workdir(tmp_path):
   (tmp_path / "figures").mkdir()
-  for name in plots.PLOTS:
+  for name in PLOTS:
     (tmp_path / "figures" / f"{name}.png").write_bytes(PNG + name.encode())
   return tmp_path
 
@@ -47,12 +50,12 @@ def test_every_figure_is_inside_with_title_advice_settings_and_files(workdir):
   assert path == workdir / "report.html"
   page = path.read_text()
   text = html.unescape(page)
-  for name, plot in plots.PLOTS.items():
+  for name, plot in PLOTS.items():
     assert base64.b64encode(PNG + name.encode()).decode() in page
     assert plot.TITLE in text and plot.LOOK_FOR in text
     assert f'href="figures/{name}.png"' in page and f'href="figures/{name}.pdf"' in page
-  assert re.findall(r'<section id="(\w+)">', page)[2:-1] == list(plots.PLOTS)
-  assert page.count("alpha2 <b>0.5, 0.75</b>") == len(plots.PLOTS)
+  assert re.findall(r'<section id="(\w+)">', page)[3:-1] == list(PLOTS)
+  assert page.count("alpha2 <b>0.5, 0.75</b>") == len(PLOTS)
 
 
 def test_numbers_are_shown_with_their_intervals(workdir):
@@ -62,6 +65,7 @@ def test_numbers_are_shown_with_their_intervals(workdir):
   assert "<td>182\u202f433</td>" in page
   assert "<dt>train.learning_rate</dt><dd>0.0002</dd>" in page and "<dt>train.mult</dt><dd>1, 2</dd>" in page
   assert "<dd>a / b, c / d</dd>" in page and "<dt>train.attn</dt><dd>–</dd>" in page
+  assert "<td>0.900<small>0.800 – 1.000</small></td>" in page and "holds" in page
   assert "abc123" in page and "configs/digits.py" in page
 
 
@@ -97,15 +101,16 @@ def test_hostile_names_are_escaped(workdir):
     config={HOSTILE: [HOSTILE]},
     networks=[{HOSTILE: HOSTILE}],
     headline=[{"model": HOSTILE, HOSTILE: (HOSTILE, 0.0, 1.0)}],
+    claims=[{HOSTILE: HOSTILE}],
     figures={"gain": {HOSTILE: HOSTILE}},
   )
   page = report.write(workdir, **given).read_text()
   assert "<script" not in page
-  assert html.unescape(page).count(HOSTILE) == 15  # the title twice
+  assert html.unescape(page).count(HOSTILE) == 17  # the title twice
 
 
 def test_what_is_missing_is_named(workdir):
-  with pytest.raises(ValueError, match=r"`figures` has no plot for 'gains'; known: linearity,"):
+  with pytest.raises(ValueError, match=r"`figures` has no plot for 'gains'; known: sweep,"):
     report.write(workdir, **contents(figures={"gains": {}}))
   (workdir / "figures" / "gain.png").unlink()
   with pytest.raises(ValueError, match=r"gain\.png` is missing"):
@@ -114,5 +119,5 @@ def test_what_is_missing_is_named(workdir):
 
 
 def test_a_study_without_numbers_still_reports(workdir):
-  page = report.write(workdir, **contents(headline=[], figures={})).read_text()
+  page = report.write(workdir, **contents(headline=[], claims=[], figures={})).read_text()
   assert "<table>" in page  # of networks

@@ -1,0 +1,37 @@
+"""Is it the architecture? Eight denoisers of one data set (Li et al. 2024, fig. 11, 22-24, 28, 29).
+
+python -m gauss_diffusion.main --config=configs/architectures.py --workdir=runs/architectures
+python -m gauss_diffusion.main --config=configs/architectures.py:digits --workdir=runs/architectures_digits
+
+EDM's VP, VE and ADM networks under EDM's preconditioning; the VE network under its own preconditioning and
+loss ("plain VE"); a plain denoising autoencoder D = F; the Skip network; a small diffusion transformer.
+"""
+
+from gauss_diffusion import recipes, study
+
+
+def get_config(arg: str = ""):
+  """Return the study; `arg` is empty (CIFAR-10), ``digits`` or ``smoke``."""
+  config = recipes.start(arg, "Architectures")
+  config.analyses = ("distillation", "linearity", "score_gap", "samples", "modes")
+  config.claims = ("all are gaussian", "preconditioning", "modes are components", "modes lose order")
+  unet = config.network.to_dict()
+  channels = config.network.model_channels
+  song = {key: value for key, value in unet.items() if key not in ("name", "sigma_data")}
+  networks = {
+    "edm vp": ("EDM-VP", unet),
+    "edm": ("EDM-VE", song | {"name": "ncsnpp"}),
+    "adm": ("EDM-ADM", song | {"name": "adm"}),
+    "plain ve": ("plain VE", song | {"name": "ncsnpp", "preconditioning": "ve"}),
+    "dae": ("DAE, D = F", song | {"name": "ddpmpp", "preconditioning": "none"}),
+    "skip": ("Skip", {"name": "skip", "model_channels": channels, "num_levels": 1 if arg else 4}),
+    "dit": (
+      "DiT",
+      {"name": "dit", "patch_size": 2, "hidden_size": 6 * channels, "depth": 4, "num_heads": 4},
+    ),
+  }
+  if arg == "smoke":
+    networks = {group: networks[group] for group in ("edm", "plain ve", "dit")}
+  for group, (title, network) in networks.items():
+    study.add_model(config, group.replace(" ", "_"), 0, title=title, group=group, network=network)
+  return config

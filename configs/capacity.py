@@ -1,0 +1,23 @@
+"""Small networks cannot memorize: one small training set, ever wider networks (Li et al. 2024, fig. 7, 18).
+
+python -m gauss_diffusion.main --config=configs/capacity.py --workdir=runs/capacity
+python -m gauss_diffusion.main --config=configs/capacity.py:digits --workdir=runs/capacity_digits
+"""
+
+from gauss_diffusion import recipes, study
+
+SIZE = {"": 782, "digits": 32, "smoke": 32}
+WIDTHS = {"": (8, 16, 32, 64, 128), "digits": (4, 8, 16, 32), "smoke": (4, 8)}
+
+
+def get_config(arg: str = ""):
+  """Return the study; `arg` is empty (CIFAR-10), ``digits`` or ``smoke``."""
+  config = recipes.start(arg, "Width, on a small training set")
+  config.sweep = "width"
+  config.analyses = ("distillation", "linearity", "score_gap", "samples", "denoised")
+  config.figures = ("sweep",)
+  config.claims = ("width leaves", "width memorizes")
+  for width in WIDTHS[arg]:
+    model = study.add_model(config, f"c{width}", SIZE[arg], title=f"{width} channels")
+    model.network.model_channels = width
+  return config

@@ -1,0 +1,37 @@
+"""From memorizing to generalizing: one recipe on ever more images (Li et al. 2024, fig. 1, 5, 6, 13, 16).
+
+python -m gauss_diffusion.main --config=configs/dataset_size.py --workdir=runs/dataset_size
+python -m gauss_diffusion.main --config=configs/dataset_size.py:digits --workdir=runs/dataset_size_digits
+"""
+
+import numpy as np
+
+from gauss_diffusion import recipes, study
+
+SIZES = {
+  "": (64, 256, 782, 3_125, 12_500, 50_000),
+  "digits": (16, 32, 64, 256, 1_437),
+  "smoke": (16, 1_437),
+}
+
+
+def get_config(arg: str = ""):
+  """Return the study; `arg` is empty (CIFAR-10), ``digits`` or ``smoke``."""
+  config = recipes.start(arg, "From memorization to the Gaussian")
+  config.sweep = "size"
+  config.figures = ("sweep",)
+  config.claims = (
+    "linearity rises",
+    "gl rises",
+    "gl and linearity",
+    "gap falls",
+    "memorizer",
+    "generalizer",
+    "low-noise floor",
+  )
+  if arg != "smoke":
+    config.linearity.levels = 40
+    config.linearity.alpha2 = tuple(np.linspace(0.99, 0.5, 5).round(4).tolist())
+  for size in SIZES[arg]:
+    study.add_model(config, f"n{size}", size)
+  return config

@@ -1,0 +1,32 @@
+"""One well-trained network, its best affine map, the Gaussian (Li et al. 2024, fig. 2-4, 10, 14-17, 25, 27).
+
+python -m gauss_diffusion.main --config=configs/gaussian_structure.py --workdir=runs/structure
+python -m gauss_diffusion.main --config=configs/gaussian_structure.py:digits --workdir=runs/structure_digits
+"""
+
+import numpy as np
+
+from gauss_diffusion import recipes, study
+
+
+def get_config(arg: str = ""):
+  """Return the study; `arg` is empty (CIFAR-10), ``digits`` or ``smoke``."""
+  config = recipes.start(arg, "The hidden Gaussian structure")
+  config.analyses = (*config.analyses, "descent", "denoised")
+  config.claims = (
+    "linear everywhere",
+    "even weights are worst",
+    "linear at high noise",
+    "linear at low noise",
+    "linear is gaussian",
+    "generalizer",
+    "low-noise floor",
+    "weights",
+    "singular vectors",
+    "identity",
+  )
+  if arg != "smoke":
+    config.linearity.levels = 40
+    config.linearity.alpha2 = tuple(np.linspace(0.99, 0.5, 5).round(4).tolist())
+  study.add_model(config, "all", 0, title="all images")
+  return config

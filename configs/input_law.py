@@ -1,0 +1,27 @@
+"""On which images is a network distilled? Only held-out ones tell memory from knowledge.
+
+python -m gauss_diffusion.main --config=configs/input_law.py --workdir=runs/input_law
+python -m gauss_diffusion.main --config=configs/input_law.py:digits --workdir=runs/input_law_digits
+
+For any law of the data, the best affine fit to its exact posterior mean on noisy *training* images is the
+Gaussian denoiser (tower rule): the exact memorizer looks Gaussian there too.
+"""
+
+from gauss_diffusion import recipes, study
+
+SIZES = {"": (64, 782, 50_000), "digits": (16, 64, 1_437), "smoke": (16, 1_437)}
+
+
+def get_config(arg: str = ""):
+  """Return the study; `arg` is empty (CIFAR-10), ``digits`` or ``smoke``."""
+  config = recipes.start(arg, "The law of the inputs")
+  config.sweep = "size"
+  config.analyses = ("input_law", "samples")
+  config.claims = (
+    "memorizer looks gaussian",
+    "memorizing network looks gaussian",
+    "held-out images tell",
+  )
+  for size in SIZES[arg]:
+    study.add_model(config, f"n{size}", size)
+  return config

@@ -1,0 +1,16 @@
+"""Move along the Jacobian's first singular vector at high, middle and low noise (Li et al. 2024, fig. 30).
+
+python -m gauss_diffusion.main --config=configs/perturbation.py --workdir=runs/perturbation
+python -m gauss_diffusion.main --config=configs/perturbation.py:digits --workdir=runs/perturbation_digits
+"""
+
+from gauss_diffusion import recipes, study
+
+
+def get_config(arg: str = ""):
+  """Return the study; `arg` is empty (CIFAR-10), ``digits`` or ``smoke``."""
+  config = recipes.start(arg, "Along a singular vector")
+  config.analyses = ("perturbation",)
+  config.claims = ("global before detail", "nothing at low noise", "singular vectors move more")
+  study.add_model(config, "all", 0, title="all images")
+  return config

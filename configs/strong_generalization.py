@@ -1,0 +1,41 @@
+"""Do networks that share no training image draw the same pictures (Li et al. 2024, fig. 9, 26)?
+
+python -m gauss_diffusion.main --config=configs/strong_generalization.py --workdir=runs/strong
+python -m gauss_diffusion.main --config=configs/strong_generalization.py:digits --workdir=runs/strong_digits
+
+Pairs of networks on disjoint halves, from their own seeds: large halves; small halves; small halves stopped
+early; small halves with a narrow network.
+"""
+
+from gauss_diffusion import recipes, study
+
+LARGE = {"": 25_000, "digits": 718, "smoke": 718}
+SMALL = {"": 256, "digits": 16, "smoke": 16}
+EARLY = {"": 600, "digits": 100, "smoke": 20}  # steps
+NARROW = {"": 8, "digits": 4, "smoke": 4}  # channels
+
+
+def get_config(arg: str = ""):
+  """Return the study; `arg` is empty (CIFAR-10), ``digits`` or ``smoke``."""
+  config = recipes.start(arg, "Disjoint halves, same noise")
+  config.analyses = ("score_gap", "samples")
+  config.score_gap.pairs = (("network", "gaussian"), ("network", "multi-delta"))
+  config.figures = ("agreement",)
+  config.claims = ("halves agree", "gaussians agree", "stopping helps", "narrowing helps")
+  large, small = LARGE[arg], SMALL[arg]
+  groups = {
+    "large": (large, f"halves of {large:,}"),
+    "small": (small, f"halves of {small}"),
+    "stopped": (small, f"halves of {small}, {EARLY[arg]} steps"),
+    "narrow": (small, f"halves of {small}, {NARROW[arg]} channels"),
+  }
+  for group, (size, title) in groups.items():
+    for part in (0, 1):
+      label = f"{group}{part + 1}"
+      model = study.add_model(config, label, size, part, title=f"{title}, {part + 1}", group=group)
+      model.seed = config.seed + part
+      if group == "stopped":
+        model.train.steps = EARLY[arg]
+      if group == "narrow":
+        model.network.model_channels = NARROW[arg]
+  return config

@@ -1,0 +1,30 @@
+"""Gaussian first, memorized later: snapshots along one run on few images (Li et al. 2024, fig. 8, 18).
+
+python -m gauss_diffusion.main --config=configs/training_time.py --workdir=runs/training_time
+python -m gauss_diffusion.main --config=configs/training_time.py:digits --workdir=runs/training_time_digits
+
+The snapshot with the lowest denoising error on held-out images, ringed in the sweep figure, is the best time
+to stop.
+"""
+
+from gauss_diffusion import recipes, study
+
+SIZE = {"": 256, "digits": 16, "smoke": 16}
+STEPS = {
+  "": (100, 200, 400, 800, 1_600, 3_200, 6_400),
+  "digits": (25, 50, 100, 200, 400, 800, 1_600),
+  "smoke": (10, 20, 40),
+}
+
+
+def get_config(arg: str = ""):
+  """Return the study; `arg` is empty (CIFAR-10), ``digits`` or ``smoke``."""
+  config = recipes.start(arg, "Training time, on a small training set")
+  config.sweep = "time"
+  config.analyses = ("distillation", "linearity", "score_gap", "samples", "denoised")
+  config.figures = ("sweep",)
+  config.claims = ("time turns", "time overfits", "time memorizes")
+  for steps in STEPS[arg]:
+    model = study.add_model(config, f"s{steps}", SIZE[arg], title=f"{steps} steps")
+    model.train.steps = steps
+  return config

@@ -1,0 +1,53 @@
+"""Where studies start: data, network and training, on CIFAR-10, on digits, or shrunk for a quick look."""
+
+from ml_collections import ConfigDict
+
+from gauss_diffusion import study
+
+VARIANTS = ("", "digits", "smoke")
+
+
+def start(arg: str, title: str) -> ConfigDict:
+  """Return a study without models.
+
+  Args:
+    arg: empty for CIFAR-10 at full size, on a GPU; ``digits`` for minutes on two cores; ``smoke`` for a look
+      at everything, on digits.
+    title: of the study; the data's name is appended.
+
+  Raises:
+    ValueError: on another `arg`.
+  """
+  if arg not in VARIANTS:
+    raise ValueError(f"`{arg}` is no variant of this config; known: {', '.join(VARIANTS[1:])}")
+  config = study.default()
+  config.title = f"{title}, {'CIFAR-10' if arg == '' else 'digits'}"
+  if arg == "":
+    _cifar(config)
+  if arg == "smoke":
+    study.shrink(config)
+  return config
+
+
+def _cifar(config: ConfigDict) -> None:
+  """A network of about a million parameters and 2.5 million images: minutes on a current GPU."""
+  config.data.name = "cifar10"
+  config.data.held_out = 10_000
+  config.network.model_channels = 32
+  config.network.channel_mult = (1, 2, 2)
+  config.network.num_blocks = 1
+  config.network.attn_resolutions = (16,)
+  config.train.batch = 512
+  config.train.steps = 4_900
+  config.train.learning_rate = 1e-3
+  config.train.rampup_images = 100_000
+  config.train.ema_halflife_images = 100_000.0
+  config.train.ema_rampup = 0.05
+  config.train.log_every = 50
+  config.train.checkpoint_every = 2_450
+  config.train.dtype = "bfloat16"
+  config.distillation.pairs = 12_288
+  config.input_law.pairs = 12_288
+  config.descent.sigmas = (4.0,)
+  config.descent.batch = 256
+  config.descent.record_every = 10

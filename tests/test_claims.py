@@ -1,0 +1,131 @@
+"""Claims decided on results that are made up, so that each verdict is known beforehand."""
+
+import numpy as np
+import pytest
+
+from gauss_diffusion import claims, intervals
+from gauss_diffusion.claims import CLAIMS
+from gauss_diffusion.intervals import Interval
+from gauss_diffusion.measures import Model
+
+SIGMA = np.array([80.0, 5.0, 0.5, 0.01])
+PAIRS = (
+  "network / gaussian",
+  "network / multi-delta",
+  "network / linear (held-out)",
+  "linear (held-out) / gaussian",
+)
+
+
+def model(
+  size, *, to_gaussian=0.2, to_memorizer=0.2, score=0.97, gl=0.5, error=0.3, noise=0.0, floor=None, **entry
+):
+  rng = np.random.default_rng(size)
+  spread = lambda value, *shape: value + noise * rng.normal(size=(*shape, 50))  # noqa: E731
+  rmse = np.stack([spread(value, 2, 4) for value in (to_gaussian, to_memorizer, 0.04, 0.03)], axis=1)
+  network = {"model_channels": entry.pop("width", 8)}
+  return Model(
+    title=f"N = {size}",
+    entry={"size": size, "network": network, "train": {"steps": entry.pop("steps", 1), "batch": 1}, **entry},
+    found={
+      "score_gap": {
+        "sigma": SIGMA,
+        "law": np.array(["train", "held-out"]),
+        "pair": np.array(PAIRS),
+        "rmse": rmse,
+        "error": spread(error, 2, 4),
+        "floor": rmse[1, 0, -1] if floor is None else np.full(50, floor),
+      },
+      "linearity": {
+        "sigma": SIGMA,
+        "alpha2": np.array([0.99, 0.5]),
+        "inputs": np.array(["noisy image", "pure noise"]),
+        "cosine": np.stack([spread(1.0, 2, 4), spread(score, 2, 4)], axis=2),
+      },
+      "samples": {
+        "denoiser": np.array(["network", "gaussian"]),
+        "gl": np.stack([spread(gl), spread(0.7)]),
+        "memorized": np.zeros((2, 50), bool),
+      },
+    },
+  )
+
+
+def judged(names, models, sweep="size"):
+  rows = claims.judge(names, models, sweep)
+  return {name: row for name, row in zip(names, rows, strict=True)}
+
+
+def test_verdict_asks_for_the_whole_interval():
+  claim = CLAIMS["linear everywhere"]._replace(region=(0.5, np.inf))
+  for low, high, verdict in ((0.6, 0.7, "holds"), (0.4, 0.7, "not decided"), (0.1, 0.5, "does not hold")):
+    assert claims.verdict(claim, Interval(0.5, low, high)) == verdict
+  between = claim._replace(region=(0.9, 1.1))
+  for low, high, verdict in ((0.95, 1.05, "holds"), (1.0, 1.2, "not decided"), (1.2, 1.3, "does not hold")):
+    assert claims.verdict(between, Interval(1.0, low, high)) == verdict
+
+
+def test_the_papers_story_holds_in_a_world_made_for_it_whatever_the_order():
+  world = [
+    model(1000, to_gaussian=0.1, to_memorizer=0.3, score=0.99, gl=0.7),
+    model(10, to_gaussian=0.3, to_memorizer=0.1, score=0.90, gl=0.1),
+    model(100, to_gaussian=0.2, to_memorizer=0.2, score=0.95, gl=0.4),
+  ]
+  names = ("linearity rises", "gl rises", "gl and linearity", "gap falls", "memorizer", "generalizer")
+  rows = judged((*names, "low-noise floor"), world)
+  assert {row["verdict"] for row in rows.values()} == {"holds"}
+  assert rows["gap falls"]["value"] == (-1.0, -1.0, -1.0)
+  np.testing.assert_allclose(rows["memorizer"]["value"], 0.2)
+  mirrored = [m._replace(entry=m.entry | {"size": 1 / m.entry["size"]}) for m in world]
+  rows = judged(names, mirrored)
+  assert {row["verdict"] for name, row in rows.items() if name != "gl and linearity"} == {"does not hold"}
+
+
+def test_what_noise_hides_is_not_decided():
+  world = [model(size, to_gaussian=0.2, noise=0.1) for size in (10, 11)]
+  world += [model(12, to_gaussian=0.2, noise=0.1)]
+  assert judged(("gap falls",), world)["gap falls"]["verdict"] == "not decided"
+
+
+def test_rank_correlation_is_spearmans():
+  world = [model(size, gl=gl) for size, gl in ((1, 0.1), (2, 0.5), (3, 0.3), (4, 0.7))]
+  # 1 - 6 (1 + 1) / (4 (16 - 1))
+  np.testing.assert_allclose(judged(("gl rises",), world)["gl rises"]["value"], 0.8)
+
+
+def test_floor_is_missed_where_the_gap_is_not_it():
+  world = [model(10, to_gaussian=0.3), model(20, to_gaussian=0.3, floor=0.25)]
+  row = judged(("low-noise floor",), world)["low-noise floor"]
+  np.testing.assert_allclose(row["value"], 0.05)
+  assert row["verdict"] == "does not hold"
+
+
+def test_time_turns_where_the_gap_has_a_minimum_inside():
+  turning = [model(16, steps=steps, to_gaussian=gap) for steps, gap in ((1, 0.5), (2, 0.1), (3, 0.3))]
+  falling = [model(16, steps=steps, to_gaussian=gap) for steps, gap in ((1, 0.5), (2, 0.3), (3, 0.1))]
+  np.testing.assert_allclose(judged(("time turns",), turning, "time")["time turns"]["value"], 0.2)
+  assert judged(("time turns",), falling, "time")["time turns"]["verdict"] == "does not hold"
+
+
+def test_one_networks_claims():
+  one = [model(10, score=0.95)]
+  names = ("linear everywhere", "even weights are worst", "linear at high noise", "linear is gaussian")
+  rows = judged(names, one, "")
+  assert [rows[name]["verdict"] for name in names] == ["does not hold", "holds", "holds", "holds"]
+  np.testing.assert_allclose(rows["linear is gaussian"]["value"], 0.03)
+
+
+def test_every_claim_says_what_it_needs_and_no_two_say_the_same():
+  assert len({claim.statement for claim in CLAIMS.values()}) == len(CLAIMS)
+  for claim in CLAIMS.values():
+    low, high = claim.region
+    assert low < high and claim.needs and claim.source and claim.statistic
+
+
+def test_bootstrap_of_a_statistic_is_that_of_its_means():
+  values = np.random.default_rng(0).normal([[1.0], [3.0]], 1.0, (2, 400))
+  found = intervals.bootstrap_statistic(lambda means: means[1] - means[0], values)
+  want = intervals.bootstrap_mean(values[1] - values[0])
+  np.testing.assert_allclose(found, want, rtol=1e-12)
+  with pytest.raises(ValueError, match=r"\(2,\)"):
+    intervals.bootstrap_statistic(lambda means: means, values[:, 0])

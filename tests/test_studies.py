@@ -1,0 +1,87 @@
+"""Every study of the paper, whole, on a few digits: the `:smoke` of each config, run as its user runs it."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from configs import (
+  architectures,
+  capacity,
+  cifar_small,
+  dataset_size,
+  digits,
+  gaussian_structure,
+  input_law,
+  perturbation,
+  strong_generalization,
+  training_time,
+)
+from gauss_diffusion import study
+from gauss_diffusion.claims import CLAIMS
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+STUDIES = {
+  "architectures": architectures,
+  "capacity": capacity,
+  "dataset_size": dataset_size,
+  "gaussian_structure": gaussian_structure,
+  "input_law": input_law,
+  "perturbation": perturbation,
+  "strong_generalization": strong_generalization,
+  "training_time": training_time,
+}
+
+
+def run(name, workdir, *flags):
+  command = [sys.executable, "-m", "gauss_diffusion.main", f"--config=configs/{name}.py:smoke"]
+  done = subprocess.run(
+    [*command, f"--workdir={workdir}", *flags], cwd=REPOSITORY, capture_output=True, text=True, timeout=500
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_look_at_everything(name, tmp_path):
+  config = STUDIES[name].get_config("smoke")
+  printed = run(name, tmp_path)
+  rows = json.loads((tmp_path / "claims.json").read_text())
+  assert [row["claim"] for row in rows] == [CLAIMS[claim].statement for claim in config.claims] and rows
+  for row in rows:
+    assert row["verdict"] in ("holds", "does not hold", "not decided") and row["claim"] in printed
+    value, low, high = row["value"]
+    assert low <= high
+  page = (tmp_path / "report.html").read_text()
+  for figure in (*config.analyses, *config.figures, "training"):
+    assert (tmp_path / "figures" / f"{figure}.png").stat().st_size > 10_000
+    assert f'id="{figure}"' in page
+  assert "The paper's claims" in page
+
+
+def test_processes_share_a_study_and_one_gathers(tmp_path):
+  said = [run("input_law", tmp_path, f"--task={task}", "--tasks=2") for task in (1, 0)]
+  assert "not finished yet: n16" in said[0]
+  assert (tmp_path / "report.html").exists() and "report:" in said[1]
+  written = os.stat(tmp_path / "results" / "samples" / "n16.npz").st_mtime_ns
+  assert "report:" in run("input_law", tmp_path)
+  assert os.stat(tmp_path / "results" / "samples" / "n16.npz").st_mtime_ns == written
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("arg", ["", "digits", "smoke"])
+def test_every_variant_passes_its_own_checks(name, arg):
+  shape, pool, held_out = ((8, 8, 1), 1_437, 360) if arg else ((32, 32, 3), 50_000, 10_000)
+  config = STUDIES[name].get_config(arg)
+  study.check(config, shape, pool, held_out)
+  assert config.data.held_out == held_out and config.claims and config.models
+  assert json.loads(config.to_json())
+
+
+@pytest.mark.parametrize("module", [*STUDIES.values(), digits, cifar_small])
+def test_an_unknown_variant_names_the_known_ones(module):
+  with pytest.raises(ValueError, match="`huge`.*smoke"):
+    module.get_config("huge")
