@@ -25,6 +25,8 @@ def get_config(arg: str = ""):
     "singular vectors",
     "identity",
   )
+  if arg == "digits":
+    config.distillation.pairs = 8_192  # weights are compared one by one
   if arg != "smoke":
     config.linearity.levels = 40
     config.linearity.alpha2 = tuple(np.linspace(0.99, 0.5, 5).round(4).tolist())

@@ -216,7 +216,8 @@ def check(config: ConfigDict, shape: tuple[int, int, int], num_pool: int, num_he
     for field in ("learning_rate", "ema_halflife_images", "ema_rampup", "p_std"):
       if not model.train[field] > 0:
         raise ValueError(f"`{where}.train.{field}` is {model.train[field]}; want a positive number")
-    networks.create(**network_card(model, shape)["network"])
+    network = networks.create(**network_card(model, shape)["network"])
+    networks.compute(network, dtype=model.train.dtype, remat=model.train.remat)
   for name in config.analyses:
     analyses.ANALYSES[name].check(config, shape, num_held_out)
 

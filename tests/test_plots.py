@@ -13,6 +13,7 @@ from gauss_diffusion.plots import style
 
 SIGMA = np.geomspace(80, 0.002, 10)
 LAWS = np.array(["train", "held-out"])
+ELSEWHERE = ("input_law", "descent", "denoised")  # each tested beside its analysis
 PAIRS = np.array(
   [
     "network / gaussian",
@@ -71,6 +72,27 @@ def fake(name: str, num_models: int, image=(8, 8, 1)) -> dict:
         residuals = dict(zip(("asymmetry", "constancy", "displacement"), rng.uniform(0, 1, (3, s, p))))
         lam = np.geomspace(3, 0.01, k)
         return {"sigma": SIGMA, "eigenvalues": lam, "gain": rng.uniform(0, 1, (s, k, p)), **residuals}
+      case "modes":
+        correlation, images = rng.uniform(0, 1, (s, p, k, k)), rng.normal(size=(s + 1, k, *image)) / 8
+        return {
+          "sigma": SIGMA,
+          "correlation": correlation,
+          "alignment": rng.uniform(0, 1, (s, p)),
+          "chance": np.array(0.1),
+          "vectors": images[1:],
+          "components": images[0],
+        }
+      case "perturbation":
+        directions = np.array(["first singular vector", "random"])
+        images = rng.normal(size=(3, 2, 2, n, *image))
+        return {
+          "sigma": SIGMA[::4],
+          "direction": directions,
+          "length": 3 * SIGMA[::4],
+          "unmoved": images[0, 0, 0],
+          "samples": images,
+          "change": rng.uniform(0.01, 1, (3, 2, 2, n)),
+        }
       case "training":
         images = np.arange(1, 200) * 1280.0
         return {"step": images / 128, "images": images, "loss": rng.uniform(0.2, 1, 199)}
@@ -92,7 +114,7 @@ def texts(figure) -> list[Text]:
 
 
 @pytest.mark.parametrize("num_models", [1, 4, 7])
-@pytest.mark.parametrize("name", plots.PLOTS)
+@pytest.mark.parametrize("name", [name for name in plots.PLOTS if name not in ELSEWHERE])
 def test_figures_are_labelled_and_legible(name, num_models):
   before = dict(mpl.rcParams)
   results = fake(name, num_models)

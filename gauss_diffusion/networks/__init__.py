@@ -89,10 +89,12 @@ def create(name: str, *, preconditioning: str = "edm", **options) -> nn.Module:
   for option, field in known.items():
     if field.default is dataclasses.MISSING and option not in options:
       raise ValueError(f"`{option}` is missing: {name} cannot do without it")
-  for option in constants:
-    value = constants[option] = options.pop(option, constants[option])
+  for option, default in constants.items():
+    value = constants[option] = options.pop(option, default)
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < float("inf"):
       raise ValueError(f"`{option}` is {value!r}; want a positive number")
+    if isinstance(default, int) and not isinstance(value, numbers.Integral):
+      raise ValueError(f"`{option}` is {value!r}; want a whole number, positive")
   types = typing.get_type_hints(architecture.module)
   options = architecture.options | options
   raw = architecture.module(
