@@ -11,7 +11,7 @@ from gauss_diffusion import recipes, study
 
 
 def get_config(arg: str = ""):
-  """Return the study; `arg` is empty (CIFAR-10), ``digits`` or ``smoke``."""
+  """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "Architectures")
   config.analyses = ("distillation", "linearity", "score_gap", "samples", "modes")
   config.claims = ("all are gaussian", "preconditioning", "modes are components", "modes lose order")
@@ -24,7 +24,10 @@ def get_config(arg: str = ""):
     "adm": ("EDM-ADM", song | {"name": "adm"}),
     "plain ve": ("plain VE", song | {"name": "ncsnpp", "preconditioning": "ve"}),
     "dae": ("DAE, D = F", song | {"name": "ddpmpp", "preconditioning": "none"}),
-    "skip": ("Skip", {"name": "skip", "model_channels": channels, "num_levels": 1 if arg else 4}),
+    "skip": (
+      "Skip",
+      {"name": "skip", "model_channels": channels, "num_levels": {"": 4, "cpu": 3}.get(arg, 1)},
+    ),
     "dit": (
       "DiT",
       {"name": "dit", "patch_size": 2, "hidden_size": 6 * channels, "depth": 4, "num_heads": 4},

@@ -6,12 +6,12 @@ python -m gauss_diffusion.main --config=configs/capacity.py:digits --workdir=run
 
 from gauss_diffusion import recipes, study
 
-SIZE = {"": 782, "digits": 32, "smoke": 32}
-WIDTHS = {"": (8, 16, 32, 64, 128), "digits": (4, 8, 16, 32), "smoke": (4, 8)}
+SIZE = {"": 782, "cpu": 64, "digits": 32, "smoke": 32}
+WIDTHS = {"": (8, 16, 32, 64, 128), "cpu": (4, 8, 16), "digits": (4, 8, 16, 32), "smoke": (4, 8)}
 
 
 def get_config(arg: str = ""):
-  """Return the study; `arg` is empty (CIFAR-10), ``digits`` or ``smoke``."""
+  """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "Width, on a small training set")
   config.sweep = "width"
   config.analyses = ("distillation", "linearity", "score_gap", "samples", "denoised")

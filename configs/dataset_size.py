@@ -10,13 +10,14 @@ from gauss_diffusion import recipes, study
 
 SIZES = {
   "": (64, 256, 782, 3_125, 12_500, 50_000),
+  "cpu": (64, 782, 50_000),
   "digits": (16, 32, 64, 256, 1_437),
   "smoke": (16, 1_437),
 }
 
 
 def get_config(arg: str = ""):
-  """Return the study; `arg` is empty (CIFAR-10), ``digits`` or ``smoke``."""
+  """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "From memorization to the Gaussian")
   config.sweep = "size"
   config.figures = ("sweep",)

@@ -10,7 +10,7 @@ from gauss_diffusion import recipes, study
 
 
 def get_config(arg: str = ""):
-  """Return the study; `arg` is empty (CIFAR-10), ``digits`` or ``smoke``."""
+  """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "The hidden Gaussian structure")
   config.analyses = (*config.analyses, "descent", "denoised")
   config.claims = (

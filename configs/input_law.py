@@ -9,11 +9,11 @@ Gaussian denoiser (tower rule): the exact memorizer looks Gaussian there too.
 
 from gauss_diffusion import recipes, study
 
-SIZES = {"": (64, 782, 50_000), "digits": (16, 64, 1_437), "smoke": (16, 1_437)}
+SIZES = {"": (64, 782, 50_000), "cpu": (64, 782, 50_000), "digits": (16, 64, 1_437), "smoke": (16, 1_437)}
 
 
 def get_config(arg: str = ""):
-  """Return the study; `arg` is empty (CIFAR-10), ``digits`` or ``smoke``."""
+  """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "The law of the inputs")
   config.sweep = "size"
   config.analyses = ("input_law", "samples")

@@ -8,7 +8,7 @@ from gauss_diffusion import recipes, study
 
 
 def get_config(arg: str = ""):
-  """Return the study; `arg` is empty (CIFAR-10), ``digits`` or ``smoke``."""
+  """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "Along a singular vector")
   config.analyses = ("perturbation",)
   config.claims = ("global before detail", "nothing at low noise", "singular vectors move more")

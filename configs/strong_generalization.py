@@ -9,14 +9,14 @@ early; small halves with a narrow network.
 
 from gauss_diffusion import recipes, study
 
-LARGE = {"": 25_000, "digits": 718, "smoke": 718}
-SMALL = {"": 256, "digits": 16, "smoke": 16}
-EARLY = {"": 600, "digits": 100, "smoke": 20}  # steps
-NARROW = {"": 8, "digits": 4, "smoke": 4}  # channels
+LARGE = {"": 25_000, "cpu": 25_000, "digits": 718, "smoke": 718}
+SMALL = {"": 256, "cpu": 64, "digits": 16, "smoke": 16}
+EARLY = {"": 600, "cpu": 150, "digits": 100, "smoke": 20}  # steps
+NARROW = {"": 8, "cpu": 4, "digits": 4, "smoke": 4}  # channels
 
 
 def get_config(arg: str = ""):
-  """Return the study; `arg` is empty (CIFAR-10), ``digits`` or ``smoke``."""
+  """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "Disjoint halves, same noise")
   config.analyses = ("score_gap", "samples")
   config.score_gap.pairs = (("network", "gaussian"), ("network", "multi-delta"))

@@ -9,16 +9,17 @@ to stop.
 
 from gauss_diffusion import recipes, study
 
-SIZE = {"": 256, "digits": 16, "smoke": 16}
+SIZE = {"": 256, "cpu": 64, "digits": 16, "smoke": 16}
 STEPS = {
   "": (100, 200, 400, 800, 1_600, 3_200, 6_400),
+  "cpu": (75, 150, 300, 600, 1_200, 2_400),
   "digits": (25, 50, 100, 200, 400, 800, 1_600),
   "smoke": (10, 20, 40),
 }
 
 
 def get_config(arg: str = ""):
-  """Return the study; `arg` is empty (CIFAR-10), ``digits`` or ``smoke``."""
+  """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "Training time, on a small training set")
   config.sweep = "time"
   config.analyses = ("distillation", "linearity", "score_gap", "samples", "denoised")

@@ -27,6 +27,7 @@ def headlines(model: Model) -> dict[str, Interval]:
         values[f"RMSE to {denoiser} at σ = {level:.2g}"] = measures.gap(
           model, "network", denoiser, (level, level)
         )
+    values["denoising RMSE on held-out images"] = measures.error(model)
   return {name: bootstrap_mean(samples) for name, samples in values.items()}
 
 

@@ -72,9 +72,12 @@ def test_processes_share_a_study_and_one_gathers(tmp_path):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-@pytest.mark.parametrize("arg", ["", "digits", "smoke"])
+@pytest.mark.parametrize("arg", ["", "cpu", "digits", "smoke"])
 def test_every_variant_passes_its_own_checks(name, arg):
-  shape, pool, held_out = ((8, 8, 1), 1_437, 360) if arg else ((32, 32, 3), 50_000, 10_000)
+  small = ((8, 8, 1), 1_437, 360)
+  shape, pool, held_out = {"": ((32, 32, 3), 50_000, 10_000), "cpu": ((16, 16, 3), 50_000, 2_000)}.get(
+    arg, small
+  )
   config = STUDIES[name].get_config(arg)
   study.check(config, shape, pool, held_out)
   assert config.data.held_out == held_out and config.claims and config.models

@@ -40,7 +40,7 @@ def draw(results: dict):
     headings = [level if i == 0 else "" for level in levels for i in range(images)]
     style.sheet(axis, page, rows if label == shown[0] else [""] * len(rows), headings)
     axis.xaxis.tick_top()
-    axis.set_title(label, pad=12)
+    axis.set_title(label, y=1.0, pad=38)  # above two lines of headings
 
   colors = style.model_colors(results)
   axes = bottom.subplots(1, 2)

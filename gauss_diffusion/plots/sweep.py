@@ -45,7 +45,7 @@ def draw(models: list, sweep: str):
     ),
     (
       "How well does it denoise?",
-      "RMSE to the clean image, σ in [0.1, 20]",
+      "denoising RMSE, σ in [0.1, 20]",
       {
         "training images": (lambda model: measures.error(model, "train"), style.GREEN),
         "held-out images": (lambda model: measures.error(model, "held-out"), style.ORANGE),
