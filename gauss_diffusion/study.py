@@ -265,14 +265,16 @@ def claim(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -> bool:
   path = workdir / "config.json"
   if path.exists():
     old, fields = results.read_json(path), dict(results.leaves(new))
+    unasked = set(analyses.ANALYSES) - set(old["analyses"])
     for field, value in results.leaves(old):
-      found = fields.get(field, value)
-      if found != value and field not in _PLACES and field.split(".")[0] not in _TEMPLATES:
+      found, section = fields.get(field, value), field.split(".")[0]
+      if found != value and field not in _PLACES and section not in unasked.union(_TEMPLATES):
         raise ValueError(
           f"`workdir` {workdir} belongs to a study with `{field}` = {value!r}, not {found!r}; "
           "choose another `--workdir`"
         )
     new["models"] = old["models"] | new["models"]
+    new["analyses"] = list(dict.fromkeys([*old["analyses"], *new["analyses"]]))  # ever asked for
   elif workdir.exists() and any(not path.name.startswith(".") for path in workdir.iterdir()):
     raise ValueError(f"`workdir` {workdir} is not empty and holds no study; choose another `--workdir`")
   results.write_json(path, new)

@@ -120,7 +120,11 @@ def test_a_workdir_belongs_to_one_study(config, tmp_path):
   config.data.dir = "elsewhere"  # where the data lies may change
   config.analyses = config.analyses[:2]
   study.add_model(config, "n32", 32)  # and a study may grow
+  config.modes.vectors = 3  # of an analysis that was never asked for
   study.claim(workdir, config, "abc")
+  config.gain.pairs = 7  # of one that was
+  with pytest.raises(ValueError, match="`gain.pairs`"):
+    study.claim(workdir, config, "abc")
   assert "n32" in json.loads((workdir / "config.json").read_text())["models"]
 
 

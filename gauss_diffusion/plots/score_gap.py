@@ -9,8 +9,11 @@ LOOK_FOR = (
   "Lower is closer; inputs are noisy held-out images. A memorizing network stays near the multi-delta "
   "denoiser (the exact memorizer); as the training set grows it should leave that one and approach the "
   "Gaussian at middle noise levels. At low noise the distance to the Gaussian is set by the span of the "
-  "training images alone: the dashed line is computed without any network."
+  "training images alone: the dashed line is computed without any network. A curve that leaves the panel is farther "
+  "than from mid-grey to white."
 )
+
+_FAR = 1.0  # from mid-grey to white: beyond this a denoiser knows nothing, and hides what others know
 
 
 @style.talk
@@ -48,6 +51,6 @@ def draw(results: dict):
     above.tick_params(labelbottom=True)
     above.set_xlabel("noise level σ")
   figure.supylabel(f"RMSE to {subject}  (pixels in [−1, 1])", fontsize=13)
-  axes[0, 0].set_ylim(bottom=0)
+  axes[0, 0].set_ylim(0, min(axes[0, 0].get_ylim()[1], _FAR))
   figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
   return figure

@@ -1,0 +1,47 @@
+"""Every number that the README quotes stands in a committed card."""
+
+import json
+import pathlib
+import re
+
+import pytest
+
+from gauss_diffusion import headline
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text()
+RESULTS = REPOSITORY / "results"
+COLUMNS = ("digits", "cifar10_16")
+
+
+def quoted():
+  """Yield study, statement, data and cell of the table of claims."""
+  study = None
+  for line in README.splitlines():
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    if line.startswith("| **"):
+      study = re.search(r"configs/(\w+)\.py", line)[1]
+    elif study and line.startswith("| ") and len(cells) == 5:
+      yield from ((study, cells[0], data, cell) for data, cell in zip(COLUMNS, cells[3:]))
+
+
+def test_the_table_holds_every_claim_that_was_decided():
+  found = {(study, statement, data): cell for study, statement, data, cell in quoted() if cell != "–"}
+  cards = {}
+  for path in RESULTS.glob("*/*/claims.json"):
+    for row in json.loads(path.read_text()):
+      value = " ".join(f"{x:.3f}" for x in row["value"]).replace("-0.000", "0.000").split()
+      cell = f"{row['verdict']} {value[0]} [{value[1]}, {value[2]}]".replace("-", "−")
+      cards[path.parts[-3], row["claim"], path.parts[-2]] = cell
+  assert len(cards) > 30
+  assert {key: cell.replace("*", "") for key, cell in found.items()} == cards
+
+
+def test_the_main_job_prints_what_the_readme_shows():
+  rows = json.loads((RESULTS / "digits" / "headline.json").read_text())
+  assert headline.table(rows) in README
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
+def test_links_lead_somewhere(link):
+  assert (REPOSITORY / link).exists()
