@@ -5,6 +5,9 @@ python -m gauss_diffusion.main --config=configs/architectures.py:digits --workdi
 
 EDM's VP, VE and ADM networks under EDM's preconditioning; the VE network under its own preconditioning and
 loss ("plain VE"); a plain denoising autoencoder D = F; the Skip network; a small diffusion transformer.
+
+`:digits` takes six minutes on two cores. Expect a linearity score near 1 at high noise for all but plain VE,
+which falls to 0.64.
 """
 
 from gauss_diffusion import recipes, study

@@ -2,6 +2,9 @@
 
 python -m gauss_diffusion.main --config=configs/gaussian_structure.py --workdir=runs/structure
 python -m gauss_diffusion.main --config=configs/gaussian_structure.py:digits --workdir=runs/structure_digits
+
+`:digits` takes two minutes on two cores. Expect a lowest linearity score of 0.975, and a best affine map that
+replaces the network at high and at low noise; at 500 steps it is not yet the Gaussian one at high noise.
 """
 
 import numpy as np

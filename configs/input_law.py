@@ -5,6 +5,9 @@ python -m gauss_diffusion.main --config=configs/input_law.py:digits --workdir=ru
 
 For any law of the data, the best affine fit to its exact posterior mean on noisy *training* images is the
 Gaussian denoiser (tower rule): the exact memorizer looks Gaussian there too.
+
+`:digits` takes a minute and a half on two cores. Expect the memorizer's map to be the Gaussian denoiser when
+fitted on training images, and far from it on held-out ones.
 """
 
 from gauss_diffusion import recipes, study

@@ -5,6 +5,9 @@ python -m gauss_diffusion.main --config=configs/strong_generalization.py:digits 
 
 Pairs of networks on disjoint halves, from their own seeds: large halves; small halves; small halves stopped
 early; small halves with a narrow network.
+
+`:digits` takes two minutes on two cores. Expect distances between the two networks' samples of 0.21 (large
+halves), 0.77 (small), 0.49 (stopped early) and 0.72 (narrow).
 """
 
 from gauss_diffusion import recipes, study

@@ -5,6 +5,8 @@ python -m gauss_diffusion.main --config=configs/training_time.py:digits --workdi
 
 The snapshot with the lowest denoising error on held-out images, ringed in the sweep figure, is the best time
 to stop.
+
+`:digits` takes two minutes on two cores. Expect the best stop at 100 steps, and 95 % of copies at 1600.
 """
 
 from gauss_diffusion import recipes, study

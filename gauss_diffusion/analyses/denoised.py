@@ -6,7 +6,7 @@ Levels are those of the sampler nearest to the ones asked for: affine maps exist
 import numpy as np
 from tqdm import tqdm
 
-from gauss_diffusion import parallel
+from gauss_diffusion import measures, parallel
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.probes import score_gap
 
@@ -43,7 +43,7 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
     subjects.noise(subject, "denoised", settings.shown),
   )
   wanted = [*settings.sigmas, *settings.pure_noise]
-  levels = np.array([np.argmin(np.abs(np.log(subject.sigmas / sigma))) for sigma in wanted])
+  levels = np.array([measures.at(subject.sigmas, sigma) for sigma in wanted])
   sigmas, has_image = subject.sigmas[levels], np.arange(len(levels)) < len(settings.sigmas)
   scale = sigmas.astype(np.float32)[:, None, None, None, None]
   inputs = np.where(has_image[:, None, None, None, None], clean, 0) + scale * noise

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import scipy.linalg
 
-from gauss_diffusion import distill, statistics
+from gauss_diffusion import distill, measures, statistics
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.probes import spectrum
 from gauss_diffusion.types import GaussianStats
@@ -47,7 +47,7 @@ def check(config, shape, num_held_out: int) -> None:
 
 def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
   """Descend at the chosen levels, and compare every map on the way with the Gaussian denoiser's."""
-  nearest = [np.argmin(np.abs(np.log(subject.sigmas / sigma))) for sigma in settings.sigmas]
+  nearest = [measures.at(subject.sigmas, sigma) for sigma in settings.sigmas]
   sigmas, images = subject.sigmas[np.unique(nearest)], subject.train
   if settings.law == "held-out":
     images = subject.held_out

@@ -10,7 +10,7 @@ import numpy as np
 from jax.tree_util import Partial
 from tqdm import tqdm
 
-from gauss_diffusion import data, distill, parallel
+from gauss_diffusion import data, distill, measures, parallel
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.denoisers import affine
 from gauss_diffusion.probes import score_gap, spectrum
@@ -51,7 +51,7 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
   repeats. `weight_noise` and `output_noise` are the gaps that this noise alone makes, from the spread of the
   repeats: ``√(Σ_r ‖W_r − W̄‖²/(R − 1)) / ‖W_G‖``, and of the outputs likewise, per image.
   """
-  nearest = [np.argmin(np.abs(np.log(subject.sigmas / sigma))) for sigma in settings.sigmas]
+  nearest = [measures.at(subject.sigmas, sigma) for sigma in settings.sigmas]
   sigmas = subject.sigmas[np.unique(nearest)]
   num = settings.images
   train = data.to_float(np.resize(subject.train, (num, *subject.train.shape[1:])))

@@ -3,6 +3,7 @@
 import numpy as np
 from tqdm import tqdm
 
+from gauss_diffusion import measures
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.probes import modes
 
@@ -36,7 +37,7 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
   n, solve = settings.latents, subjects.sample
   noise = subjects.noise(subject, "latents", n)
   run = solve(subject, subject.network, noise)
-  nearest = [np.argmin(np.abs(np.log(subject.sigmas / sigma))) for sigma in settings.levels]
+  nearest = [measures.at(subject.sigmas, sigma) for sigma in settings.levels]
   levels = np.unique(nearest)
   random = subjects.noise(subject, "perturbation", n).reshape(n, -1)
   random /= np.linalg.norm(random, axis=1, keepdims=True)

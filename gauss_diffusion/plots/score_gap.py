@@ -9,8 +9,8 @@ LOOK_FOR = (
   "Lower is closer; inputs are noisy held-out images. A memorizing network stays near the multi-delta "
   "denoiser (the exact memorizer); as the training set grows it should leave that one and approach the "
   "Gaussian at middle noise levels. At low noise the distance to the Gaussian is set by the span of the "
-  "training images alone: the dashed line is computed without any network. A curve that leaves the panel is farther "
-  "than from mid-grey to white."
+  "training images alone: the dashed line is computed without any network. A curve that leaves the panel "
+  "is farther than from mid-grey to white."
 )
 
 _FAR = 1.0  # from mid-grey to white: beyond this a denoiser knows nothing, and hides what others know
