@@ -2,9 +2,8 @@
 
     python -m gauss_diffusion.main --config=configs/digits.py --workdir=runs/digits
 
-The same command again continues where it stopped. Processes that share a workdir can divide a study's
-models among them: each is given ``--tasks=N --task=I``, I from 0 to N - 1, and the command without them
-gathers what they found.
+The same command again continues where it stopped. Processes that share a workdir can divide its models among
+them, each with ``--tasks=N --task=I``, I from 0 to N - 1; the command without them gathers what they found.
 """
 
 import os
@@ -68,13 +67,12 @@ def main(argv: list[str]) -> None:
   done += pipeline.analyse_models(config, dataset, share, workdir)
   if waiting := pipeline.unfinished(config, models, workdir):
     return print(f"task {FLAGS.task} of {FLAGS.tasks} is done; not finished yet: {', '.join(waiting)}")
-  report = workdir / "report.html"
-  if done or changed or not report.exists():
+  if done or changed or not (workdir / "report.html").exists():
     command = shlex.join(["python", "-m", "gauss_diffusion.main", *sys.argv[1:]])
-    report = pipeline.write_report(config, dataset, models, workdir, command)
+    pipeline.write_report(config, dataset, models, workdir, command)
   print(headline.table(results.read_json(workdir / "headline.json")))
   print(headline.verdicts(results.read_json(workdir / "claims.json")), end="")
-  print(f"report: {report}")
+  print(f"report: {workdir / 'report.html'}")
 
 
 if __name__ == "__main__":
