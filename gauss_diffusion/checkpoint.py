@@ -68,7 +68,7 @@ def restore(checkpoints: ocp.CheckpointManager, fresh: TrainState, card: dict) -
   if step is None:
     return fresh
   where = checkpoints.directory / str(step)
-  found = checkpoints.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card
+  found = _card(checkpoints, step)
   if found != card:
     raise ValueError(f"`{where}` holds the network {found}, not {card}; use another `workdir`")
   rest = {"params": fresh.params, "opt_state": fresh.opt_state, "step": fresh.step}
@@ -112,7 +112,7 @@ def load_card(directory) -> dict:
     raise ValueError(f"`checkpoint` {str(directory)!r} holds no checkpoint; want a folder with `{FOLDER}/`")
   folder = pathlib.Path(directory).absolute() / FOLDER
   with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as checkpoints:
-    return checkpoints.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card
+    return _card(checkpoints, step)
 
 
 def load_ema(workdir, label: str | None = None, step: int | None = None):
@@ -135,13 +135,16 @@ def load_ema(workdir, label: str | None = None, step: int | None = None):
     step = max(steps, default=None) if step is None else step
     if step not in steps:
       raise ValueError(f"`step` {step} is not in `{folder}`; it holds {sorted(steps) or 'no checkpoint'}")
-    items = ocp.args.Composite(card=ocp.args.JsonRestore())
-    card = checkpoints.restore(step, args=items).card["network"]
+    card = _card(checkpoints, step)["network"]
     network = networks.create(**card)
     like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), networks.shapes(network))
     params = checkpoints.restore(step, args=ocp.args.Composite(ema=ocp.args.StandardRestore(like))).ema
   _check_like(params, like, folder / str(step))
   return network, params
+
+
+def _card(checkpoints: ocp.CheckpointManager, step: int) -> dict:
+  return checkpoints.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card
 
 
 def _model_folder(workdir: pathlib.Path, label: str | None) -> pathlib.Path:

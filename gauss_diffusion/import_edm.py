@@ -7,23 +7,17 @@ Nothing in the file is run. `checkpoint.load_ema` loads the network, and `config
 
 import os
 import pathlib
-import sys
 
 import jax
 from absl import app, flags, logging
 
 from gauss_diffusion import checkpoint, networks
+from gauss_diffusion.command_line import refuse
 from gauss_diffusion.importers import edm
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "A new folder, which will keep the network.")
 flags.mark_flag_as_required("workdir")
-
-
-def refuse(reason) -> None:
-  """End with one line on what is wrong and exit code 2."""
-  print(f"error: {' '.join(str(reason).split())}", file=sys.stderr)
-  sys.exit(2)
 
 
 def parse(argv: list[str]) -> list[str]:

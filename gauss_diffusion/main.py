@@ -16,6 +16,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from gauss_diffusion import data, headline, pipeline, results, study
+from gauss_diffusion.command_line import refuse
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "A file in configs/, with :smoke for a quick look.")
@@ -23,12 +24,6 @@ flags.DEFINE_string("workdir", None, "Where the study keeps its networks, result
 flags.DEFINE_integer("tasks", 1, "How many processes divide the study's models among them.", lower_bound=1)
 flags.DEFINE_integer("task", 0, "Which of them this one is, from 0.", lower_bound=0)
 flags.mark_flags_as_required(["config", "workdir"])
-
-
-def refuse(reason) -> None:
-  """End with one line on what is wrong and exit code 2."""
-  print(f"error: {' '.join(str(reason).split())}", file=sys.stderr)
-  sys.exit(2)
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "gauss_diffusion"
 FLOORS = {
   "types": 0,
   "intervals": 0,
+  "command_line": 0,
   "measures": 1,
   "claims": 2,
   "edm": 1,

@@ -113,13 +113,27 @@ def texts(figure) -> list[Text]:
   return [text for text in seen if text not in hidden | off and text.get_window_extent(renderer).width > 0]
 
 
+def legible(figure) -> str:
+  """Check that texts are large enough, on the page and clear of each other; return all their words."""
+  figure.draw_without_rendering()
+  shown = texts(figure)
+  assert min(text.get_fontsize() for text in shown) >= 11
+  boxes = [(text.get_text(), text.get_window_extent()) for text in shown]
+  for (one, a), (two, b) in itertools.combinations(boxes, 2):
+    assert not a.overlaps(b), (one, two)
+  page = figure.bbox
+  for text, box in boxes:
+    assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1, text
+  return " ".join(text for text, _ in boxes)
+
+
 @pytest.mark.parametrize("num_models", [1, 4, 7])
 @pytest.mark.parametrize("name", [name for name in plots.PLOTS if name not in ELSEWHERE])
 def test_figures_are_labelled_and_legible(name, num_models):
   before = dict(mpl.rcParams)
   results = fake(name, num_models)
   figure = plots.PLOTS[name].draw(results)
-  figure.draw_without_rendering()
+  words = legible(figure)
   assert isinstance(figure, Figure)
   assert not mpl._pylab_helpers.Gcf.figs and dict(mpl.rcParams) == before, "global state leaked"
 
@@ -130,20 +144,8 @@ def test_figures_are_labelled_and_legible(name, num_models):
     assert axes.get_xscale() == "log" or axes.get_xlabel() == "singular vector"
     assert axes.get_ylabel() or axes.get_title(loc="left") or figure.get_supylabel()
 
-  shown = texts(figure)
-  words = " ".join(text.get_text() for text in shown)
   expected = {"trajectories": style.spread(results, 2)}.get(name, list(results))
   assert all(label in words for label in expected)
-  assert min(text.get_fontsize() for text in shown) >= 11
-
-  boxes = [(text, text.get_window_extent()) for text in shown]
-  for (one, a), (two, b) in itertools.combinations(boxes, 2):
-    assert not a.overlaps(b), (one.get_text(), two.get_text())
-  page = figure.bbox
-  for text, box in boxes:
-    assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1, (
-      text.get_text()
-    )
 
 
 def test_linearity_draws_mean_absolute_cosine_at_one_half():

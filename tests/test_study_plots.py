@@ -1,10 +1,8 @@
 """Figures of a whole study draw what the measures say, labelled and legible."""
 
-import itertools
-
 import numpy as np
 import pytest
-from test_plots import texts
+from test_plots import legible
 
 from gauss_diffusion import measures, plots
 from gauss_diffusion.measures import Model
@@ -39,19 +37,6 @@ def model(i, **entry):
     "train": {"steps": 10 * 2**i, "batch": 8},
   } | entry
   return Model(entry.pop("title", f"N = {4**i}"), entry, found)
-
-
-def legible(figure):
-  figure.draw_without_rendering()
-  shown = texts(figure)
-  assert min(text.get_fontsize() for text in shown) >= 11
-  boxes = [(text.get_text(), text.get_window_extent()) for text in shown]
-  for (one, a), (two, b) in itertools.combinations(boxes, 2):
-    assert not a.overlaps(b), (one, two)
-  page = figure.bbox
-  for text, box in boxes:
-    assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1, text
-  return " ".join(text for text, _ in boxes)
 
 
 @pytest.mark.parametrize("sweep", measures.SWEEPS)

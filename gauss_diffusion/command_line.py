@@ -1,0 +1,9 @@
+"""What every command does with wrong input."""
+
+import sys
+
+
+def refuse(reason) -> None:
+  """End with one line on what is wrong and exit code 2."""
+  print(f"error: {' '.join(str(reason).split())}", file=sys.stderr)
+  sys.exit(2)
