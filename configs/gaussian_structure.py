@@ -29,7 +29,12 @@ def get_config(arg: str = ""):
     "identity",
   )
   if arg == "digits":
+    config.train.steps = 4_000
     config.distillation.pairs = 8_192  # weights are compared one by one
+  if arg == "cpu":
+    config.train.steps = 6_000
+    config.data.held_out = 10_000
+    config.distillation.pairs = 24_576
   if arg != "smoke":
     config.linearity.levels = 40
     config.linearity.alpha2 = tuple(np.linspace(0.99, 0.5, 5).round(4).tolist())

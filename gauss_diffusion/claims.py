@@ -14,7 +14,7 @@ import numpy as np
 
 from gauss_diffusion import intervals, measures
 from gauss_diffusion.intervals import Interval
-from gauss_diffusion.measures import HIGH, LOW, Model
+from gauss_diffusion.measures import HIGH, LOW, Model, Needs
 
 POSITIVE, NEGATIVE = (0.0, math.inf), (-math.inf, 0.0)
 
@@ -26,7 +26,7 @@ class Claim(NamedTuple):
   source: str  # figure or section of Li et al. 2024
   statistic: str  # what is computed
   region: tuple[float, float]  # the statement is true when the statistic lies in it
-  needs: tuple[str, ...]  # analyses
+  needs: Needs  # of the study
   compute: Callable[[list[Model]], Interval]  # of models in the order of the sweep
 
 
@@ -248,6 +248,9 @@ def _nearer_gaussian(model: Model) -> np.ndarray:
   return _to_memorizer(model) - _to_gaussian(model)
 
 
+GAUSSIAN = ("network", "gaussian")
+MEMORIZER = ("network", "multi-delta")
+LINEAR = ("network", "linear (held-out)")
 _GAP = "score difference to the Gaussian denoiser, σ in [0.1, 20]"
 CLAIMS = {
   # Size of the training set.
@@ -256,7 +259,7 @@ CLAIMS = {
     "fig. 1, 13",
     "rank correlation of the linearity score, σ in [0.1, 20], with N",
     POSITIVE,
-    ("linearity",),
+    Needs({"linearity": ()}, along=2),
     _rank(measures.linearity),
   ),
   "gl rises": Claim(
@@ -264,7 +267,7 @@ CLAIMS = {
     "fig. 13",
     "rank correlation of the GL score with N",
     POSITIVE,
-    ("samples",),
+    Needs({"samples.denoisers": ("network",)}, along=2),
     _rank(measures.gl),
   ),
   "gl and linearity": Claim(
@@ -272,7 +275,7 @@ CLAIMS = {
     "fig. 13",
     "rank correlation of the GL score with the linearity score over models",
     POSITIVE,
-    ("samples", "linearity"),
+    Needs({"samples.denoisers": ("network",), "linearity": ()}, along=2),
     _rank_of(measures.gl, measures.linearity),
   ),
   "gap falls": Claim(
@@ -280,7 +283,7 @@ CLAIMS = {
     "fig. 5, 6",
     f"rank correlation of the {_GAP}, with N",
     NEGATIVE,
-    ("score_gap",),
+    Needs({"score_gap.pairs": (GAUSSIAN,)}, along=2),
     _rank(_to_gaussian),
   ),
   "memorizer": Claim(
@@ -288,7 +291,7 @@ CLAIMS = {
     "fig. 5",
     "RMSE to D_G minus RMSE to D_M, σ in [0.1, 20], held-out images",
     POSITIVE,
-    ("score_gap",),
+    Needs({"score_gap.pairs": (GAUSSIAN, MEMORIZER)}, along=2),
     _difference(_to_gaussian, _to_memorizer, 0),
   ),
   "generalizer": Claim(
@@ -296,7 +299,7 @@ CLAIMS = {
     "fig. 2, 5",
     "RMSE to D_M minus RMSE to D_G, σ in [0.1, 20], held-out images",
     POSITIVE,
-    ("score_gap",),
+    Needs({"score_gap.pairs": (GAUSSIAN, MEMORIZER)}),
     _level(_nearer_gaussian),
   ),
   "low-noise floor": Claim(
@@ -304,7 +307,7 @@ CLAIMS = {
     "fig. 16",
     "largest difference over models between the gap at the lowest σ and ‖(I − P)(x − μ)‖/√d",
     (-math.inf, 0.01),
-    ("score_gap",),
+    Needs({"score_gap.pairs": (GAUSSIAN,)}),
     _floor_miss,
   ),
   # One well-trained network.
@@ -313,7 +316,7 @@ CLAIMS = {
     "fig. 1, 10",
     "lowest linearity score over σ",
     (0.96, math.inf),
-    ("linearity",),
+    Needs({"linearity": ()}),
     _lowest_linearity,
   ),
   "even weights are worst": Claim(
@@ -321,7 +324,7 @@ CLAIMS = {
     "fig. 10",
     "linearity score at the most uneven α² minus that at α² = 1/2, σ in [0.1, 20]",
     POSITIVE,
-    ("linearity",),
+    Needs({"linearity": ()}),
     _worst_weight,
   ),
   "linear at high noise": Claim(
@@ -329,7 +332,7 @@ CLAIMS = {
     "fig. 2",
     "largest RMSE between network and D_L (held-out) over σ ≥ 20",
     (-math.inf, 0.05),
-    ("score_gap", "distillation"),
+    Needs({"score_gap.pairs": (LINEAR,)}),
     _largest_gap("network", "linear (held-out)", HIGH),
   ),
   "linear at low noise": Claim(
@@ -337,7 +340,7 @@ CLAIMS = {
     "fig. 2",
     "largest RMSE between network and D_L (held-out) over σ ≤ 0.1",
     (-math.inf, 0.05),
-    ("score_gap", "distillation"),
+    Needs({"score_gap.pairs": (LINEAR,)}),
     _largest_gap("network", "linear (held-out)", LOW),
   ),
   "linear is gaussian": Claim(
@@ -345,7 +348,7 @@ CLAIMS = {
     "fig. 2",
     "largest RMSE between D_L (held-out) and D_G over all σ",
     (-math.inf, 0.05),
-    ("score_gap", "distillation"),
+    Needs({"score_gap.pairs": (("linear (held-out)", "gaussian"),)}),
     _largest_gap("linear (held-out)", "gaussian", (0.0, np.inf)),
   ),
   # Width.
@@ -354,7 +357,7 @@ CLAIMS = {
     "fig. 7",
     f"rank correlation of the {_GAP}, with width",
     POSITIVE,
-    ("score_gap",),
+    Needs({"score_gap.pairs": (GAUSSIAN,)}, along=2),
     _rank(_to_gaussian),
   ),
   "width memorizes": Claim(
@@ -362,7 +365,7 @@ CLAIMS = {
     "fig. 7, 18",
     "rank correlation of the GL score with width",
     NEGATIVE,
-    ("samples",),
+    Needs({"samples.denoisers": ("network",)}, along=2),
     _rank(measures.gl),
   ),
   # Training time.
@@ -371,7 +374,7 @@ CLAIMS = {
     "fig. 8",
     f"how far the {_GAP}, is above its least value both at the first and at the last snapshot",
     POSITIVE,
-    ("score_gap",),
+    Needs({"score_gap.pairs": (GAUSSIAN,)}, along=2),
     _rises_again(_to_gaussian),
   ),
   "time overfits": Claim(
@@ -379,7 +382,7 @@ CLAIMS = {
     "fig. 8, 9",
     "held-out denoising RMSE, σ in [0.1, 20]: last snapshot minus the best one",
     POSITIVE,
-    ("score_gap",),
+    Needs({"score_gap": ()}, along=2),
     lambda models: intervals.bootstrap_statistic(
       lambda means: means[-1] - means.min(0), [measures.error(model) for model in models]
     ),
@@ -389,7 +392,7 @@ CLAIMS = {
     "fig. 8, 18",
     "rank correlation of the GL score with training time",
     NEGATIVE,
-    ("samples",),
+    Needs({"samples.denoisers": ("network",)}, along=2),
     _rank(measures.gl),
   ),
   # Disjoint halves.
@@ -398,7 +401,7 @@ CLAIMS = {
     "fig. 9, 26",
     "distance of the two networks' samples, small halves minus large ones (1 = unrelated)",
     POSITIVE,
-    ("samples",),
+    Needs({"samples.denoisers": ("network",)}, halves=("small", "large")),
     _apart("small", "large"),
   ),
   "gaussians agree": Claim(
@@ -406,7 +409,7 @@ CLAIMS = {
     "fig. 9",
     "distance of samples: between the networks minus between the Gaussians",
     POSITIVE,
-    ("samples",),
+    Needs({"samples.denoisers": ("network", "gaussian")}, halves=("small",)),
     _apart("small", "small", "network", "gaussian"),
   ),
   "stopping helps": Claim(
@@ -414,7 +417,7 @@ CLAIMS = {
     "fig. 9, 26",
     "distance of samples: trained long minus stopped early",
     POSITIVE,
-    ("samples",),
+    Needs({"samples.denoisers": ("network",)}, halves=("small", "stopped")),
     _apart("small", "stopped"),
   ),
   "narrowing helps": Claim(
@@ -422,7 +425,7 @@ CLAIMS = {
     "fig. 9, 26",
     "distance of samples: wide minus narrow",
     POSITIVE,
-    ("samples",),
+    Needs({"samples.denoisers": ("network",)}, halves=("small", "narrow")),
     _apart("small", "narrow"),
   ),
   # Architectures.
@@ -431,7 +434,7 @@ CLAIMS = {
     "fig. 22–24",
     "least of RMSE to D_M minus RMSE to D_G over models, σ in [0.1, 20]",
     POSITIVE,
-    ("score_gap",),
+    Needs({"score_gap.pairs": (GAUSSIAN, MEMORIZER)}),
     _every(_nearer_gaussian),
   ),
   "preconditioning": Claim(
@@ -439,7 +442,7 @@ CLAIMS = {
     "fig. 11",
     "linearity score of the EDM network minus that of the plain VE network, σ ≥ 20",
     POSITIVE,
-    ("linearity",),
+    Needs({"linearity": ()}, groups=("edm", "plain ve")),
     _between(lambda model: measures.linearity(model, HIGH), "edm", "plain ve"),
   ),
   "modes are components": Claim(
@@ -447,7 +450,7 @@ CLAIMS = {
     "fig. 28, 29",
     "least alignment over models, σ ≥ 10 (1 = same span, 0 = orthogonal)",
     (0.5, math.inf),
-    ("modes",),
+    Needs({"modes": ()}),
     _every(lambda model: measures.alignment(model, (10.0, np.inf))),
   ),
   "modes lose order": Claim(
@@ -455,7 +458,7 @@ CLAIMS = {
     "fig. 28, 29",
     "least alignment over models at σ ≥ 10 minus that at σ ≤ 0.1",
     POSITIVE,
-    ("modes",),
+    Needs({"modes": ()}),
     _every(lambda model: measures.alignment(model, (10.0, np.inf)) - measures.alignment(model, LOW)),
   ),
   # The best affine map, weight by weight.
@@ -464,7 +467,7 @@ CLAIMS = {
     "fig. 4",
     "share of levels with ‖W_L − W_G‖/‖W_G‖ < 0.2 (held-out; interval over levels)",
     (0.5, math.inf),
-    ("distillation",),
+    Needs({"distillation": ()}),
     _small_weight_gaps,
   ),
   "singular vectors": Claim(
@@ -472,7 +475,7 @@ CLAIMS = {
     "fig. 4, 14",
     "mean |correlation| of each with its counterpart (held-out; interval over vectors)",
     (0.9, math.inf),
-    ("distillation",),
+    Needs({"distillation": ()}),
     _singular_correlation,
   ),
   "identity": Claim(
@@ -480,7 +483,7 @@ CLAIMS = {
     "fig. 15",
     "‖D(x) − x‖/‖x‖ at the lowest σ",
     (-math.inf, 0.05),
-    ("denoised",),
+    Needs({"denoised": ()}),
     _change_at_low_noise,
   ),
   # Moves along the first singular vector, at three levels.
@@ -489,7 +492,7 @@ CLAIMS = {
     "fig. 30",
     "RMSE of the change at the highest level minus that at the middle one",
     POSITIVE,
-    ("perturbation",),
+    Needs({"perturbation": ()}),
     _difference(lambda model: measures.push(model, 0), lambda model: measures.push(model, 1)),
   ),
   "nothing at low noise": Claim(
@@ -497,7 +500,7 @@ CLAIMS = {
     "fig. 30",
     "RMSE of the change at the lowest level",
     (-math.inf, 0.01),
-    ("perturbation",),
+    Needs({"perturbation": ()}),
     _level(lambda model: measures.push(model, -1)),
   ),
   "singular vectors move more": Claim(
@@ -505,7 +508,7 @@ CLAIMS = {
     "fig. 30",
     "RMSE of the change at the highest level: singular vector minus random direction",
     POSITIVE,
-    ("perturbation",),
+    Needs({"perturbation": ()}),
     _difference(lambda model: measures.push(model, 0), lambda model: measures.push(model, 0, "random")),
   ),
   # Distillation on training and on held-out images. Not the paper's: the caveat that it needs.
@@ -514,7 +517,7 @@ CLAIMS = {
     "none: theorem",
     "squared gap of its map to D_G, fitted on training images over fitted on held-out ones; fewest images",
     (-math.inf, 0.1),
-    ("input_law",),
+    Needs({"input_law.denoisers": ("multi-delta",)}),
     _law_ratio("multi-delta", 0),
   ),
   "memorizing network looks gaussian": Claim(
@@ -522,7 +525,7 @@ CLAIMS = {
     "none",
     "the same ratio for the network with the fewest images",
     (-math.inf, 1.0),
-    ("input_law",),
+    Needs({"input_law.denoisers": ("network",)}),
     _law_ratio("network", 0),
   ),
   "held-out images tell": Claim(
@@ -530,7 +533,7 @@ CLAIMS = {
     "none",
     "squared gap of its map to D_G over that of the exact memorizer of the fewest images",
     (-math.inf, 1.0),
-    ("input_law",),
+    Needs({"input_law.denoisers": ("multi-delta", "network")}, along=2),
     _knowledge_over_memory,
   ),
 }

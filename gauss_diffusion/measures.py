@@ -24,6 +24,16 @@ class Model(NamedTuple):
   found: dict[str, dict[str, np.ndarray]]  # analysis -> arrays
 
 
+class Needs(NamedTuple):
+  """What a study must hold for a claim or a figure of the whole of it."""
+
+  results: dict[str, tuple]  # an analysis, or ``analysis.option`` -> what that option must list
+  along: int = 1  # models; with more than one, a sweep
+  groups: tuple[str, ...] = ()  # with a model each
+  halves: tuple[str, ...] = ()  # groups with two models, on disjoint halves of the data
+  paired: bool = False  # at least one such group, whatever its name
+
+
 def position(model: Model, sweep: str) -> float:
   """Return where a model stands along a sweep, one of `SWEEPS`."""
   entry = model.entry

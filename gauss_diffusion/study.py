@@ -182,12 +182,12 @@ def check(config: ConfigDict, shape: tuple[int, int, int], num_pool: int, num_he
   _check_known("analyses", config.analyses, analyses.ANALYSES)
   _check_known("figures", config.figures, plots.STUDY_PLOTS)
   _check_known("claims", config.claims, claims.CLAIMS)
-  for name in config.claims:
-    for analysis in claims.CLAIMS[name].needs:
-      if analysis not in config.analyses:
-        raise ValueError(f"`claims` has {name!r}, which needs {analysis!r} among `analyses`")
   if config.sweep:
     _check_known("sweep", [config.sweep], measures.SWEEPS)
+  for name in config.claims:
+    _check_needs(f"`claims` has {name!r}", claims.CLAIMS[name].needs, config)
+  for name in config.figures:
+    _check_needs(f"`figures` has {name!r}", plots.STUDY_PLOTS[name].NEEDS, config)
   if len({model.title for model in config.models.values()}) < len(config.models):
     raise ValueError("two `models` have the same `title`; figures tell models apart by it")
   _check_known("sampler.solver", [config.sampler.solver], sampling.SOLVERS)
@@ -280,6 +280,34 @@ def claim(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -> bool:
   results.write_json(path, new)
   results.write_json(workdir / "versions.json", results.versions())
   return new != old
+
+
+def _check_needs(what: str, needs: measures.Needs, config: ConfigDict) -> None:
+  """Refuse a claim or figure of the whole study that this study cannot answer."""
+  for place, entries in needs.results.items():
+    analysis, _, option = place.partition(".")
+    if analysis not in config.analyses:
+      raise ValueError(f"{what}, which needs {analysis!r} among `analyses`")
+    for entry in entries:
+      if entry not in config[analysis][option]:
+        raise ValueError(f"{what}, which needs {entry!r} among `{place}`")
+  if needs.along > 1 and (not config.sweep or len(config.models) < needs.along):
+    raise ValueError(
+      f"{what}, which follows models along a sweep; set `sweep` to one of {', '.join(measures.SWEEPS)}, and "
+      f"have at least {needs.along} `models`"
+    )
+  parts = {}
+  for model in config.models.values():
+    parts.setdefault(model.group, []).append(model.part)
+  for group in needs.groups:
+    if group not in parts:
+      raise ValueError(f"{what}, which needs a model of the group {group!r}")
+  paired = [group for group in parts if sorted(parts[group]) == [0, 1]]
+  for group in needs.halves:
+    if group not in paired:
+      raise ValueError(f"{what}, which needs two models of the group {group!r}, parts 0 and 1")
+  if needs.paired and not paired:
+    raise ValueError(f"{what}, which needs two models of one `group`, parts 0 and 1")
 
 
 def _check_known(field: str, names, known) -> None:

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from gauss_diffusion import claims, intervals
+from gauss_diffusion.analyses import ANALYSES
 from gauss_diffusion.claims import CLAIMS
 from gauss_diffusion.intervals import Interval
 from gauss_diffusion.measures import Model
+from gauss_diffusion.plots import STUDY_PLOTS
 
 SIGMA = np.array([80.0, 5.0, 0.5, 0.01])
 PAIRS = (
@@ -119,7 +121,15 @@ def test_every_claim_says_what_it_needs_and_no_two_say_the_same():
   assert len({claim.statement for claim in CLAIMS.values()}) == len(CLAIMS)
   for claim in CLAIMS.values():
     low, high = claim.region
-    assert low < high and claim.needs and claim.source and claim.statistic
+    assert low < high and claim.source and claim.statistic
+
+
+def test_what_claims_and_figures_need_exists():
+  for needs in [claim.needs for claim in CLAIMS.values()] + [plot.NEEDS for plot in STUDY_PLOTS.values()]:
+    assert needs.results and needs.along >= 1
+    for place, entries in needs.results.items():
+      analysis, _, option = place.partition(".")
+      assert set(entries) <= set(ANALYSES[analysis].DEFAULTS[option] if option else ())
 
 
 def test_bootstrap_of_a_statistic_is_that_of_its_means():

@@ -75,6 +75,13 @@ def test_models_follow_the_study_until_they_differ(config):
     ("score_gap.images", 361, "360 held-out"),
     ("gain.pairs", 0, "`gain.pairs` is 0"),
     ("samples.num", 0, "`samples.num` is 0"),
+    ("claims", ("weights of gold",), "`claims` has no 'weights of gold'"),
+    ("claims", ("identity",), "`claims` has 'identity', which needs 'denoised' among `analyses`"),
+    ("claims", ("gap falls",), "'gap falls', which follows models along a sweep; set `sweep` to one of size"),
+    ("claims", ("preconditioning",), "needs a model of the group 'edm'"),
+    ("claims", ("halves agree",), "needs two models of the group 'small', parts 0 and 1"),
+    ("figures", ("agreement",), "`figures` has 'agreement', which needs two models of one `group`, parts 0"),
+    ("figures", ("sweep",), "`figures` has 'sweep', which follows models along a sweep"),
   ],
 )
 def test_wrong_values_are_refused_by_name(config, field, value, message):
@@ -84,6 +91,40 @@ def test_wrong_values_are_refused_by_name(config, field, value, message):
     section = section[name]
   section[leaf] = value
   with pytest.raises(ValueError, match=message):
+    check(config)
+
+
+def test_claims_and_figures_want_the_results_that_they_read(config):
+  config.sweep, config.claims, config.figures = "size", ("memorizer",), ("sweep",)
+  check(config)
+  config.score_gap.pairs = (("network", "gaussian"),)
+  with pytest.raises(
+    ValueError, match=r"'memorizer', which needs \('network', 'multi-delta'\) among `score_gap"
+  ):
+    check(config)
+  config.claims = ()
+  with pytest.raises(ValueError, match="`figures` has 'sweep', which needs .* among `score_gap.pairs`"):
+    check(config)
+  config.figures, config.claims, config.samples.denoisers = (), ("gl rises",), ("gaussian",)
+  with pytest.raises(ValueError, match="needs 'network' among `samples.denoisers`"):
+    check(config)
+
+
+def test_a_sweep_wants_more_than_one_model(config):
+  config.sweep, config.claims = "size", ("gap falls",)
+  check(config)
+  del config.models.n16
+  with pytest.raises(ValueError, match="at least 2 `models`"):
+    check(config)
+
+
+def test_halves_are_two_parts_of_one_group(config):
+  config.figures, config.claims = ("agreement",), ("gaussians agree",)
+  for part in (0, 1):
+    study.add_model(config, f"h{part}", 20, part, title=f"half {part}", group="small")
+  check(config)
+  config.models.h1.part = 0
+  with pytest.raises(ValueError, match="group 'small', parts 0 and 1"):
     check(config)
 
 

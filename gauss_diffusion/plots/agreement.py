@@ -13,6 +13,7 @@ LOOK_FOR = (
   "networks of small halves back together. The bars give the distance between the two rows of a pair, in "
   "units of the distance between samples from different noise: 0 for the same picture, 1 for unrelated ones."
 )
+NEEDS = measures.Needs({"samples.denoisers": ("network", "gaussian")}, paired=True)
 _COLUMNS = 7
 
 
@@ -28,9 +29,8 @@ def draw(models: list, sweep: str):
   groups = {}
   for model in models:
     groups.setdefault(model.entry["group"], []).append(model)
-  pairs = {
-    name: sorted(pair, key=lambda m: m.entry["part"]) for name, pair in groups.items() if len(pair) == 2
-  }
+  pairs = {name: sorted(group, key=lambda m: m.entry["part"]) for name, group in groups.items()}
+  pairs = {name: pair for name, pair in pairs.items() if [m.entry["part"] for m in pair] == [0, 1]}
   columns = 2
   rows = -(-len(pairs) // columns)
   figure = style.figure(2.6 + 3.3 * rows)

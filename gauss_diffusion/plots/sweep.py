@@ -14,6 +14,14 @@ LOOK_FOR = (
   "part the network has begun to memorize, and the lowest held-out error, ringed, is the model that has "
   "learned most."
 )
+NEEDS = measures.Needs(
+  {
+    "samples.denoisers": ("network",),
+    "linearity": (),
+    "score_gap.pairs": (("network", "gaussian"), ("network", "multi-delta")),
+  },
+  along=2,
+)
 
 
 @style.talk
