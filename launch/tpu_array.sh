@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# One study on several TPU VMs of one host each: every VM trains and analyses its share of the models, then
+# what they found is brought here and gathered.
+#
+#   launch/tpu_array.sh us-central2-b configs/dataset_size.py runs/dataset_size tpu-0 tpu-1 tpu-2
+#
+# On each VM a clone of this repository lies in ~/gauss_diffusion, installed with `pip install -e '.[tpu]'`. The
+# same command again continues what was stopped. Further fields of the config go into FLAGS:
+#
+#   FLAGS="--config.data.dir=/mnt/tfds" launch/tpu_array.sh ...
+set -euo pipefail
+zone=$1 config=$2 workdir=$3
+shift 3
+
+study="python3 -m gauss_diffusion.main --config=$config --workdir=$workdir ${FLAGS:-}"
+pids=()
+for vm in "$@"; do
+  gcloud compute tpus tpu-vm ssh "$vm" --zone="$zone" \
+    --command="cd gauss_diffusion && $study --tasks=$# --task=${#pids[@]}" &
+  pids+=($!)
+done
+for pid in "${pids[@]}"; do wait "$pid"; done
+
+mkdir -p "$workdir"
+for vm in "$@"; do
+  gcloud compute tpus tpu-vm scp --recurse --zone="$zone" "$vm:gauss_diffusion/$workdir/*" "$workdir/"
+done
+exec $study
