@@ -12,12 +12,8 @@ import numpy as np
 
 from gauss_diffusion import recipes, study
 
-SIZES = {
-  "": (64, 256, 782, 3_125, 12_500, 50_000),
-  "cpu": (64, 782, 50_000),
-  "digits": (16, 32, 64, 256, 1_437),
-  "smoke": (16, 1_437),
-}
+SIZES = {"digits": (16, 32, 64, 256, 1_437), "smoke": (16, 1_437)}
+CIFAR_SIZES = (64, 256, 782, 3_125, 12_500, 50_000)
 
 
 def get_config(arg: str = ""):
@@ -37,6 +33,6 @@ def get_config(arg: str = ""):
   if arg != "smoke":
     config.linearity.levels = 40
     config.linearity.alpha2 = tuple(np.linspace(0.99, 0.5, 5).round(4).tolist())
-  for size in SIZES[arg]:
+  for size in SIZES.get(arg, CIFAR_SIZES):
     study.add_model(config, f"n{size}", size)
   return config

@@ -117,6 +117,40 @@ def test_one_networks_claims():
   np.testing.assert_allclose(rows["linear is gaussian"]["value"], 0.03)
 
 
+def halves(group, seeds, gaussian_seeds=(7, 7)):
+  """Return two models that draw the pictures of their seeds: the same seed, the same pictures."""
+  draw = lambda seed: np.random.default_rng(seed).normal(size=(40, 4, 4, 1))  # noqa: E731
+  pair = []
+  for part, seed in enumerate(seeds):
+    one = model(16, group=group, part=part)
+    one.found["samples"]["samples"] = np.stack([draw(seed), draw(gaussian_seeds[part])])
+    pair.append(one)
+  return pair
+
+
+def test_halves_agree_where_they_draw_the_same_pictures():
+  world = halves("small", (1, 2)) + halves("large", (3, 3)) + halves("narrow", (4, 5))
+  world += halves("stopped", (6, 6), gaussian_seeds=(7, 8))
+  names = ("halves agree", "gaussians agree", "stopping helps", "narrowing helps")
+  for order in (world, world[::-1]):
+    rows = judged(names, order, "")
+    assert [rows[name]["verdict"] for name in names] == ["holds", "holds", "holds", "not decided"]
+    np.testing.assert_allclose([rows[name]["value"][0] for name in names[:3]], 1.0, atol=0.05)
+
+
+def test_architectures_are_judged_together_and_plain_ve_by_its_preconditioning():
+  world = []
+  for group, score, alignment in (("edm", 0.98, 0.9), ("plain ve", 0.7, 0.1), ("dit", 0.97, 0.8)):
+    one = model(16, group=group, score=score)
+    at_high_noise = (SIGMA >= 10)[:, None]
+    one.found["modes"] = {"sigma": SIGMA, "alignment": np.where(at_high_noise, alignment, 0.05) + np.zeros(8)}
+    world.append(one)
+  rows = judged(("preconditioning", "modes are components", "modes lose order"), world, "")
+  np.testing.assert_allclose(rows["preconditioning"]["value"], 0.28)
+  np.testing.assert_allclose(rows["modes are components"]["value"], 0.8)
+  np.testing.assert_allclose(rows["modes lose order"]["value"], 0.75)
+
+
 def test_every_claim_says_what_it_needs_and_no_two_say_the_same():
   assert len({claim.statement for claim in CLAIMS.values()}) == len(CLAIMS)
   for claim in CLAIMS.values():

@@ -76,5 +76,5 @@ def sample(subject: Subject, denoise: Denoiser, noise: np.ndarray) -> Trajectory
 
 
 def key(subject: Subject, tag: str) -> Array:
-  """Return a key that depends on the study's seed and the tag alone."""
+  """Return a key that depends on the study's seed and the tag's first four letters alone."""
   return jax.random.fold_in(jax.random.key(subject.seed), int.from_bytes(tag.encode()[:4]))
