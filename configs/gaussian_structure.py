@@ -3,9 +3,10 @@
 python -m gauss_diffusion.main --config=configs/gaussian_structure.py --workdir=runs/structure
 python -m gauss_diffusion.main --config=configs/gaussian_structure.py:digits --workdir=runs/structure_digits
 
-`:digits` takes three minutes on two cores, `:cpu` thirteen. Expect, on CIFAR-10 at 16 x 16, a lowest linearity
-score of 0.971, and a best affine map that replaces the network at high and at low noise and whose weights are
-the Gaussian denoiser's to 20 % up to sigma = 4. Beyond, where training draws few noise levels, they are not.
+`:digits` takes three minutes on two cores, `:cpu` thirteen. Expect, on CIFAR-10 at 16 x 16, a lowest
+linearity score of 0.971, and a best affine map that replaces the network at high and at low noise and whose
+weights are the Gaussian denoiser's to 20 % up to sigma = 4. Beyond, where training draws few noise levels,
+they are not.
 """
 
 import numpy as np

@@ -1,6 +1,5 @@
 """Linear distillation by gradient descent: its way to the closed form, and what map it heads for."""
 
-import matplotlib as mpl
 import numpy as np
 
 from gauss_diffusion.plots import style
@@ -74,7 +73,6 @@ def _draw_gap(axis, arrays: dict) -> None:
   for name, dashes in (("descent", "-"), ("expected", "--"), ("least squares", ":")):
     axis.plot([], [], color="0.35", linestyle=dashes, linewidth=1.6, label=name)
   axis.set_yscale("log")
-  axis.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
   style.plain_log(axis.yaxis)
   _steps_axis(axis)
 

@@ -31,7 +31,6 @@ def draw(results: dict):
   style.plain_log(axis.xaxis)
   axis.xaxis.set_major_formatter(mpl.ticker.EngFormatter(sep=""))
   style.plain_log(axis.yaxis)
-  axis.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
   figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper")
   return figure
 
