@@ -6,9 +6,9 @@ python -m gauss_diffusion.main --config=configs/training_time.py:digits --workdi
 The snapshot with the lowest denoising error on held-out images, ringed in the sweep figure, is the best time
 to stop.
 
-`:digits` takes two minutes on two cores, `:cpu` thirteen. Expect the best stop at 100 steps on 16 digits, and at
-300 on 64 images of CIFAR-10 at 16 x 16; at the end most samples are copies. On CIFAR-10 the distance to the
-Gaussian denoiser is least at 600 steps.
+`:digits` takes two minutes on two cores, `:cpu` thirteen. Expect the best stop at 100 steps on 16 digits,
+and at 300 on 64 images of CIFAR-10 at 16 x 16; at the end most samples are copies. On CIFAR-10 the distance
+to the Gaussian denoiser is least at 600 steps.
 """
 
 from gauss_diffusion import recipes, study

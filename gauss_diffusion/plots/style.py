@@ -109,7 +109,7 @@ def sigma_axis(axis) -> None:
 
 
 def plain_log(axis) -> None:
-  """Label a logarithmic axis that is drawn on in plain numbers: powers of ten, with 2 and 5 between if few."""
+  """Label a logarithmic axis that is drawn on in plain numbers: powers of ten, where few 2 and 5 as well."""
   low, high = axis.get_view_interval()
   axis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
   axis.set_major_formatter("{x:g}")
