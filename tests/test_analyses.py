@@ -1,10 +1,12 @@
 """Analyses on denoisers whose answers are theorems: the Gaussian one, and the one that memorized."""
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from gauss_diffusion import analyses, data, edm, headline, measures, sampling, statistics
+from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.analyses.subject import DENOISERS, Subject
 from gauss_diffusion.denoisers import gaussian, multi_delta
 
@@ -139,3 +141,11 @@ def test_all_denoisers_are_bound_to_the_subject(on_gaussian):
     assert DENOISERS[name](subject)(x, subject.sigmas[2]).shape == x.shape
   assert DENOISERS["gaussian"](subject).func is gaussian.denoise
   assert DENOISERS["multi-delta"](subject).func is multi_delta.denoise
+
+
+def test_keys_depend_on_the_seed_and_the_whole_tag(on_gaussian):
+  subject, _ = on_gaussian
+  other = subject._replace(seed=1)
+  asked = [(subject, "input law"), (subject, "input noise"), (other, "input law"), (subject, "input law")]
+  keys = [tuple(jax.random.key_data(subjects.key(*each)).tolist()) for each in asked]
+  assert len(set(keys)) == 3 and keys[0] == keys[3]

@@ -1,6 +1,7 @@
 """What an analysis looks at: one trained network, the data behind it, and what to hold it against."""
 
 import functools
+import zlib
 from typing import NamedTuple
 
 import jax
@@ -76,5 +77,5 @@ def sample(subject: Subject, denoise: Denoiser, noise: np.ndarray) -> Trajectory
 
 
 def key(subject: Subject, tag: str) -> Array:
-  """Return a key that depends on the study's seed and the tag's first four letters alone."""
-  return jax.random.fold_in(jax.random.key(subject.seed), int.from_bytes(tag.encode()[:4]))
+  """Return a key that depends on the study's seed and the tag alone."""
+  return jax.random.fold_in(jax.random.key(subject.seed), zlib.crc32(tag.encode()))
