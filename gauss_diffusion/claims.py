@@ -3,7 +3,8 @@
 A claim names the interval in which its statistic must lie. With the statistic's 95 % bootstrap interval over
 samples (images, pairs or latents, which all models share) it *holds* when all of that lies inside, *does not
 hold* when all of it lies outside, and is *not decided* otherwise. Models are not resampled: what is said is
-said of the networks of this study.
+said of the networks of this study. What rises or falls along a sweep must do so with a rank correlation
+beyond ± 0.5: of a handful of networks, less means little.
 """
 
 import math
@@ -16,7 +17,8 @@ from gauss_diffusion import intervals, measures
 from gauss_diffusion.intervals import Interval
 from gauss_diffusion.measures import HIGH, LOW, Model, Needs
 
-POSITIVE, NEGATIVE = (0.0, math.inf), (-math.inf, 0.0)
+POSITIVE = (0.0, math.inf)
+RISES, FALLS = (0.5, math.inf), (-math.inf, -0.5)
 
 
 class Claim(NamedTuple):
@@ -265,7 +267,7 @@ CLAIMS = {
     "Denoisers become more linear as the training set grows",
     "fig. 1, 13",
     "rank correlation of the linearity score, σ in [0.1, 20], with N",
-    POSITIVE,
+    RISES,
     Needs({"linearity": ()}, along=2),
     _rank(measures.linearity),
   ),
@@ -273,7 +275,7 @@ CLAIMS = {
     "Samples leave the training set as it grows",
     "fig. 13",
     "rank correlation of the GL score with N",
-    POSITIVE,
+    RISES,
     Needs({"samples.denoisers": ("network",)}, along=2),
     _rank(measures.gl),
   ),
@@ -281,7 +283,7 @@ CLAIMS = {
     "Generalization and linearity rise together",
     "fig. 13",
     "rank correlation of the GL score with the linearity score over models",
-    POSITIVE,
+    RISES,
     Needs({"samples.denoisers": ("network",), "linearity": ()}, along=2),
     _rank_of(measures.gl, measures.linearity),
   ),
@@ -289,7 +291,7 @@ CLAIMS = {
     "Denoisers approach the Gaussian one as the training set grows",
     "fig. 5, 6",
     f"rank correlation of the {_GAP}, with N",
-    NEGATIVE,
+    FALLS,
     Needs({"score_gap.pairs": (GAUSSIAN,)}, along=2),
     _rank(_to_gaussian),
   ),
@@ -363,7 +365,7 @@ CLAIMS = {
     "On a small training set, wider networks lie farther from the Gaussian denoiser",
     "fig. 7",
     f"rank correlation of the {_GAP}, with width",
-    POSITIVE,
+    RISES,
     Needs({"score_gap.pairs": (GAUSSIAN,)}, along=2),
     _rank(_to_gaussian),
   ),
@@ -371,7 +373,7 @@ CLAIMS = {
     "On a small training set, wider networks copy more",
     "fig. 7, 18",
     "rank correlation of the GL score with width",
-    NEGATIVE,
+    FALLS,
     Needs({"samples.denoisers": ("network",)}, along=2),
     _rank(measures.gl),
   ),
@@ -398,7 +400,7 @@ CLAIMS = {
     "Training on few images ends in copies",
     "fig. 8, 18",
     "rank correlation of the GL score with training time",
-    NEGATIVE,
+    FALLS,
     Needs({"samples.denoisers": ("network",)}, along=2),
     _rank(measures.gl),
   ),

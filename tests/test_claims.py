@@ -90,9 +90,13 @@ def test_what_noise_hides_is_not_decided():
 
 
 def test_rank_correlation_is_spearmans():
-  world = [model(size, gl=gl) for size, gl in ((1, 0.1), (2, 0.5), (3, 0.3), (4, 0.7))]
-  # 1 - 6 (1 + 1) / (4 (16 - 1))
-  np.testing.assert_allclose(judged(("gl rises",), world)["gl rises"]["value"], 0.8)
+  for scores, correlation, verdict in (
+    ((0.1, 0.5, 0.3, 0.7), 1 - 6 * (1 + 1) / (4 * 15), "holds"),
+    ((0.1, 0.7, 0.5, 0.3), 1 - 6 * (4 + 4) / (4 * 15), "does not hold"),  # too weak to call it a trend
+  ):
+    row = judged(("gl rises",), [model(size, gl=gl) for size, gl in enumerate(scores)])["gl rises"]
+    np.testing.assert_allclose(row["value"], correlation)
+    assert row["verdict"] == verdict
 
 
 def test_floor_is_missed_where_the_gap_is_not_it():

@@ -42,6 +42,17 @@ def test_the_main_job_prints_what_the_readme_shows():
   assert headline.table(rows) in README
 
 
+def test_what_does_not_hold_is_explained_with_numbers_of_the_cards():
+  def gaps(study):
+    rows = json.loads((RESULTS / study / "digits" / "headline.json").read_text())
+    return [row["RMSE to gaussian at σ = 0.47"][0] for row in rows]
+
+  text = " ".join(README.split())
+  width, time = gaps("capacity"), gaps("training_time")
+  assert f"rises with width from {width[0]:.3f} to {width[-1]:.3f}" in text
+  assert f"falls from {time[0]:.3f} to {min(time):.3f} in training and rises to {time[-1]:.3f}" in text
+
+
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
 def test_links_lead_somewhere(link):
   assert (REPOSITORY / link).exists()
