@@ -43,14 +43,17 @@ def test_the_main_job_prints_what_the_readme_shows():
 
 
 def test_what_does_not_hold_is_explained_with_numbers_of_the_cards():
-  def gaps(study):
-    rows = json.loads((RESULTS / study / "digits" / "headline.json").read_text())
-    return [row["RMSE to gaussian at σ = 0.47"][0] for row in rows]
+  def means(study, name):
+    return [row[name][0] for row in json.loads((RESULTS / study / "headline.json").read_text())]
 
-  text = " ".join(README.split())
-  width, time = gaps("capacity"), gaps("training_time")
+  text, gap = " ".join(README.split()), "RMSE to gaussian at σ = 0.47"
+  width, time = means("capacity/digits", gap), means("training_time/digits", gap)
   assert f"rises with width from {width[0]:.3f} to {width[-1]:.3f}" in text
   assert f"falls from {time[0]:.3f} to {min(time):.3f} in training and rises to {time[-1]:.3f}" in text
+  copies = means("dataset_size/cifar10_16", "memorized share")
+  score = means("dataset_size/cifar10_16", "GL score")
+  assert copies[0] > 0 and not any(copies[1:])
+  assert f"the score goes down from {score[1]:.3f} to {score[-1]:.3f}" in text
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
