@@ -24,7 +24,13 @@ def get_config(arg: str = ""):
   config.analyses = ("score_gap", "samples")
   config.score_gap.pairs = (("network", "gaussian"), ("network", "multi-delta"))
   config.figures = ("agreement",)
-  config.claims = ("halves agree", "gaussians agree", "stopping helps", "narrowing helps")
+  config.claims = (
+    "halves agree",
+    "gaussians agree",
+    "networks are gaussian",
+    "stopping helps",
+    "narrowing helps",
+  )
   large, small = LARGE[arg], SMALL[arg]
   groups = {
     "large": (large, f"halves of {large:,}"),

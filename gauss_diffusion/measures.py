@@ -93,6 +93,13 @@ def distance(one: Model, two: Model, denoiser: str = "network", other: str | Non
   return same / ((apart.sum(1) - same) / (len(a) - 1))
 
 
+def apart(pair: tuple[Model, Model], one: str = "network", other: str = "network") -> np.ndarray:
+  """Return the `distance` between two models' samples; of two denoisers, the mean over both models."""
+  if one == other:
+    return distance(*pair, one)
+  return np.mean([distance(a, b, one, other) for a in pair for b in pair], axis=0)
+
+
 def push(model: Model, level: int, direction: str = "first singular vector") -> np.ndarray:
   """Return how far each sample moves (RMSE) when its state is pushed at one level, 0 the highest."""
   arrays = model.found["perturbation"]

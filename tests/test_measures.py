@@ -60,6 +60,14 @@ def test_distance_is_zero_for_the_same_pictures_and_one_for_unrelated_ones():
   np.testing.assert_allclose(measures.distance(model(x), model(y), "gaussian", "network"), [3 / 5, 5 / 3])
 
 
+def test_a_pair_is_apart_by_the_mean_over_both_models_of_each_denoiser():
+  rng = np.random.default_rng(1)
+  one, two = (model(rng.normal(size=(2, 6, 2, 2, 1))) for _ in range(2))
+  np.testing.assert_array_equal(measures.apart((one, two)), measures.distance(one, two))
+  crossed = [measures.distance(a, b, "network", "gaussian") for a in (one, two) for b in (one, two)]
+  np.testing.assert_allclose(measures.apart((one, two), "network", "gaussian"), sum(crossed) / 4)
+
+
 def test_samples_are_those_of_the_network():
   arrays = {"denoiser": np.array(["gaussian", "network"])}
   arrays |= {"gl": np.array([[1.0], [2.0]]), "memorized": np.array([[False], [True]])}

@@ -70,13 +70,11 @@ def test_agreement_draws_each_pair_and_its_distance(num_pairs):
   figure = plots.agreement.draw(models, "")
   words = legible(figure)
   assert all(f"halves of {p}" in words for p in range(num_pairs))
-  bars = figure.axes[-1].patches
-  widths = [bar.get_width() for bar in bars]
-  want = [
-    measures.distance(models[2 * p + 1], models[2 * p], denoiser).mean()
-    for denoiser in ("network", "gaussian")
-    for p in range(num_pairs)
-  ]
+  widths = [bar.get_width() for bar in figure.axes[-1].patches]
+  pairs = [(models[2 * p + 1], models[2 * p]) for p in range(num_pairs)]
+  want = [measures.distance(*pair).mean() for pair in pairs]
+  want += [measures.apart(pair, "network", "gaussian").mean() for pair in pairs]
+  want += [measures.distance(*pair, "gaussian").mean() for pair in pairs]
   np.testing.assert_allclose(widths, want)
 
 

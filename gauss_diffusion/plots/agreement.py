@@ -10,11 +10,17 @@ LOOK_FOR = (
   "Each column starts from one noise; each pair of rows comes from two models that share no training image. "
   "Networks of large halves draw the same pictures, networks of small ones their own training images; the "
   "Gaussian denoisers of even the small halves agree. Stopping early, or a narrow network, brings the "
-  "networks of small halves back together. The bars give the distance between the two rows of a pair, in "
-  "units of the distance between samples from different noise: 0 for the same picture, 1 for unrelated ones."
+  "networks of small halves back together. The bars give the distance between the two networks' samples, "
+  "from both networks' to both Gaussians', and between the Gaussians', in units of the distance between "
+  "samples from different noise: 0 for the same picture, 1 for unrelated ones."
 )
 NEEDS = measures.Needs({"samples.denoisers": ("network", "gaussian")}, paired=True)
 _COLUMNS = 7
+_BARS = {
+  "network to network": ("network", "network", style.ORANGE),
+  "network to Gaussian": ("network", "gaussian", style.GREEN),
+  "Gaussian to Gaussian": ("gaussian", "gaussian", style.BLUE),
+}
 
 
 @style.talk
@@ -47,18 +53,18 @@ def draw(models: list, sweep: str):
     axis.set_axis_off()
 
   axis = bottom.subplots()
-  height = 0.38
-  for d, (denoiser, color) in enumerate({"network": style.ORANGE, "gaussian": style.BLUE}.items()):
-    values = [intervals.bootstrap_mean(measures.distance(*pair, denoiser)) for pair in pairs.values()]
+  height = 0.26
+  place = np.arange(len(pairs))
+  for b, (name, (one, other, color)) in enumerate(_BARS.items()):
+    values = [intervals.bootstrap_mean(measures.apart(pair, one, other)) for pair in pairs.values()]
     means = np.array([value.mean for value in values])
     ends = np.array([(value.mean - value.low, value.high - value.mean) for value in values]).T
-    place = np.arange(len(pairs)) + (d - 0.5) * height
-    axis.barh(place, means, height, color=color, label=style.named(denoiser), xerr=ends, ecolor="0.25")
-  axis.set_yticks(np.arange(len(pairs)), [pair[0].title.rsplit(",", 1)[0] for pair in pairs.values()])
+    axis.barh(place + (b - 1) * height, means, height, color=color, label=name, xerr=ends, ecolor="0.25")
+  axis.set_yticks(place, [pair[0].title.rsplit(",", 1)[0] for pair in pairs.values()])
   axis.invert_yaxis()
   axis.grid(axis="y", visible=False)
   axis.set_xlim(0, max(1.05, axis.get_xlim()[1]))
   axis.axvline(1, color="0.35", linestyle="--", linewidth=1.4)
-  axis.set_xlabel("distance between the two rows of a pair  (1 = unrelated)")
+  axis.set_xlabel("distance of samples from the same noise  (1 = unrelated)")
   bottom.legend(*axis.get_legend_handles_labels(), loc="outside right upper")
   return figure
