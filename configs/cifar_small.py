@@ -11,7 +11,7 @@ first command wants a GPU; `:cpu` works on 16 x 16 pixels and smaller networks.
 and 0.06. The full size has not been run yet: no numbers to expect.
 """
 
-from gauss_diffusion import study
+from gauss_diffusion import recipes, study
 
 VARIANTS = ("", "cpu", "smoke")
 
@@ -21,12 +21,10 @@ def get_config(arg: str = ""):
   if arg not in VARIANTS:
     raise ValueError(f"`{arg}` is no variant of this config; known: cpu, smoke")
   config = study.default()
-  config.title = "CIFAR-10, small networks"
-  config.data.name = "cifar10"
-  config.data.held_out = 10_000
-  config.linearity.levels = 19
-
   if arg == "":
+    config.title = "CIFAR-10, small networks"
+    config.data.name = "cifar10"
+    config.data.held_out = 10_000
     config.network.model_channels = 64
     config.network.channel_mult = (2, 2, 2)
     config.network.num_blocks = 4
@@ -40,17 +38,11 @@ def get_config(arg: str = ""):
     config.train.ema_rampup = 0.05
     config.train.checkpoint_every = 1_000
     config.distillation.pairs = 40_960
-    sizes = (782, 50_000)
   else:
     config.title = "CIFAR-10 at 16 × 16, very small networks"
-    config.data.size = 16
-    config.data.held_out = 2_000
-    config.network.channel_mult = (1, 2, 2)
-    config.train.steps = 1_200
-    config.train.learning_rate = 2e-3
-    config.distillation.pairs = 6_144
-    sizes = (64, 50_000)
-  for size in sizes:
+    recipes.small_cifar(config)
+  config.linearity.levels = 19
+  for size in (782, 50_000) if arg == "" else (64, 50_000):
     study.add_model(config, f"n{size}", size)
 
   if arg == "smoke":

@@ -29,7 +29,7 @@ def start(arg: str, title: str) -> ConfigDict:
   if arg == "":
     _cifar(config)
   if arg == "cpu":
-    _small_cifar(config)
+    small_cifar(config)
   if arg == "smoke":
     study.shrink(config)
   return config
@@ -59,7 +59,7 @@ def _cifar(config: ConfigDict) -> None:
   config.descent.record_every = 10
 
 
-def _small_cifar(config: ConfigDict) -> None:
+def small_cifar(config: ConfigDict) -> None:
   """A network of 300 thousand parameters and 77 thousand images: minutes on two cores, far from converged."""
   config.data.name = "cifar10"
   config.data.size = 16
