@@ -67,8 +67,10 @@ def test_agreement_draws_each_pair_and_its_distance(num_pairs):
     for p in range(num_pairs)
     for part in (1, 0)
   ]
-  figure = plots.agreement.draw(models, "")
+  alone = model(9, group="alone", part=0, title="not of a pair, 1")
+  figure = plots.agreement.draw([alone, *models], "")
   words = legible(figure)
+  assert "not of a pair" not in words
   assert all(f"halves of {p}" in words for p in range(num_pairs))
   widths = [bar.get_width() for bar in figure.axes[-1].patches]
   pairs = [(models[2 * p + 1], models[2 * p]) for p in range(num_pairs)]
@@ -76,6 +78,23 @@ def test_agreement_draws_each_pair_and_its_distance(num_pairs):
   want += [measures.apart(pair, "network", "gaussian").mean() for pair in pairs]
   want += [measures.distance(*pair, "gaussian").mean() for pair in pairs]
   np.testing.assert_allclose(widths, want)
+
+
+def test_logarithmic_axes_of_few_decades_are_labelled_between_the_powers():
+  figure = style.figure(4.0)
+  few, many = figure.subplots(1, 2)
+  for axis, values in ((few, (0.3, 7.0)), (many, (0.003, 30.0))):
+    axis.plot(values, values)
+    axis.set_yscale("log")
+    style.plain_log(axis.yaxis)
+  figure.draw_without_rendering()
+
+  def labels(axis):
+    low, high = axis.get_ylim()
+    return [t.get_text() for t in axis.get_yticklabels() if low <= t.get_position()[1] <= high]
+
+  assert labels(few) == ["0.5", "1", "2", "5"]
+  assert labels(many) == ["0.01", "0.1", "1", "10"]
 
 
 def test_counts_are_short():
