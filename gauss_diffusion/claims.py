@@ -169,18 +169,13 @@ def _rises_again(measure: Callable[[Model], np.ndarray]):
   return compute
 
 
-def _pair(models: list[Model], kind: str) -> tuple[Model, Model]:
-  """Return the two models of a strong-generalization study that were trained alike on disjoint halves."""
-  one, two = sorted((m for m in models if m.entry["group"] == kind), key=lambda m: m.entry["part"])
-  return one, two
-
-
 def _apart(kind: str, other: str, denoisers=("network", "network"), other_denoisers=("network", "network")):
   """How much farther apart samples of two halves' denoisers are in one group of models than in another."""
 
   def compute(models):
-    one = measures.apart(_pair(models, kind), *denoisers)
-    return intervals.bootstrap_mean(one - measures.apart(_pair(models, other), *other_denoisers))
+    halves = measures.halves(models)
+    one = measures.apart(halves[kind], *denoisers)
+    return intervals.bootstrap_mean(one - measures.apart(halves[other], *other_denoisers))
 
   return compute
 

@@ -93,6 +93,14 @@ def distance(one: Model, two: Model, denoiser: str = "network", other: str | Non
   return same / ((apart.sum(1) - same) / (len(a) - 1))
 
 
+def halves(models: list[Model]) -> dict[str, tuple[Model, Model]]:
+  """Return the groups that are two models trained alike on disjoint halves of the data, part 0 first."""
+  groups = {}
+  for model in sorted(models, key=lambda model: model.entry["part"]):
+    groups.setdefault(model.entry["group"], []).append(model)
+  return {name: tuple(group) for name, group in groups.items() if [m.entry["part"] for m in group] == [0, 1]}
+
+
 def apart(pair: tuple[Model, Model], one: str = "network", other: str = "network") -> np.ndarray:
   """Return the `distance` between two models' samples; of two denoisers, the mean over both models."""
   if one == other:

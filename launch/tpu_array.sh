@@ -13,6 +13,10 @@ zone=$1 config=$2 workdir=$3
 shift 3
 
 study="python3 -m gauss_diffusion.main --config=$config --workdir=$workdir ${FLAGS:-}"
+# More tasks than models leave this one without a share: it only checks the config, and that the workdir here is
+# this study's, before a VM computes or anything is copied over.
+$study --tasks=1000000 --task=999999 > /dev/null
+
 pids=()
 for vm in "$@"; do
   gcloud compute tpus tpu-vm ssh "$vm" --zone="$zone" \

@@ -34,15 +34,15 @@ def executable(path, text):
   path.chmod(0o755)
 
 
-def launch(script, *args, cwd, **environment):
+def launch(script, *args, cwd, code=0, **environment):
   python = f'#!/usr/bin/env bash\nexec {sys.executable} "$@"\n'
   for name in ("python", "python3"):
     executable(cwd / "bin" / name, python)
   environment = os.environ | {"PATH": f"{cwd / 'bin'}:{os.environ['PATH']}"} | environment
   command = [REPOSITORY / "launch" / script, *args]
   done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=500)
-  assert done.returncode == 0, done.stderr
-  return done.stdout
+  assert done.returncode == code, done.stderr
+  return done.stdout if code == 0 else done.stderr
 
 
 def results(workdir):
@@ -66,6 +66,11 @@ def test_slurm_tasks_share_a_workdir_and_the_last_gathers(tmp_path):
   ]
   assert "task 1 of 2 is done; not finished yet: n16" in said[0]
   assert "report:" in said[1] and (cwd / "runs/law/report.html").exists()
+  written = os.stat(cwd / "runs/law/results/samples/n16.npz").st_mtime_ns
+  command = [sys.executable, "-m", "gauss_diffusion.main", "--config=configs/input_law.py:smoke"]
+  command += ["--workdir=runs/law", "--config.samples.num=4"]
+  assert "report:" in subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=500).stdout
+  assert os.stat(cwd / "runs/law/results/samples/n16.npz").st_mtime_ns == written
 
 
 def test_what_tpu_vms_found_is_gathered_and_not_computed_again(tmp_path):
@@ -81,3 +86,13 @@ def test_what_tpu_vms_found_is_gathered_and_not_computed_again(tmp_path):
   assert results(cwd / "runs/law") == found[0] | found[1]
   launch(*args, cwd=cwd, FLAGS="--config.samples.num=4")
   assert [results(vm / "gauss_diffusion/runs/law") for vm in vms] == found
+
+
+def test_no_tpu_vm_computes_for_a_workdir_of_another_study(tmp_path):
+  cwd = checkout(tmp_path / "here")
+  executable(cwd / "bin" / "gcloud", "#!/usr/bin/env bash\ntouch called\n")
+  (cwd / "runs/law").mkdir(parents=True)
+  (cwd / "runs/law/thesis.tex").write_text("dear")
+  args = ("tpu_array.sh", "here", "configs/input_law.py:smoke", "runs/law", "tpu-0")
+  assert "not empty and holds no study" in launch(*args, cwd=cwd, code=2)
+  assert not (cwd / "called").exists()

@@ -28,15 +28,11 @@ def draw(models: list, sweep: str):
   """Draw samples of each pair of models and how far they lie apart.
 
   Args:
-    models: `measures.Model`s with results of `samples`; those with one ``entry["group"]`` are a pair.
+    models: `measures.Model`s with results of `samples`; each of their `measures.halves` is a pair.
     sweep: not used.
   """
   del sweep
-  groups = {}
-  for model in models:
-    groups.setdefault(model.entry["group"], []).append(model)
-  pairs = {name: sorted(group, key=lambda m: m.entry["part"]) for name, group in groups.items()}
-  pairs = {name: pair for name, pair in pairs.items() if [m.entry["part"] for m in pair] == [0, 1]}
+  pairs = measures.halves(models)
   columns = 2
   rows = -(-len(pairs) // columns)
   figure = style.figure(2.6 + 3.3 * rows)
