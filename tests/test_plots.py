@@ -148,6 +148,16 @@ def test_figures_are_labelled_and_legible(name, num_models):
   assert all(label in words for label in expected)
 
 
+@pytest.mark.parametrize("name", ["samples", "score_gap", "training"])
+def test_eight_models_with_long_titles_are_legible_and_told_apart(name):
+  groups = ("25,000", "64, 4 channels", "64", "64, 150 steps")
+  labels = [f"halves of {group}, {part}" for group in groups for part in (1, 2)]
+  figure = plots.PLOTS[name].draw(dict(zip(labels, fake(name, len(labels)).values())))
+  words = legible(figure)
+  assert all(label in words for label in labels)
+  assert len(set(style.model_colors(labels).values())) == len(labels)
+
+
 def test_linearity_draws_mean_absolute_cosine_at_one_half():
   results = fake("linearity", 2)
   for arrays in results.values():

@@ -82,8 +82,8 @@ def test_agreement_draws_each_pair_and_its_distance(num_pairs):
 
 def test_logarithmic_axes_of_few_decades_are_labelled_between_the_powers():
   figure = style.figure(4.0)
-  few, many = figure.subplots(1, 2)
-  for axis, values in ((few, (0.3, 7.0)), (many, (0.003, 30.0))):
+  one, few, many = figure.subplots(1, 3)
+  for axis, values in ((one, (0.55, 1.8)), (few, (0.3, 7.0)), (many, (0.003, 30.0))):
     axis.plot(values, values)
     axis.set_yscale("log")
     style.plain_log(axis.yaxis)
@@ -93,6 +93,7 @@ def test_logarithmic_axes_of_few_decades_are_labelled_between_the_powers():
     low, high = axis.get_ylim()
     return [t.get_text() for t in axis.get_yticklabels() if low <= t.get_position()[1] <= high]
 
+  assert labels(one) == ["0.7", "1"]
   assert labels(few) == ["0.5", "1", "2", "5"]
   assert labels(many) == ["0.01", "0.1", "1", "10"]
 

@@ -24,7 +24,7 @@ def draw(results: dict):
   """
   columns = 1 if len(results) == 1 else 2
   rows = -(-len(results) // columns)
-  figure = style.figure(3.8 if columns == 1 else 2.1 * rows)
+  figure = style.figure(4.1 if columns == 1 else 2.4 * rows)
   axes = figure.subplots(rows, columns, squeeze=False)
   for axis, (label, arrays) in zip(axes.flat, results.items()):
     network = list(arrays["denoiser"]).index("network")
@@ -36,7 +36,7 @@ def draw(results: dict):
     )
     mean, low, high = intervals.bootstrap_mean(gl)
     memorized = np.mean(arrays["memorized"][network])
-    axis.set_title(f"{label}:  GL {mean:.2f} ± {(high - low) / 2:.2f},  {memorized:.0%} memorized")
+    axis.set_title(f"{label}\nGL {mean:.2f} ± {(high - low) / 2:.2f},  {memorized:.0%} memorized")
   for axis in axes.flat[len(results) :]:
     axis.set_axis_off()
   return figure

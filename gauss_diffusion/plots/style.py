@@ -44,7 +44,7 @@ talk = mpl.rc_context(
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
   "#000000 #E69F00 #56B4E9 #009E73 #0072B2 #D55E00 #CC79A7".split()
 )
-CATEGORIES = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, BLACK)
+CATEGORIES = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, BLACK, "#999999")
 DENOISERS = {
   "gaussian": BLUE,
   "linear (train)": GREEN,
@@ -109,9 +109,10 @@ def sigma_axis(axis) -> None:
 
 
 def plain_log(axis) -> None:
-  """Label a logarithmic axis that is drawn on in plain numbers: powers of ten, where few 2 and 5 as well."""
+  """Label a logarithmic axis that is drawn on in plain numbers: powers of ten, where few, more between."""
   low, high = axis.get_view_interval()
-  axis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+  between = (1, 2, 3, 5, 7) if high < 10 * low else (1, 2, 5) if high < 100 * low else (1,)
+  axis.set_major_locator(mpl.ticker.LogLocator(subs=between))
   axis.set_major_formatter("{x:g}")
   axis.set_minor_locator(mpl.ticker.NullLocator())
 
