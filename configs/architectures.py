@@ -10,7 +10,7 @@ loss ("plain VE"); a plain denoising autoencoder D = F; the Skip network; a smal
 which falls to 0.64.
 """
 
-from gauss_diffusion import recipes, study
+from gauss_diffusion.study import recipes, schema
 
 
 def get_config(arg: str = ""):
@@ -39,5 +39,5 @@ def get_config(arg: str = ""):
   if arg == "smoke":
     networks = {group: networks[group] for group in ("edm", "plain ve", "dit")}
   for group, (title, network) in networks.items():
-    study.add_model(config, group.replace(" ", "_"), 0, title=title, group=group, network=network)
+    schema.add_model(config, group.replace(" ", "_"), 0, title=title, group=group, network=network)
   return config

@@ -7,7 +7,7 @@ python -m gauss_diffusion.main --config=configs/capacity.py:digits --workdir=run
 0.20 to 0.07 on 32 digits, from 0.87 to 0.23 on 64 images of CIFAR-10 at 16 x 16.
 """
 
-from gauss_diffusion import recipes, study
+from gauss_diffusion.study import recipes, schema
 
 SIZE = {"": 782, "cpu": 64, "digits": 32, "smoke": 32}
 WIDTHS = {"": (8, 16, 32, 64, 128), "cpu": (4, 8, 16, 32), "digits": (4, 8, 16, 32), "smoke": (4, 8)}
@@ -23,6 +23,6 @@ def get_config(arg: str = ""):
   config.claims = ("width leaves", "width memorizes")
   config.train.steps = STEPS.get(arg, config.train.steps)
   for width in WIDTHS[arg]:
-    model = study.add_model(config, f"c{width}", SIZE[arg], title=f"{width} channels")
+    model = schema.add_model(config, f"c{width}", SIZE[arg], title=f"{width} channels")
     model.network.model_channels = width
   return config

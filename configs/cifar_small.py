@@ -11,7 +11,7 @@ first command wants a GPU; `:cpu` works on 16 x 16 pixels and smaller networks.
 and 0.06. The full size has not been run yet: no numbers to expect.
 """
 
-from gauss_diffusion import recipes, study
+from gauss_diffusion.study import recipes, schema
 
 VARIANTS = ("", "cpu", "smoke")
 
@@ -20,7 +20,7 @@ def get_config(arg: str = ""):
   """Return the study; `arg` is empty (a GPU), ``cpu`` (two cores) or ``smoke``."""
   if arg not in VARIANTS:
     raise ValueError(f"`{arg}` is no variant of this config; known: cpu, smoke")
-  config = study.default()
+  config = schema.default()
   if arg == "":
     config.title = "CIFAR-10, small networks"
     config.data.name = "cifar10"
@@ -43,10 +43,10 @@ def get_config(arg: str = ""):
     recipes.small_cifar(config)
   config.linearity.levels = 19
   for size in (782, 50_000) if arg == "" else (64, 50_000):
-    study.add_model(config, f"n{size}", size)
+    schema.add_model(config, f"n{size}", size)
 
   if arg == "smoke":
-    study.shrink(config)
+    schema.shrink(config)
     config.distillation.pairs = 2_048
     config.input_law.pairs = 2_048
     config.descent.batch = 128

@@ -11,7 +11,7 @@ run to its end yet.
 
 import numpy as np
 
-from gauss_diffusion import recipes, study
+from gauss_diffusion.study import recipes, schema
 
 SIZES = {"digits": (16, 32, 64, 256, 1_437), "smoke": (16, 1_437)}
 CIFAR_SIZES = (64, 256, 782, 3_125, 12_500, 50_000)
@@ -35,5 +35,5 @@ def get_config(arg: str = ""):
     config.linearity.levels = 40
     config.linearity.alpha2 = tuple(np.linspace(0.99, 0.5, 5).round(4).tolist())
   for size in SIZES.get(arg, CIFAR_SIZES):
-    study.add_model(config, f"n{size}", size)
+    schema.add_model(config, f"n{size}", size)
   return config

@@ -8,20 +8,20 @@ On two CPU cores: under five minutes with a cold compile cache, the smoke study 
 0.98, RMSE to the Gaussian denoiser there from 0.27 to 0.16.
 """
 
-from gauss_diffusion import study
+from gauss_diffusion.study import schema
 
 SIZES = (16, 64, 256, 1437)
 
 
 def get_config(arg: str = ""):
   """Return the study; `arg` is empty or ``smoke``."""
-  config = study.default()
+  config = schema.default()
   config.title = "Handwritten digits: from memorization to the Gaussian"
   config.linearity.levels = 19
   for size in SIZES if arg != "smoke" else (SIZES[0], SIZES[-1]):
-    study.add_model(config, f"n{size}", size)
+    schema.add_model(config, f"n{size}", size)
   if arg == "smoke":
-    study.shrink(config)
+    schema.shrink(config)
   elif arg:
     raise ValueError(f"`{arg}` is no variant of this config; known: smoke")
   return config

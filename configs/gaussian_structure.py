@@ -11,7 +11,7 @@ they are not.
 
 import numpy as np
 
-from gauss_diffusion import recipes, study
+from gauss_diffusion.study import recipes, schema
 
 
 def get_config(arg: str = ""):
@@ -40,5 +40,5 @@ def get_config(arg: str = ""):
   if arg != "smoke":
     config.linearity.levels = 40
     config.linearity.alpha2 = tuple(np.linspace(0.99, 0.5, 5).round(4).tolist())
-  study.add_model(config, "all", 0, title="all images")
+  schema.add_model(config, "all", 0, title="all images")
   return config

@@ -8,16 +8,16 @@ The data must be what the network was trained on: the report holds the network a
 covariance. `--config.data.name=cifar10` and a prepared TFDS directory do for NVIDIA's CIFAR-10 networks.
 """
 
-from gauss_diffusion import study
+from gauss_diffusion.study import schema
 
 
 def get_config(arg: str = ""):
   """Return the study; `arg` must be empty."""
   if arg:
     raise ValueError(f"`{arg}` is no variant of this config; it has none")
-  config = study.default()
+  config = schema.default()
   config.title = "An imported network"
   config.checkpoint = ""
-  model = study.add_model(config, "imported", 0, title="imported")
+  model = schema.add_model(config, "imported", 0, title="imported")
   model.checkpoint = config.get_oneway_ref("checkpoint")
   return config

@@ -10,7 +10,7 @@ Gaussian denoiser (tower rule): the exact memorizer looks Gaussian there too.
 fitted on training images, and far from it on held-out ones.
 """
 
-from gauss_diffusion import recipes, study
+from gauss_diffusion.study import recipes, schema
 
 SIZES = {"": (64, 782, 50_000), "cpu": (64, 782, 50_000), "digits": (16, 64, 1_437), "smoke": (16, 1_437)}
 
@@ -26,5 +26,5 @@ def get_config(arg: str = ""):
     "held-out images tell",
   )
   for size in SIZES[arg]:
-    study.add_model(config, f"n{size}", size)
+    schema.add_model(config, f"n{size}", size)
   return config

@@ -7,7 +7,7 @@ python -m gauss_diffusion.main --config=configs/perturbation.py:digits --workdir
 lowest noise.
 """
 
-from gauss_diffusion import recipes, study
+from gauss_diffusion.study import recipes, schema
 
 
 def get_config(arg: str = ""):
@@ -15,5 +15,5 @@ def get_config(arg: str = ""):
   config = recipes.start(arg, "Along a singular vector")
   config.analyses = ("perturbation",)
   config.claims = ("global before detail", "nothing at low noise", "singular vectors move more")
-  study.add_model(config, "all", 0, title="all images")
+  schema.add_model(config, "all", 0, title="all images")
   return config

@@ -10,7 +10,7 @@ early; small halves with a narrow network.
 halves), 0.77 (small), 0.49 (stopped early) and 0.72 (narrow).
 """
 
-from gauss_diffusion import recipes, study
+from gauss_diffusion.study import recipes, schema
 
 LARGE = {"": 25_000, "cpu": 25_000, "digits": 718, "smoke": 718}
 SMALL = {"": 256, "cpu": 64, "digits": 16, "smoke": 16}
@@ -41,7 +41,7 @@ def get_config(arg: str = ""):
   for group, (size, title) in groups.items():
     for part in (0, 1):
       label = f"{group}{part + 1}"
-      model = study.add_model(config, label, size, part, title=f"{title}, {part + 1}", group=group)
+      model = schema.add_model(config, label, size, part, title=f"{title}, {part + 1}", group=group)
       model.seed = config.seed + part
       if group == "stopped":
         model.train.steps = EARLY[arg]

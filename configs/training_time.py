@@ -11,7 +11,7 @@ and at 300 on 64 images of CIFAR-10 at 16 x 16; at the end most samples are copi
 to the Gaussian denoiser is least at 600 steps.
 """
 
-from gauss_diffusion import recipes, study
+from gauss_diffusion.study import recipes, schema
 
 SIZE = {"": 256, "cpu": 64, "digits": 16, "smoke": 16}
 STEPS = {
@@ -30,6 +30,6 @@ def get_config(arg: str = ""):
   config.figures = ("sweep",)
   config.claims = ("time turns", "time overfits", "time memorizes")
   for steps in STEPS[arg]:
-    model = study.add_model(config, f"s{steps}", SIZE[arg], title=f"{steps} steps")
+    model = schema.add_model(config, f"s{steps}", SIZE[arg], title=f"{steps} steps")
     model.train.steps = steps
   return config

@@ -10,7 +10,8 @@ What a notebook needs is here; everything is a pure function of arrays::
     gaussian(x, sigma)                                   # one image [H, W, C]
 """
 
-from gauss_diffusion import checkpoint, data, denoisers, distill, edm, networks, probes, sampling, statistics
+from gauss_diffusion import data, denoisers, distill, edm, networks, probes, sampling, statistics
+from gauss_diffusion.training import checkpoint
 from gauss_diffusion.types import Affine, Denoiser, GaussianStats, Trajectory
 
 __all__ = [

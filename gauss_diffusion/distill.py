@@ -18,7 +18,8 @@ import numpy as np
 import scipy.linalg
 from tqdm import tqdm
 
-from gauss_diffusion import data, parallel, statistics
+from gauss_diffusion import parallel, statistics
+from gauss_diffusion.images import to_float
 from gauss_diffusion.types import Affine, Array, Denoiser
 
 _BLOCK = 1024  # pairs in one float64 update of the moments: keeps BLAS busy within 100 MB at D = 3072
@@ -135,7 +136,7 @@ def gradient_descent(
   order = _order(images, key_order)
   stats = statistics.gaussian_stats(images)
   mean, dimension = np.reshape(stats.mean, -1), images[0].size
-  radius = max(np.square(data.to_float(image).reshape(-1) - mean).sum() for image in images)
+  radius = max(np.square(to_float(image).reshape(-1) - mean).sum() for image in images)
   curvature = np.max(stats.eigenvalues, initial=0) + sigmas**2
   learning_rate = batch / (2 * (radius + (dimension + 4) * sigmas**2 + batch * curvature))
 
@@ -216,7 +217,7 @@ def _pairs(denoise, images, order, sigma, key, index) -> tuple[np.ndarray, np.nd
 
 def _noisy(shared, image, index):
   sigma, key = shared
-  x0 = data.to_float(image)
+  x0 = to_float(image)
   noise = jax.random.normal(jax.random.fold_in(key, index // 2), x0.shape)
   return x0 + sigma * (1 - 2 * (index % 2)) * noise
 

@@ -11,9 +11,10 @@ import pathlib
 import jax
 from absl import app, flags, logging
 
-from gauss_diffusion import checkpoint, networks
+from gauss_diffusion import networks
 from gauss_diffusion.command_line import refuse
 from gauss_diffusion.importers import edm
+from gauss_diffusion.training import checkpoint
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "A new folder, which will keep the network.")

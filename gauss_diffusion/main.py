@@ -15,8 +15,10 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gauss_diffusion import data, headline, pipeline, results, study
+from gauss_diffusion import data, results
 from gauss_diffusion.command_line import refuse
+from gauss_diffusion.readings import headline
+from gauss_diffusion.study import pipeline, schema
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "A file in configs/, with :smoke for a quick look.")
@@ -44,12 +46,12 @@ def main(argv: list[str]) -> None:
   logging.set_verbosity(logging.ERROR)  # orbax tells its every move
   jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/gauss_diffusion/jax"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-  jax.config.update("jax_num_cpu_devices", study.cpu_devices(config))
+  jax.config.update("jax_num_cpu_devices", schema.cpu_devices(config))
   try:
     dataset = data.load(**config.data, seed=config.seed)
-    study.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
-    study.check_devices(config, jax.local_device_count())
-    changed = study.claim(workdir, config, dataset.fingerprint)
+    schema.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
+    schema.check_devices(config, jax.local_device_count())
+    changed = schema.claim(workdir, config, dataset.fingerprint)
     models = pipeline.models(config, dataset, workdir)
     share = pipeline.share(models, FLAGS.task, FLAGS.tasks)
   except (ValueError, OSError) as reason:

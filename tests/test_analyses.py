@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gauss_diffusion import analyses, data, edm, headline, measures, sampling, statistics
+from gauss_diffusion import analyses, data, edm, sampling, statistics
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.analyses.subject import DENOISERS, Subject
 from gauss_diffusion.denoisers import gaussian, multi_delta
+from gauss_diffusion.images import to_float
+from gauss_diffusion.readings import headline, measures
 
 SMALL = {
   "distillation": {"pairs": 4096, "singular_vectors": 4},
@@ -136,7 +138,7 @@ def test_headlines_pick_the_memorizers_numbers(on_multi_delta):
 def test_all_denoisers_are_bound_to_the_subject(on_gaussian):
   subject, found = on_gaussian
   subject = subject._replace(distillation=found["distillation"])
-  x = data.to_float(subject.held_out[0])
+  x = to_float(subject.held_out[0])
   for name in DENOISERS:
     assert DENOISERS[name](subject)(x, subject.sigmas[2]).shape == x.shape
   assert DENOISERS["gaussian"](subject).func is gaussian.denoise

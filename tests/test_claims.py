@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from gauss_diffusion import claims, intervals
 from gauss_diffusion.analyses import ANALYSES
-from gauss_diffusion.claims import CLAIMS
-from gauss_diffusion.intervals import Interval
-from gauss_diffusion.measures import Model
 from gauss_diffusion.plots import STUDY_PLOTS
+from gauss_diffusion.readings import claims, intervals
+from gauss_diffusion.readings.claims import CLAIMS
+from gauss_diffusion.readings.intervals import Interval
+from gauss_diffusion.readings.measures import Model
 
 SIGMA = np.array([80.0, 5.0, 0.5, 0.01])
 PAIRS = (

@@ -8,42 +8,37 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "gauss_diffusion"
 FLOORS = {
   "types": 0,
-  "intervals": 0,
   "command_line": 0,
-  "measures": 1,
-  "claims": 2,
+  "images": 0,
   "edm": 1,
   "parallel": 1,
   "results": 1,
-  "denoisers": 2,
-  "networks": 2,
-  "sampling": 2,
-  "probes": 2,
-  "losses": 3,
+  "statistics": 2,
+  "denoisers": 3,
+  "networks": 3,
+  "sampling": 3,
   "data": 3,
-  "statistics": 3,
-  "train_state": 3,
-  "importers": 3,
-  "checkpoint": 4,
+  "probes": 4,
+  "importers": 4,
   "distill": 4,
-  "train": 5,
-  "analyses": 5,
+  "readings": 4,
+  "training": 5,
   "plots": 5,
-  "headline": 6,
-  "report": 6,
+  "analyses": 6,
+  "page": 6,
   "study": 7,
-  "recipes": 8,
-  "pipeline": 8,
-  "main": 9,
-  "import_edm": 9,
-  "__init__": 9,
+  "main": 8,
+  "report": 8,
+  "import_edm": 8,
+  "__init__": 8,
 }
 HOMES = {
   "flax.linen": ("networks/",),
-  "orbax": ("checkpoint.py",),
-  "tensorflow_datasets": ("data.py",),
+  "orbax": ("training/checkpoint.py",),
+  "tensorflow_datasets": ("data/",),
   "matplotlib": ("plots/",),
-  "jinja2": ("report.py",),
+  "jinja2": ("page.py",),
+  "xarray": ("results.py",),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -84,7 +79,11 @@ def test_pmap_has_one_home():
 
 
 def test_plots_and_results_do_without_jax():
-  for path in [*(PACKAGE / "plots").glob("*.py"), PACKAGE / "results.py", PACKAGE / "intervals.py"]:
+  for path in [
+    *(PACKAGE / "plots").glob("*.py"),
+    *(PACKAGE / "readings").rglob("*.py"),
+    PACKAGE / "results.py",
+  ]:
     assert not any(name.split(".")[0] == "jax" for name in imports(path)), path.name
 
 

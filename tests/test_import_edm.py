@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from gauss_diffusion import checkpoint
 from gauss_diffusion.importers import edm
+from gauss_diffusion.training import checkpoint
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 REFERENCE = np.load(pathlib.Path(__file__).parent / "data" / "edm_ddpmpp.npz")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from gauss_diffusion import intervals
-from gauss_diffusion.intervals import bootstrap_mean
+from gauss_diffusion.readings import intervals
+from gauss_diffusion.readings.intervals import bootstrap_mean
 
 ROUNDING = 1e-12  # float64, sums of tens of values of order 1
 

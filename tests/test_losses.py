@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gauss_diffusion import edm, losses
+from gauss_diffusion import edm
+from gauss_diffusion.training import losses
 
 
 @pytest.mark.parametrize(

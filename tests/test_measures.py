@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from gauss_diffusion import measures
-from gauss_diffusion.measures import Model
+from gauss_diffusion.readings import measures
+from gauss_diffusion.readings.measures import Model
 
 SIGMA = np.array([80.0, 5.0, 0.5, 0.01])
 ENTRY = {"size": 64, "network": {"model_channels": 8}, "train": {"steps": 30, "batch": 4}}

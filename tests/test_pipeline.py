@@ -6,7 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from gauss_diffusion import checkpoint, data, pipeline, results, study, train
+from gauss_diffusion import data, results
+from gauss_diffusion.study import pipeline, schema
+from gauss_diffusion.training import checkpoint, loop
 
 
 @pytest.fixture(scope="module")
@@ -15,8 +17,8 @@ def dataset():
 
 
 def tiny():
-  config = study.default()
-  study.shrink(config)
+  config = schema.default()
+  schema.shrink(config)
   config.train.batch = 16
   config.train.log_every = 1
   config.analyses = ("linearity",)
@@ -26,7 +28,7 @@ def tiny():
 def snapshots(*steps):
   config = tiny()
   for count in steps:
-    study.add_model(config, f"s{count}", 16, title=f"{count} steps").train.steps = count
+    schema.add_model(config, f"s{count}", 16, title=f"{count} steps").train.steps = count
   return config
 
 
@@ -47,7 +49,7 @@ def test_snapshots_of_one_run_are_those_of_separate_runs(dataset, tmp_path):
   early, late = (jax.tree.leaves(params(together, label))[0] for label in ("s2", "s7"))
   assert not np.array_equal(early, late)
   # The history of the run belongs to each of its snapshots, once.
-  steps = results.read_metrics(together / "models" / "s7" / train.METRICS)["step"]
+  steps = results.read_metrics(together / "models" / "s7" / loop.METRICS)["step"]
   np.testing.assert_array_equal(steps, np.arange(1, 8))
   assert checkpoint.latest_step(together / "models" / "s2") == 2
 
@@ -55,14 +57,14 @@ def test_snapshots_of_one_run_are_those_of_separate_runs(dataset, tmp_path):
 def test_what_differs_by_more_than_steps_is_another_run(dataset, tmp_path):
   config = snapshots(2, 4)
   config.models.s4.seed = 1
-  study.add_model(config, "other", 32, title="other").train.steps = 2
+  schema.add_model(config, "other", 32, title="other").train.steps = 2
   assert len(pipeline.runs(pipeline.models(config, dataset, tmp_path))) == 3
 
 
 def test_processes_divide_the_runs_among_them(dataset, tmp_path):
   config = snapshots(2, 4)
   for size in (32, 48, 64):
-    study.add_model(config, f"n{size}", size)
+    schema.add_model(config, f"n{size}", size)
   models = pipeline.models(config, dataset, tmp_path)
   shares = [[m.label for m in pipeline.share(models, task, 3)] for task in range(3)]
   assert sorted(sum(shares, [])) == sorted(m.label for m in models)
@@ -76,9 +78,9 @@ def test_a_network_from_elsewhere_is_analysed_and_not_trained(dataset, tmp_path)
   config = snapshots(2)
   pipeline.train_models(pipeline.models(config, dataset, tmp_path / "first"))
   config = tiny()
-  study.add_model(config, "imported", 0).checkpoint = str(tmp_path / "first" / "models" / "s2")
+  schema.add_model(config, "imported", 0).checkpoint = str(tmp_path / "first" / "models" / "s2")
   config.linearity.levels = 2
-  study.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
+  schema.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
   models = pipeline.models(config, dataset, tmp_path / "second")
   assert pipeline.train_models(models) == 0
   assert pipeline.unfinished(config, models, tmp_path / "second") == ["imported"]
@@ -92,15 +94,15 @@ def test_a_network_from_elsewhere_is_analysed_and_not_trained(dataset, tmp_path)
 @pytest.mark.parametrize(("folder", "named"), [("nowhere", "`checkpoint` '.*nowhere' holds no checkpoint")])
 def test_a_missing_network_is_named(dataset, tmp_path, folder, named):
   config = tiny()
-  study.add_model(config, "imported", 0).checkpoint = str(tmp_path / folder)
+  schema.add_model(config, "imported", 0).checkpoint = str(tmp_path / folder)
   with pytest.raises(ValueError, match=named):
-    study.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
+    schema.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
 
 
 def test_a_network_for_other_images_is_refused(dataset, tmp_path):
   config = snapshots(2)
   pipeline.train_models(pipeline.models(config, dataset, tmp_path))
   config = tiny()
-  study.add_model(config, "imported", 0).checkpoint = str(tmp_path / "models" / "s2")
+  schema.add_model(config, "imported", 0).checkpoint = str(tmp_path / "models" / "s2")
   with pytest.raises(ValueError, match=r"\(8, 8, 1\).*\(32, 32, 3\)"):
-    study.check(config, (32, 32, 3), len(dataset.pool), len(dataset.held_out))
+    schema.check(config, (32, 32, 3), len(dataset.pool), len(dataset.held_out))

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gauss_diffusion import headline
+from gauss_diffusion.readings import headline
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from configs import cifar_small, digits
-from gauss_diffusion import study
+from gauss_diffusion.study import schema
 
 SHAPE, POOL, HELD_OUT = (8, 8, 1), 1437, 360
 
@@ -16,7 +16,7 @@ def config():
 
 
 def check(config):
-  study.check(config, SHAPE, POOL, HELD_OUT)
+  schema.check(config, SHAPE, POOL, HELD_OUT)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def check(config):
 )
 def test_every_config_passes_its_own_checks(module, arg, shape, pool, held_out):
   config = module.get_config(arg)
-  study.check(config, shape, pool, held_out)
+  schema.check(config, shape, pool, held_out)
   assert config.data.held_out == held_out
   assert config.models
   json.loads(config.to_json())
@@ -121,7 +121,7 @@ def test_a_sweep_wants_more_than_one_model(config):
 def test_halves_are_two_parts_of_one_group(config):
   config.figures, config.claims = ("agreement",), ("gaussians agree",)
   for part in (0, 1):
-    study.add_model(config, f"h{part}", 20, part, title=f"half {part}", group="small")
+    schema.add_model(config, f"h{part}", 20, part, title=f"half {part}", group="small")
   check(config)
   config.models.h1.part = 0
   with pytest.raises(ValueError, match="group 'small', parts 0 and 1"):
@@ -130,47 +130,47 @@ def test_halves_are_two_parts_of_one_group(config):
 
 def test_networks_want_square_images(config):
   with pytest.raises(ValueError, match="8 x 10.*`data.crop`"):
-    study.check(config, (8, 10, 1), POOL, HELD_OUT)
+    schema.check(config, (8, 10, 1), POOL, HELD_OUT)
 
 
 def test_a_study_without_models_is_refused():
   with pytest.raises(ValueError, match="`models` is empty"):
-    check(study.default())
+    check(schema.default())
 
 
 def test_devices_must_share_the_batch(config):
-  study.check_devices(config, 8)
+  schema.check_devices(config, 8)
   with pytest.raises(ValueError, match="`models.n1437.train.batch` is 32.*multiple of 5"):
-    study.check_devices(config, 5)
-  assert 32 % study.cpu_devices(config) == 0
+    schema.check_devices(config, 5)
+  assert 32 % schema.cpu_devices(config) == 0
 
 
 def test_a_workdir_belongs_to_one_study(config, tmp_path):
   workdir = tmp_path / "study"
-  study.claim(workdir, config, "abc")
-  study.claim(workdir, config, "abc")  # the same again
+  schema.claim(workdir, config, "abc")
+  schema.claim(workdir, config, "abc")  # the same again
   before = (workdir / "config.json").read_bytes()
   for change in ({"seed": 1}, {"data.held_out": 300}, {"models.n16.train.steps": 41}, {"linearity.pairs": 9}):
     other = digits.get_config("smoke")
     other.update_from_flattened_dict(change)
     with pytest.raises(ValueError, match=f"belongs to a study with `{next(iter(change))}`"):
-      study.claim(workdir, other, "abc")
+      schema.claim(workdir, other, "abc")
     assert (workdir / "config.json").read_bytes() == before
   with pytest.raises(ValueError, match="`fingerprint` = 'abc', not 'abd'"):  # the images changed on disk
-    study.claim(workdir, config, "abd")
+    schema.claim(workdir, config, "abd")
   config.data.dir = "elsewhere"  # where the data lies may change
   config.analyses = config.analyses[:2]
-  study.add_model(config, "n32", 32)  # and a study may grow
+  schema.add_model(config, "n32", 32)  # and a study may grow
   config.modes.vectors = 3  # of an analysis that was never asked for
-  study.claim(workdir, config, "abc")
+  schema.claim(workdir, config, "abc")
   config.gain.pairs = 7  # of one that was
   with pytest.raises(ValueError, match="`gain.pairs`"):
-    study.claim(workdir, config, "abc")
+    schema.claim(workdir, config, "abc")
   assert "n32" in json.loads((workdir / "config.json").read_text())["models"]
 
 
 def test_a_folder_of_something_else_is_left_alone(config, tmp_path):
   (tmp_path / "thesis.tex").write_text("dear")
   with pytest.raises(ValueError, match="not empty and holds no study"):
-    study.claim(tmp_path, config, "abc")
+    schema.claim(tmp_path, config, "abc")
   assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from test_plots import legible
 
-from gauss_diffusion import measures, plots
-from gauss_diffusion.measures import Model
+from gauss_diffusion import plots
 from gauss_diffusion.plots import style
+from gauss_diffusion.readings import measures
+from gauss_diffusion.readings.measures import Model
 
 SIGMA = np.geomspace(80, 0.002, 10)
 

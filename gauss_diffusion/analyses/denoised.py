@@ -6,9 +6,10 @@ Levels are those of the sampler nearest to the ones asked for: affine maps exist
 import numpy as np
 from tqdm import tqdm
 
-from gauss_diffusion import measures, parallel
+from gauss_diffusion import parallel
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.probes import score_gap
+from gauss_diffusion.readings import measures
 
 DEFAULTS = {
   "sigmas": (60.0, 4.0, 1.5, 0.5),  # of noisy images

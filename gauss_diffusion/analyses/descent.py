@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import scipy.linalg
 
-from gauss_diffusion import distill, measures, statistics
+from gauss_diffusion import distill, statistics
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.probes import spectrum
+from gauss_diffusion.readings import measures
 from gauss_diffusion.types import GaussianStats
 
 DEFAULTS = {

@@ -10,10 +10,12 @@ import numpy as np
 from jax.tree_util import Partial
 from tqdm import tqdm
 
-from gauss_diffusion import data, distill, measures, parallel
+from gauss_diffusion import distill, parallel
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.denoisers import affine
+from gauss_diffusion.images import to_float
 from gauss_diffusion.probes import score_gap, spectrum
+from gauss_diffusion.readings import measures
 
 DEFAULTS = {
   "denoisers": ("multi-delta", "network"),
@@ -54,7 +56,7 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
   nearest = [measures.at(subject.sigmas, sigma) for sigma in settings.sigmas]
   sigmas = subject.sigmas[np.unique(nearest)]
   num = settings.images
-  train = data.to_float(np.resize(subject.train, (num, *subject.train.shape[1:])))
+  train = to_float(np.resize(subject.train, (num, *subject.train.shape[1:])))
   clean, noise = (train, subjects.held_out(subject, num)), subjects.noise(subject, "input law", num)
   found = {"weight_gap": [], "weight_noise": [], "output_gap": [], "output_noise": []}
   for name in settings.denoisers:

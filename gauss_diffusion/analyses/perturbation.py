@@ -3,9 +3,9 @@
 import numpy as np
 from tqdm import tqdm
 
-from gauss_diffusion import measures
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.probes import modes
+from gauss_diffusion.readings import measures
 
 # The paper's levels; the study's nearest are taken.
 DEFAULTS = {"levels": (22.79, 1.979, 0.002), "latents": 8, "strength": 3.0, "iterations": 4}

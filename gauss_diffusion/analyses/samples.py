@@ -3,8 +3,8 @@
 import numpy as np
 from tqdm import tqdm
 
-from gauss_diffusion import data
 from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.images import to_float
 from gauss_diffusion.probes import generalization
 
 DEFAULTS = {"num": 100, "denoisers": ("network", "gaussian")}
@@ -26,7 +26,7 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
     samples = subjects.sample(subject, subjects.DENOISERS[name](subject), noise).x[:, -1]
     nearest = generalization.neighbours(samples, subject.train)
     out["samples"].append(samples)
-    out["neighbours"].append(data.to_float(subject.train[nearest.index[:, 0]]))
+    out["neighbours"].append(to_float(subject.train[nearest.index[:, 0]]))
     out["distance"].append(nearest.distance)
     out["gl"].append(generalization.gl_score(samples, nearest))
     out["memorized"].append(generalization.memorized(nearest))

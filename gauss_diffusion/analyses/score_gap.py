@@ -3,8 +3,9 @@
 import numpy as np
 from tqdm import tqdm
 
-from gauss_diffusion import data, parallel
+from gauss_diffusion import parallel
 from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.images import to_float
 from gauss_diffusion.probes import score_gap
 
 DEFAULTS = {
@@ -36,7 +37,7 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
   """
   num = settings.images
   # A training set smaller than `num` is cycled: each image again, under another noise.
-  train = data.to_float(np.resize(subject.train, (num, *subject.train.shape[1:])))
+  train = to_float(np.resize(subject.train, (num, *subject.train.shape[1:])))
   laws = dict(zip(LAWS, (train, subjects.held_out(subject, num))))
   noise = subjects.noise(subject, "score gap", num)
   names = dict.fromkeys(["network", *(name for pair in settings.pairs for name in pair)])

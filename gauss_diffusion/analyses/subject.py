@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
-from gauss_diffusion import data, parallel, sampling
+from gauss_diffusion import parallel, sampling
 from gauss_diffusion.denoisers import affine, gaussian, multi_delta
+from gauss_diffusion.images import to_float
 from gauss_diffusion.types import Affine, Array, Denoiser, GaussianStats, Trajectory
 
 
@@ -61,7 +62,7 @@ def noise(subject: Subject, tag: str, num: int) -> np.ndarray:
 
 def held_out(subject: Subject, num: int) -> np.ndarray:
   """Return the first `num` held-out images as floats in [-1, 1]."""
-  return data.to_float(subject.held_out[:num])
+  return to_float(subject.held_out[:num])
 
 
 @functools.cache

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from gauss_diffusion import intervals, measures
 from gauss_diffusion.plots import style
+from gauss_diffusion.readings import intervals, measures
 
 TITLE = "Same noise, disjoint training sets"
 LOOK_FOR = (

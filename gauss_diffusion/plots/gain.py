@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from gauss_diffusion import intervals
 from gauss_diffusion.plots import style
+from gauss_diffusion.readings import intervals
 
 TITLE = "Does the network shrink each principal component like the Gaussian denoiser?"
 LOOK_FOR = (

@@ -8,7 +8,7 @@ import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 
-from gauss_diffusion import intervals
+from gauss_diffusion.readings import intervals
 
 WIDTH = 12.8  # inches; a 16:9 slide is 12.8 x 7.2
 SMALL = 11.5  # points, the smallest text

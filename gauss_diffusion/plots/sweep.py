@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from gauss_diffusion import measures
 from gauss_diffusion.plots import style
+from gauss_diffusion.readings import measures
 
 TITLE = "Along the study"
 LOOK_FOR = (

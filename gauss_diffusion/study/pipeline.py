@@ -9,23 +9,11 @@ from jax.tree_util import Partial
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from gauss_diffusion import (
-  analyses,
-  checkpoint,
-  claims,
-  data,
-  edm,
-  headline,
-  measures,
-  networks,
-  plots,
-  report,
-  results,
-  statistics,
-  study,
-  train,
-)
+from gauss_diffusion import analyses, data, edm, networks, page, plots, results, statistics
 from gauss_diffusion.analyses.subject import Subject
+from gauss_diffusion.readings import claims, headline, measures
+from gauss_diffusion.study import schema
+from gauss_diffusion.training import checkpoint, loop
 
 MAPS = ("weight", "bias")  # of distillation: as large as the data, and in no figure
 
@@ -43,10 +31,10 @@ class Model(NamedTuple):
 def models(config: ConfigDict, dataset: data.Dataset, workdir: pathlib.Path) -> list[Model]:
   """Return the study's networks, in the order of the report, with the images each is trained on."""
   made = []
-  for label in study.labels(config):
+  for label in schema.labels(config):
     entry = config.models[label]
     subset = data.subset(dataset, entry.size, entry.part)
-    card = study.network_card(entry, dataset.pool.shape[1:])
+    card = schema.network_card(entry, dataset.pool.shape[1:])
     folder = pathlib.Path(entry.checkpoint) if entry.checkpoint else workdir / "models" / label
     made.append(Model(label, entry, subset, card, folder))
   return made
@@ -79,14 +67,14 @@ def train_models(models: list[Model]) -> int:
   for run in runs(models):
     before = None
     for model in run:
-      settings = train.Settings(**model.entry.train)
+      settings = loop.Settings(**model.entry.train)
       if not model.entry.checkpoint and checkpoint.latest_step(model.folder) != settings.steps:
         if before is not None and checkpoint.latest_step(model.folder) is None:
           checkpoint.branch(before.folder, model.folder)
-          results.copy(before.folder / train.METRICS, model.folder / train.METRICS)
+          results.copy(before.folder / loop.METRICS, model.folder / loop.METRICS)
         network = networks.create(**model.card["network"])
         title, images = f"train {model.label}", model.subset.images
-        train.run(network, model.card, images, model.folder, settings, seed=model.entry.seed, title=title)
+        loop.run(network, model.card, images, model.folder, settings, seed=model.entry.seed, title=title)
         worked += 1
       before = model
   return worked
@@ -166,7 +154,7 @@ def write_report(
     if name in plots.STUDY_PLOTS:
       drawn = plots.STUDY_PLOTS[name].draw(found, config.sweep)
     elif name == "training":
-      losses = {model.entry.title: results.read_metrics(model.folder / train.METRICS) for model in own}
+      losses = {model.entry.title: results.read_metrics(model.folder / loop.METRICS) for model in own}
       drawn = plots.PLOTS[name].draw(losses)
     else:
       drawn = plots.PLOTS[name].draw({model.title: model.found[name] for model in found})
@@ -185,7 +173,7 @@ def write_report(
     },
     "Versions": results.versions(),
   }
-  return report.write(
+  return page.write(
     workdir,
     title=config.title,
     command=command,
@@ -201,7 +189,7 @@ def write_report(
 def _describe(model: Model) -> dict:
   history = {}
   if not model.entry.checkpoint:
-    metrics = results.read_metrics(model.folder / train.METRICS)
+    metrics = results.read_metrics(model.folder / loop.METRICS)
     history = {
       "steps": int(metrics["step"][-1]),
       "images seen": int(metrics["images"][-1]),

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gauss_diffusion import intervals, measures
-from gauss_diffusion.intervals import Interval
-from gauss_diffusion.measures import HIGH, LOW, Model, Needs
+from gauss_diffusion.readings import intervals, measures
+from gauss_diffusion.readings.intervals import Interval
+from gauss_diffusion.readings.measures import HIGH, LOW, Model, Needs
 
 POSITIVE = (0.0, math.inf)
 RISES, FALLS = (0.5, math.inf), (-math.inf, -0.5)

@@ -5,7 +5,7 @@ CIFAR-10 needs a prepared TFDS directory, ``--config.data.dir=DIR``, where it ca
 
 from ml_collections import ConfigDict
 
-from gauss_diffusion import study
+from gauss_diffusion.study import schema
 
 VARIANTS = ("", "cpu", "digits", "smoke")
 
@@ -23,7 +23,7 @@ def start(arg: str, title: str) -> ConfigDict:
   """
   if arg not in VARIANTS:
     raise ValueError(f"`{arg}` is no variant of this config; known: {', '.join(VARIANTS[1:])}")
-  config = study.default()
+  config = schema.default()
   data = {"": "CIFAR-10", "cpu": "CIFAR-10 at 16 × 16"}.get(arg, "digits")
   config.title = f"{title}, {data}"
   if arg == "":
@@ -31,7 +31,7 @@ def start(arg: str, title: str) -> ConfigDict:
   if arg == "cpu":
     small_cifar(config)
   if arg == "smoke":
-    study.shrink(config)
+    schema.shrink(config)
   return config
 
 

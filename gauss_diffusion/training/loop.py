@@ -12,8 +12,10 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from gauss_diffusion import checkpoint, data, edm, losses, networks, parallel, results, train_state
-from gauss_diffusion.train_state import TrainState
+from gauss_diffusion import edm, networks, parallel, results
+from gauss_diffusion.images import to_float
+from gauss_diffusion.training import checkpoint, losses, train_state
+from gauss_diffusion.training.train_state import TrainState
 from gauss_diffusion.types import Array
 
 METRICS = "metrics.jsonl"
@@ -134,7 +136,7 @@ def run(network, card: dict, images: np.ndarray, directory, settings: Settings, 
       rows = parallel.local_rows(settings.batch)
       index = batch_indices(seed, step, settings.batch, len(images))[rows]
       keys = step_keys(key_train, step)[rows]
-      state, info = compiled(state, parallel.shard(data.to_float(images[index])), parallel.shard(keys))
+      state, info = compiled(state, parallel.shard(to_float(images[index])), parallel.shard(keys))
       # The next step is on its way before the last one's numbers are looked at.
       if pending is not None:
         window = _look(*pending, window, directory, settings, bar)

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gauss_diffusion import checkpoint, edm, networks, parallel, results, train, train_state
+from gauss_diffusion import edm, networks, parallel, results
+from gauss_diffusion.training import checkpoint, loop, train_state
 
 OPTIONS = {"img_resolution": 8, "img_channels": 1, "model_channels": 8, "channel_mult": (1,), "num_blocks": 1}
 CARD = {"network": {"name": "ddpmpp", **OPTIONS, "channel_mult": [1]}}
-SETTINGS = train.Settings(
+SETTINGS = loop.Settings(
   steps=6,
   batch=16,
   learning_rate=1e-3,
@@ -40,7 +41,7 @@ def images():
 
 
 def run(network, images, folder, **changes):
-  return train.run(network, CARD, images, folder, SETTINGS._replace(**changes), seed=3, title="test")
+  return loop.run(network, CARD, images, folder, SETTINGS._replace(**changes), seed=3, title="test")
 
 
 def leaves_equal(a, b):
@@ -48,12 +49,12 @@ def leaves_equal(a, b):
 
 
 def test_batches_are_a_pure_function_and_see_every_image_equally():
-  seen = np.concatenate([train.batch_indices(5, step, 16, 20) for step in range(5)])
+  seen = np.concatenate([loop.batch_indices(5, step, 16, 20) for step in range(5)])
   assert len(seen) == 80
   np.testing.assert_array_equal(np.bincount(seen), 4)  # 80 draws of 20 images
   np.testing.assert_array_equal(np.sort(seen[:20]), np.arange(20))  # a pass is a permutation
-  np.testing.assert_array_equal(train.batch_indices(5, 2, 16, 20), seen[32:48])
-  assert not np.array_equal(train.batch_indices(6, 2, 16, 20), seen[32:48])
+  np.testing.assert_array_equal(loop.batch_indices(5, 2, 16, 20), seen[32:48])
+  assert not np.array_equal(loop.batch_indices(6, 2, 16, 20), seen[32:48])
 
 
 def test_eight_devices_take_the_step_of_one(network, images):
@@ -62,7 +63,7 @@ def test_eight_devices_take_the_step_of_one(network, images):
   tx = train_state.optimizer(1e-3, 0, 16)
   state = train_state.create(networks.init(plain, jax.random.key(0)), tx)
   x0, keys = jnp.asarray(images[:16] / 127.5 - 1, jnp.float32), jax.random.split(jax.random.key(1), 16)
-  step = functools.partial(train.train_step, network=plain, tx=tx, settings=SETTINGS)
+  step = functools.partial(loop.train_step, network=plain, tx=tx, settings=SETTINGS)
   one_device = jax.pmap(
     step, parallel.AXIS, in_axes=(None, 0, 0), out_axes=(None, None), devices=jax.devices()[:1]
   )
@@ -92,7 +93,7 @@ def test_the_noise_is_that_of_the_networks_preconditioning():
     network = networks.create("ddpmpp", preconditioning=name, **OPTIONS, **constants)
     chosen = {"p_mean": 0.3, "p_std": 0.2} if name == "edm" else {}
     want = edm.TRAINING_NOISE[name](key, (64,), **constants, **chosen)
-    for a, b in zip(train.noise_law(network, settings)(key, (64,)), want, strict=True):
+    for a, b in zip(loop.noise_law(network, settings)(key, (64,)), want, strict=True):
       np.testing.assert_array_equal(a, b)
 
 
@@ -119,7 +120,7 @@ def test_every_model_of_the_paper_learns(name, preconditioning, options):
   keys = jax.random.split(jax.random.key(1), 32)
   tx = train_state.optimizer(1e-2, 0, 32)
   state = train_state.create(networks.init(network, jax.random.key(0)), tx)
-  step = functools.partial(train.train_step, network=network, tx=tx, settings=SETTINGS._replace(flips=False))
+  step = functools.partial(loop.train_step, network=network, tx=tx, settings=SETTINGS._replace(flips=False))
   step = jax.jit(jax.vmap(step, in_axes=(None, 0, 0), out_axes=None, axis_name=parallel.AXIS))
   losses = []
   for _ in range(15):
@@ -137,7 +138,7 @@ def test_bfloat16_and_remat_change_how_it_is_computed_not_what_is_kept(network, 
     fresh = train_state.create(networks.init(network, jax.random.key(0)), tx)
     state = checkpoint.restore(checkpoints, fresh, CARD)  # which refuses any other shape or dtype
   assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {np.dtype("float32"), np.dtype("int32")}
-  losses = [results.read_metrics(tmp_path / name / train.METRICS)["loss"] for name in ("plain", "low")]
+  losses = [results.read_metrics(tmp_path / name / loop.METRICS)["loss"] for name in ("plain", "low")]
   np.testing.assert_allclose(losses[1], losses[0], rtol=2e-2)
   loaded, _ = checkpoint.load_ema(tmp_path / "low")
   assert loaded.dtype == "float32" and not loaded.model.remat
@@ -149,7 +150,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(network, images, tmp_path):
   resumed = run(network, images, tmp_path / "parts")
   assert leaves_equal(whole, resumed)
   assert checkpoint.latest_step(tmp_path / "parts") == 6
-  metrics = [results.read_metrics(tmp_path / name / train.METRICS) for name in ("whole", "parts")]
+  metrics = [results.read_metrics(tmp_path / name / loop.METRICS) for name in ("whole", "parts")]
   np.testing.assert_array_equal(metrics[0]["loss"][[0, 2]], metrics[1]["loss"][[0, 3]])
   # The same again trains nothing and returns the same.
   assert leaves_equal(run(network, images, tmp_path / "parts"), resumed)
@@ -182,10 +183,10 @@ def test_another_networks_checkpoint_is_refused(network, images, tmp_path):
   run(network, images, tmp_path, steps=1)
   other = {"network": {**CARD["network"], "model_channels": 16}}
   with pytest.raises(ValueError, match="another `workdir`"):
-    train.run(network, other, images, tmp_path, SETTINGS, seed=3, title="test")
+    loop.run(network, other, images, tmp_path, SETTINGS, seed=3, title="test")
   wide = networks.create("ddpmpp", **{**OPTIONS, "model_channels": 16})
   with pytest.raises(ValueError, match="want float32"):  # the card lies, the shapes do not
-    train.run(wide, CARD, images, tmp_path, SETTINGS, seed=3, title="test")
+    loop.run(wide, CARD, images, tmp_path, SETTINGS, seed=3, title="test")
 
 
 def test_a_non_finite_loss_stops_with_step_and_loss_named(network, images, tmp_path):

@@ -1,8 +1,8 @@
 """The few numbers a study is remembered by, with their intervals."""
 
-from gauss_diffusion import measures
-from gauss_diffusion.intervals import Interval, bootstrap_mean
-from gauss_diffusion.measures import Model
+from gauss_diffusion.readings import measures
+from gauss_diffusion.readings.intervals import Interval, bootstrap_mean
+from gauss_diffusion.readings.measures import Model
 
 SIGMA = 0.47  # the middle of the paper's ten levels: where memorization and generalization part
 

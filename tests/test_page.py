@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gauss_diffusion import plots, report
+from gauss_diffusion import page, plots
 
 HOSTILE = "<script>alert('x')</script>\"&"
 PNG = b"\x89PNG not really"
@@ -46,31 +46,33 @@ def workdir(tmp_path):
 
 
 def test_every_figure_is_inside_with_title_advice_settings_and_files(workdir):
-  path = report.write(workdir, **contents())
+  path = page.write(workdir, **contents())
   assert path == workdir / "report.html"
-  page = path.read_text()
-  text = html.unescape(page)
+  shown = path.read_text()
+  text = html.unescape(shown)
   for name, plot in PLOTS.items():
-    assert base64.b64encode(PNG + name.encode()).decode() in page
+    assert base64.b64encode(PNG + name.encode()).decode() in shown
     assert plot.TITLE in text and plot.LOOK_FOR in text
-    assert f'href="figures/{name}.png"' in page and f'href="figures/{name}.pdf"' in page
-  assert re.findall(r'<section id="(\w+)">', page)[3:-1] == list(PLOTS)
-  assert page.count("alpha2 <b>0.5, 0.75</b>") == len(PLOTS)
+    assert f'href="figures/{name}.png"' in shown and f'href="figures/{name}.pdf"' in shown
+  assert re.findall(r'<section id="(\w+)">', shown)[3:-1] == list(PLOTS)
+  assert shown.count("alpha2 <b>0.5, 0.75</b>") == len(PLOTS)
 
 
 def test_numbers_are_shown_with_their_intervals(workdir):
-  page = report.write(workdir, **contents()).read_text()
-  assert "<td>0.123<small>0.100 – 0.200</small></td>" in page
-  assert "<td>0.500</td>" in page and "<td>–</td>" in page  # no interval; no value
-  assert "<td>182\u202f433</td>" in page
-  assert "<dt>train.learning_rate</dt><dd>0.0002</dd>" in page and "<dt>train.mult</dt><dd>1, 2</dd>" in page
-  assert "<dd>a / b, c / d</dd>" in page and "<dt>train.attn</dt><dd>–</dd>" in page
-  assert "<td>0.900<small>0.800 – 1.000</small></td>" in page and "holds" in page
-  assert "abc123" in page and "configs/digits.py" in page
+  shown = page.write(workdir, **contents()).read_text()
+  assert "<td>0.123<small>0.100 – 0.200</small></td>" in shown
+  assert "<td>0.500</td>" in shown and "<td>–</td>" in shown  # no interval; no value
+  assert "<td>182\u202f433</td>" in shown
+  assert (
+    "<dt>train.learning_rate</dt><dd>0.0002</dd>" in shown and "<dt>train.mult</dt><dd>1, 2</dd>" in shown
+  )
+  assert "<dd>a / b, c / d</dd>" in shown and "<dt>train.attn</dt><dd>–</dd>" in shown
+  assert "<td>0.900<small>0.800 – 1.000</small></td>" in shown and "holds" in shown
+  assert "abc123" in shown and "configs/digits.py" in shown
 
 
 def test_the_page_is_well_formed_and_needs_nothing_from_outside(workdir):
-  page = report.write(workdir, **contents()).read_text()
+  shown = page.write(workdir, **contents()).read_text()
   stack = []
 
   class Parser(html.parser.HTMLParser):
@@ -81,16 +83,16 @@ def test_the_page_is_well_formed_and_needs_nothing_from_outside(workdir):
             value
           )
         if name == "href" and value.startswith("#"):
-          assert f'id="{value[1:]}"' in page
+          assert f'id="{value[1:]}"' in shown
       if tag not in VOID:
         stack.append(tag)
 
     def handle_endtag(self, tag):
       assert stack.pop() == tag
 
-  Parser().feed(page)
+  Parser().feed(shown)
   assert not stack
-  assert not re.search(r"@import|url\(|<script|<link|<iframe", page)
+  assert not re.search(r"@import|url\(|<script|<link|<iframe", shown)
 
 
 def test_hostile_names_are_escaped(workdir):
@@ -104,20 +106,20 @@ def test_hostile_names_are_escaped(workdir):
     claims=[{HOSTILE: HOSTILE}],
     figures={"gain": {HOSTILE: HOSTILE}},
   )
-  page = report.write(workdir, **given).read_text()
-  assert "<script" not in page
-  assert html.unescape(page).count(HOSTILE) == 17  # the title twice
+  shown = page.write(workdir, **given).read_text()
+  assert "<script" not in shown
+  assert html.unescape(shown).count(HOSTILE) == 17  # the title twice
 
 
 def test_what_is_missing_is_named(workdir):
   with pytest.raises(ValueError, match=r"`figures` has no plot for 'gains'; known: sweep,"):
-    report.write(workdir, **contents(figures={"gains": {}}))
+    page.write(workdir, **contents(figures={"gains": {}}))
   (workdir / "figures" / "gain.png").unlink()
   with pytest.raises(ValueError, match=r"gain\.png` is missing"):
-    report.write(workdir, **contents())
+    page.write(workdir, **contents())
   assert not (workdir / "report.html").exists()
 
 
 def test_a_study_without_numbers_still_reports(workdir):
-  page = report.write(workdir, **contents(headline=[], claims=[], figures={})).read_text()
-  assert "<table>" in page  # of networks
+  shown = page.write(workdir, **contents(headline=[], claims=[], figures={})).read_text()
+  assert "<table>" in shown  # of networks

@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from gauss_diffusion import networks
-from gauss_diffusion.train_state import TrainState
+from gauss_diffusion.training.train_state import TrainState
 
 FOLDER = "checkpoints"
 

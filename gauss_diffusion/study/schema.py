@@ -12,7 +12,9 @@ import re
 
 from ml_collections import ConfigDict
 
-from gauss_diffusion import analyses, checkpoint, claims, edm, measures, networks, plots, results, sampling
+from gauss_diffusion import analyses, edm, networks, plots, results, sampling
+from gauss_diffusion.readings import claims, measures
+from gauss_diffusion.training import checkpoint
 
 # Where the data lies may differ from machine to machine; what it is, the fingerprint says.
 _PLACES = ("data.dir", "data.path", "data.cache")

@@ -1,6 +1,6 @@
 """Images of a study: decoded once to uint8, ordered the same on every machine, a held-out part kept apart.
 
-Pixels stay uint8 ``[N, H, W, C]`` in memory; `to_float` takes them to [-1, 1] at the edge.
+Pixels stay uint8 ``[N, H, W, C]`` in memory; `images.to_float` takes them to [-1, 1] at the edge.
 
 To add a data set, write ``decode(name, place, fit) -> _Decoded`` and name it in `DATASETS`.
 """
@@ -174,16 +174,6 @@ def subset(dataset: Dataset, size: int, part: int = 0) -> Subset:
   chosen = slice(part * size, (part + 1) * size)
   images, ids = dataset.pool[chosen], dataset.pool_ids[chosen]
   return Subset(images, ids, _fingerprint(images, ids))
-
-
-def to_float(images):
-  """Map uint8 pixels u to float32 in [-1, 1], ``x = u / 127.5 - 1``; NumPy or JAX arrays of any shape."""
-  return images.astype(np.float32) / 127.5 - 1
-
-
-def to_uint8(images):
-  """Map x in [-1, 1] to the nearest uint8 pixel, ``u = (x + 1) 127.5``; values outside are clipped."""
-  return ((images + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
 
 
 def _order(ids, seed: int) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Denoising score matching: the loss, the state, its checkpoints, the loop."""
