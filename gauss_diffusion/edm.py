@@ -70,6 +70,11 @@ def sigma_grid(
   return grid
 
 
+def nearest(sigmas: np.ndarray, sigma: float) -> int:
+  """Return the index of that noise level of `sigmas` which is nearest to `sigma`, in ratio."""
+  return int(np.argmin(np.abs(np.log(np.asarray(sigmas) / sigma))))
+
+
 def sample_sigma(key: Array, shape: tuple[int, ...], p_mean: float = P_MEAN, p_std: float = P_STD) -> Array:
   """Draw training noise levels, ``ln sigma ~ N(p_mean, p_std^2)`` (Karras et al. 2022, table 1)."""
   return jnp.exp(p_mean + p_std * jax.random.normal(key, shape))

@@ -1,10 +1,13 @@
-"""Write and read what a study leaves behind: arrays with a card, metric lines, provenance.
+"""Write and read what a study leaves behind: labelled results with their cards, metric lines, provenance.
 
-A result is two files, ``<path>.npz`` with raw per-sample arrays and ``<path>.json``, its card. Every
-file appears whole or not at all, and the card comes last: a result exists if and only if its card does.
+A result is two files. ``<path>.nc`` holds raw per-sample arrays with the names of their axes, coordinates and
+units (an `xarray.Dataset` in NetCDF 4). ``<path>.json`` is its card: what the arrays were computed from, and a
+digest of both files, so that a damaged or exchanged one is an error. Every file appears whole or not at all, the
+card comes last, and a result that replaces another leaves the old one in place until it is complete itself.
 """
 
 import contextlib
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -12,39 +15,79 @@ import os
 import pathlib
 import platform
 import shutil
-import zipfile
+import typing
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 import numpy as np
 
+if typing.TYPE_CHECKING:
+  import xarray
+
+Path = str | os.PathLike
+
 _PACKAGES = ("gauss-diffusion", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-_KINDS = "biufcUS"  # of dtype: what .npz keeps without pickling
+_KINDS = "biufU"  # of dtype: what NetCDF keeps as it is
+_SMALL = 2**22  # elements; larger arrays, maps as large as the data, are noise to a compressor
 
 
-def save(path, arrays: dict, card: dict) -> None:
-  """Write a result once: its arrays, then its card.
+def labelled(variables: dict[str, tuple], coords: dict[str, Any]) -> "xarray.Dataset":
+  """Return arrays with the names of their axes, as a `xarray.Dataset`.
+
+  Two coordinates along one axis that has none of its own name index it together, so that
+  ``found.rmse.sel(one="network", two="gaussian")`` picks one pair.
+
+  Args:
+    variables: name -> (axes, values) or (axes, values, unit); axes are a name or a tuple of names.
+    coords: name -> values along the axis of that name, or (axes, values) or (axes, values, unit).
+
+  Raises:
+    ValueError: when an array is of objects, or its shape is not that of its axes.
+  """
+  import xarray as xr  # takes half a second, and a notebook may do without
+
+  def variable(name, value):
+    axes, values, *unit = value if isinstance(value, tuple) else (name, value)
+    values = np.asarray(values)
+    if values.dtype.kind not in _KINDS:
+      raise ValueError(f"array `{name}` has dtype {values.dtype}; want numbers, booleans or strings")
+    return axes, values, {"units": unit[0]} if unit else {}
+
+  return _index(
+    xr.Dataset(
+      {name: variable(name, value) for name, value in variables.items()},
+      coords={name: variable(name, value) for name, value in coords.items()},
+    )
+  )
+
+
+def save(path: Path, found: "xarray.Dataset | None", card: dict) -> None:
+  """Write a result, its arrays, then its card; replaces one that lies there.
 
   Args:
     path: without suffix, ``results/<analysis>/<label>``; folders are made.
-    arrays: name -> array of numbers, booleans or strings, in any form that `np.asarray` takes.
-    card: plain values; NumPy scalars and arrays become numbers and lists, non-finite numbers null.
+    found: from `labelled`; None where there is nothing to measure, as the card says.
+    card: plain values; NumPy scalars and arrays become numbers and lists, non-finite numbers null. A
+      ``content`` and a ``checksum`` are added.
 
   Raises:
-    ValueError: when a finished result lies there, or an array or card value cannot be stored.
+    ValueError: when a card value cannot be stored.
   """
-  if exists(path):
-    raise ValueError(f"`{path}` already holds a finished result; delete its card `{path}.json` to replace it")
-  arrays = {name: np.asarray(values) for name, values in arrays.items()}
-  for name, values in arrays.items():
-    if values.dtype.kind not in _KINDS:
-      raise ValueError(f"array `{name}` has dtype {values.dtype}; want numbers, booleans or strings")
-  text = _dumps(card, indent=2)
-  with writing(f"{path}.npz") as file:
-    np.savez(file, **arrays)
-  with writing(f"{path}.json") as file:
-    file.write(text)
+  card = _plain(card) | {"content": None}
+  arrays = pathlib.Path(f"{path}.nc")
+  if found is not None:
+    with writing(_successor(path)) as file:
+      _write_netcdf(found, file.name)
+    card["content"] = digest(_successor(path))
+  # From here on the new arrays are the result; a process that dies before they have their name is mended by `load`.
+  write_json(f"{path}.json", card | {"checksum": _checksum(card)})
+  if found is None:
+    arrays.unlink(missing_ok=True)
+  else:
+    os.replace(_successor(path), arrays)
 
 
-def load(path, skip: tuple[str, ...] = ()) -> tuple[dict, dict]:
+def load(path: Path, skip: tuple[str, ...] = ()) -> "tuple[xarray.Dataset | None, dict]":
   """Read a finished result.
 
   Args:
@@ -52,34 +95,97 @@ def load(path, skip: tuple[str, ...] = ()) -> tuple[dict, dict]:
     skip: arrays to leave on disk, such as maps as large as the data.
 
   Returns:
-    Its arrays by name, and its card.
+    Its arrays, None where there was nothing to measure, and its card.
 
   Raises:
-    ValueError: when there is none, or a file of it is missing or corrupt.
+    ValueError: when there is none, or a file of it is missing, damaged, or another result's.
+  """
+  card = read_card(path)
+  if card["content"] is None:
+    return None, card
+  import xarray as xr
+
+  with xr.open_dataset(f"{path}.nc", engine="h5netcdf", drop_variables=skip) as stored:
+    return _index(stored.load()), card
+
+
+def read_card(path: Path) -> dict:
+  """Return the card of a finished result, having checked both files against their digests.
+
+  Raises:
+    ValueError: when there is none, or a file of it is missing, damaged, or another result's.
   """
   if not exists(path):
     raise ValueError(f"`{path}` holds no finished result: `{path}.json` is missing; run its analysis first")
-  card = read_json(f"{path}.json")
-  try:
-    with np.load(f"{path}.npz", allow_pickle=False) as file:
-      return {name: file[name] for name in file.files if name not in skip}, card
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise _corrupt(f"{path}.npz", error, f"delete `{path}.npz` and `{path}.json`") from error
+  card, remedy = read_json(f"{path}.json"), f"delete `{path}.json`"
+  if not isinstance(card, dict) or "content" not in card or "checksum" not in card:
+    raise _corrupt(f"{path}.json", ValueError("it is no card of a result"), remedy)
+  if card.pop("checksum") != _checksum(card):
+    raise _corrupt(f"{path}.json", ValueError("it does not match its checksum"), remedy)
+  if card["content"] is not None:
+    arrays = pathlib.Path(f"{path}.nc")
+    with contextlib.suppress(FileNotFoundError):
+      if digest(_successor(path)) == card["content"]:
+        os.replace(_successor(path), arrays)
+    try:
+      found = digest(arrays)
+    except OSError as error:
+      raise _corrupt(arrays, error, remedy) from error
+    if found != card["content"]:
+      raise _corrupt(arrays, ValueError("it is damaged, or not the one that its card describes"), remedy)
+  return card
 
 
-def exists(path) -> bool:
+def exists(path: Path) -> bool:
   """Tell whether a finished result lies at `path` (without suffix)."""
   return pathlib.Path(f"{path}.json").exists()
 
 
-def write_json(path, obj) -> None:
+def current(path: Path, inputs: dict) -> bool:
+  """Tell whether the result at `path` is sound and was computed from just these `inputs`."""
+  try:
+    return exists(path) and read_card(path).get("inputs") == _plain(inputs)
+  except ValueError:  # damaged: it has to be computed again
+    return False
+
+
+def open(workdir: Path) -> dict[str, dict[str, "xarray.Dataset"]]:
+  """Return everything that a study found: ``open(workdir)["score_gap"]["n16"].rmse.sel(law="held-out")``.
+
+  Args:
+    workdir: of a study, or any folder with a ``results/`` in it.
+
+  Returns:
+    analysis -> model's label -> arrays. Models for which an analysis had nothing to measure are left out.
+
+  Raises:
+    ValueError: when there are no results, or one of them is damaged.
+  """
+  cards = sorted(pathlib.Path(workdir).glob("results/*/*.json"))
+  if not cards:
+    raise ValueError(f"`workdir` {str(workdir)!r} holds no results; want the working directory of a study")
+  found: dict[str, dict] = {}
+  for path in cards:
+    arrays, _ = load(path.with_suffix(""))
+    if arrays is not None:
+      found.setdefault(path.parent.name, {})[path.stem] = arrays
+  return found
+
+
+def digest(path: Path) -> str:
+  """Return the SHA-256 of a file's content, in hexadecimal."""
+  with pathlib.Path(path).open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, obj: Any) -> None:
   """Write plain values as JSON, whole or not at all; replaces what was there."""
   text = _dumps(obj, indent=2)
   with writing(path) as file:
     file.write(text)
 
 
-def read_json(path):
+def read_json(path: Path) -> Any:
   """Read a JSON file.
 
   Raises:
@@ -92,13 +198,13 @@ def read_json(path):
 
 
 @contextlib.contextmanager
-def writing(path):
+def writing(path: Path) -> Iterator[BinaryIO]:
   """Open a binary file that appears at `path`, whole, when the block ends well, and else not at all."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
   try:
-    with open(temporary, "wb") as file:
+    with temporary.open("wb") as file:
       yield file
       file.flush()
       os.fsync(file.fileno())
@@ -107,13 +213,13 @@ def writing(path):
     temporary.unlink(missing_ok=True)
 
 
-def copy(source, path) -> None:
+def copy(source: Path, path: Path) -> None:
   """Copy a file; the copy appears whole or not at all."""
-  with open(source, "rb") as found, writing(path) as file:
+  with pathlib.Path(source).open("rb") as found, writing(path) as file:
     shutil.copyfileobj(found, file)
 
 
-def append_metrics(path, record: dict) -> None:
+def append_metrics(path: Path, record: dict) -> None:
   """Append one line of scalars, ``{"step": ..., "loss": ...}``, to a file of JSON lines.
 
   A line that a killed process left torn is cut off first.
@@ -121,14 +227,14 @@ def append_metrics(path, record: dict) -> None:
   line = _dumps(record) + b"\n"
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  with open(path, "a+b") as file:
+  with path.open("a+b") as file:
     if _ends_torn(file):
       file.seek(0)
       file.truncate(file.read().rfind(b"\n") + 1)
     file.write(line)
 
 
-def read_metrics(path) -> dict[str, np.ndarray]:
+def read_metrics(path: Path) -> dict[str, np.ndarray]:
   """Read metric lines as columns, in order of ``step``.
 
   A torn last line is left out, and of lines with the same step the last counts: a resumed run writes
@@ -167,13 +273,43 @@ def versions() -> dict[str, str]:
   return found
 
 
-def leaves(tree: dict, prefix: str = ""):
+def leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
   """Yield ``("section.field", value)`` for every leaf of a nested dict."""
   for key, value in tree.items():
     if isinstance(value, dict):
       yield from leaves(value, f"{prefix}{key}.")
     else:
       yield f"{prefix}{key}", value
+
+
+def _successor(path: Path) -> pathlib.Path:
+  """Return where the arrays of a result wait, complete, for the card that names them."""
+  path = pathlib.Path(path)
+  return path.with_name(f".{path.name}.nc.next")
+
+
+def _checksum(card: dict) -> str:
+  return hashlib.sha256(_dumps(card)).hexdigest()
+
+
+def _write_netcdf(found: "xarray.Dataset", path: str) -> None:
+  found = found.reset_index([name for name in found.indexes if found.indexes[name].nlevels > 1])
+  found = found.drop_vars([name for name in found.coords if found[name].dtype == object])
+  squeeze = {
+    name: {"zlib": True, "complevel": 4, "shuffle": True}
+    for name, values in found.data_vars.items()
+    if values.ndim and values.dtype.kind in "iuf" and values.size <= _SMALL
+  }
+  found.to_netcdf(path, engine="h5netcdf", encoding=squeeze)
+
+
+def _index(found: "xarray.Dataset") -> "xarray.Dataset":
+  """Let coordinates that share an axis without a coordinate of its own index it together."""
+  sharing: dict[str, list] = {}
+  for name, values in found.coords.items():
+    if values.ndim == 1 and values.dims[0] not in found.coords:
+      sharing.setdefault(values.dims[0], []).append(name)
+  return found.set_index({axis: names for axis, names in sharing.items() if len(names) > 1})
 
 
 def _ends_torn(file) -> bool:

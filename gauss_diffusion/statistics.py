@@ -1,14 +1,9 @@
 """Mean, covariance and eigenbasis of a set of images, exact up to the last step."""
 
-import os
-import pathlib
-import zipfile
-
 import numpy as np
 import scipy.linalg
 from tqdm import tqdm
 
-from gauss_diffusion import results
 from gauss_diffusion.types import GaussianStats
 
 EXACT_ROWS = 1024  # products of centred uint8 are at most 2^14: float32 sums of 2^10 stay exact integers
@@ -38,32 +33,6 @@ def gaussian_stats(images: np.ndarray) -> GaussianStats:
   mean = rows.sum(axis=0, dtype=np.int64) / count
   basis, eigenvalues = _dual(rows, mean) if count <= pixels else _primal(rows)
   return GaussianStats((mean / 127.5 - 1).reshape(images.shape[1:]), basis, eigenvalues / 127.5**2)
-
-
-def cached(images: np.ndarray, fingerprint: str, directory: str | os.PathLike) -> GaussianStats:
-  """Return `gaussian_stats` of the images, computed once for each fingerprint.
-
-  Args:
-    images: as for `gaussian_stats`; read only when the file is missing or damaged.
-    fingerprint: names the images' content, and the file.
-    directory: where the file is kept; made when missing.
-
-  Returns:
-    What `gaussian_stats` returns, bit for bit.
-
-  Raises:
-    ValueError: as `gaussian_stats`.
-  """
-  path = pathlib.Path(directory) / f"gaussian_stats_{fingerprint}.npz"
-  try:
-    with np.load(path) as arrays:
-      return GaussianStats(**arrays)
-  except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile):
-    pass  # missing, cut short or not ours: build it again
-  stats = gaussian_stats(images)
-  with results.writing(path) as file:
-    np.savez(file, **stats._asdict())
-  return stats
 
 
 def _primal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,11 +6,12 @@ Levels are those of the sampler nearest to the ones asked for: affine maps exist
 import numpy as np
 from tqdm import tqdm
 
-from gauss_diffusion import parallel
+from gauss_diffusion import edm, parallel, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.probes import score_gap
-from gauss_diffusion.readings import measures
 
+VERSION = 1
+DERIVATIVES = False
 DEFAULTS = {
   "sigmas": (60.0, 4.0, 1.5, 0.5),  # of noisy images
   "pure_noise": (4.0,),  # of inputs without an image
@@ -18,15 +19,18 @@ DEFAULTS = {
   "shown": 4,
   "images": 100,
 }
-PAIR = ("network", "gaussian")  # whose likeness to the identity is measured
+COMPARED = ("network", "gaussian")  # whose likeness to the identity is measured
+
+
+def uses(settings) -> tuple[str, ...]:
+  """Return the denoisers that it evaluates."""
+  return tuple(dict.fromkeys([*settings.denoisers, *COMPARED]))
 
 
 def check(config, shape, num_held_out: int) -> None:
   """Refuse unknown denoisers, levels that are none, and more images than are kept apart."""
   settings = config.denoised
   subjects.check_denoisers("denoised.denoisers", settings.denoisers, config.analyses)
-  if not settings.denoisers:
-    raise ValueError("`denoised.denoisers` is empty; want at least one")
   for field in ("sigmas", "pure_noise"):
     if not all(sigma > 0 for sigma in settings[field]):
       raise ValueError(f"`denoised.{field}` is {settings[field]}; want noise levels > 0")
@@ -37,43 +41,47 @@ def check(config, shape, num_held_out: int) -> None:
       raise ValueError(f"`denoised.{field}` is {settings[field]}; there are {num_held_out} held-out images")
 
 
-def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
+def compute(subject: subjects.Subject, settings, title: str):
   """Denoise the same inputs by every denoiser; compare noisy images with what becomes of them."""
   clean, noise = (
     subjects.held_out(subject, settings.shown),
     subjects.noise(subject, "denoised", settings.shown),
   )
   wanted = [*settings.sigmas, *settings.pure_noise]
-  levels = np.array([measures.at(subject.sigmas, sigma) for sigma in wanted])
+  levels = np.array([edm.nearest(subject.sigmas, sigma) for sigma in wanted])
   sigmas, has_image = subject.sigmas[levels], np.arange(len(levels)) < len(settings.sigmas)
   scale = sigmas.astype(np.float32)[:, None, None, None, None]
   inputs = np.where(has_image[:, None, None, None, None], clean, 0) + scale * noise
   outputs = []
   for name in tqdm(settings.denoisers, f"denoised, {title}", unit="denoiser", delay=2):
-    denoise = subjects.DENOISERS[name](subject)
+    denoise = subjects.denoiser(subject, name)
     outputs.append([parallel.denoise(denoise, x, sigma) for x, sigma in zip(inputs, sigmas)])
 
   images = subjects.held_out(subject, settings.images)
   noise = subjects.noise(subject, "identity", settings.images)
-  cosine, nmse = np.empty((2, len(PAIR), len(subject.sigmas), settings.images), np.float32)
+  cosine, nmse = np.empty((2, len(COMPARED), len(subject.sigmas), settings.images), np.float32)
   for s, sigma in enumerate(tqdm(subject.sigmas, f"identity, {title}", unit="level", delay=2)):
     x = images + np.float32(sigma) * noise
-    for d, name in enumerate(PAIR):
-      output = parallel.denoise(subjects.DENOISERS[name](subject), x, sigma)
+    for d, name in enumerate(COMPARED):
+      output = parallel.denoise(subjects.denoiser(subject, name), x, sigma)
       cosine[d, s] = _cosine(x, output)
       nmse[d, s] = score_gap.nmse(x, output)
-  return {
-    "sigma": subject.sigmas,
-    "pair": np.array(PAIR),
-    "cosine": cosine,
-    "nmse": nmse,
-    "input_sigma": sigmas,
-    "has_image": has_image,
-    "denoiser": np.array(settings.denoisers),
-    "clean": clean,
-    "inputs": inputs,
-    "outputs": np.array(outputs),
-  }
+  return results.labelled(
+    {
+      "cosine": (("compared", "sigma", "image"), cosine),
+      "nmse": (("compared", "sigma", "image"), nmse),
+      "clean": (("shown", *subjects.IMAGE), clean, subjects.PIXELS),
+      "input_sigma": ("input", sigmas, subjects.PIXELS),
+      "has_image": ("input", has_image),
+      "inputs": (("input", "shown", *subjects.IMAGE), inputs, subjects.PIXELS),
+      "outputs": (("denoiser", "input", "shown", *subjects.IMAGE), outputs, subjects.PIXELS),
+    },
+    {
+      "sigma": ("sigma", subject.sigmas, subjects.PIXELS),
+      "compared": list(COMPARED),
+      "denoiser": list(settings.denoisers),
+    },
+  )
 
 
 def _cosine(one: np.ndarray, two: np.ndarray) -> np.ndarray:

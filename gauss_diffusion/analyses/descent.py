@@ -8,12 +8,13 @@ import jax
 import numpy as np
 import scipy.linalg
 
-from gauss_diffusion import distill, statistics
+from gauss_diffusion import distill, edm, results, statistics
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.probes import spectrum
-from gauss_diffusion.readings import measures
 from gauss_diffusion.types import GaussianStats
 
+VERSION = 1
+DERIVATIVES = False
 DEFAULTS = {
   "law": "held-out",
   "sigmas": (4.0, 0.5, 0.1),  # the nearest of the sampler's levels are taken
@@ -22,14 +23,18 @@ DEFAULTS = {
   "record_every": 2,
   "vectors": 25,
 }
-LAWS = ("train", "held-out")
+
+
+def uses(settings) -> tuple[str, ...]:
+  """Return the denoisers that it evaluates."""
+  return ("network",)
 
 
 def check(config, shape, num_held_out: int) -> None:
   """Refuse an unknown law, and counts that make no descent or determine no map."""
   settings, dimension = config.descent, int(np.prod(shape))
-  if settings.law not in LAWS:
-    raise ValueError(f"`descent.law` has no {settings.law!r}; known: {', '.join(LAWS)}")
+  if settings.law not in subjects.LAWS:
+    raise ValueError(f"`descent.law` has no {settings.law!r}; known: {', '.join(subjects.LAWS)}")
   if not settings.sigmas or not all(sigma > 0 for sigma in settings.sigmas):
     raise ValueError(f"`descent.sigmas` is {settings.sigmas}; want noise levels > 0")
   for field in ("steps", "batch", "record_every"):
@@ -46,9 +51,9 @@ def check(config, shape, num_held_out: int) -> None:
     raise ValueError(f"`descent.vectors` is {settings.vectors}; want 1 to {dimension}")
 
 
-def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
+def compute(subject: subjects.Subject, settings, title: str):
   """Descend at the chosen levels, and compare every map on the way with the Gaussian denoiser's."""
-  nearest = [measures.at(subject.sigmas, sigma) for sigma in settings.sigmas]
+  nearest = [edm.nearest(subject.sigmas, sigma) for sigma in settings.sigmas]
   sigmas, images = subject.sigmas[np.unique(nearest)], subject.train
   if settings.law == "held-out":
     images = subject.held_out
@@ -81,15 +86,23 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
     found["gains"].append(np.pad(gains, (0, len(left) - len(gains))))
     found["vectors"].append(_images(left.T[: settings.vectors], subject.stats))
   compare = list(zip(sigmas, least_squares.weight))
-  return {name: np.array(values) for name, values in found.items()} | {
-    "sigma": sigmas,
-    "law": np.array(settings.law),
-    "step": descent.step,
-    "learning_rate": descent.learning_rate,
-    "best_gap": np.array([spectrum.weight_gap(best, subject.stats, sigma) for sigma, best in compare]),
-    "best_asymmetry": np.array([spectrum.asymmetry(best) for _, best in compare]),
-    "components": _images(subject.stats.basis.T[: settings.vectors], subject.stats),
-  }
+  along, pictures = ("sigma", "step"), subjects.IMAGE
+  return results.labelled(
+    {name: (along, found[name]) for name in ("weight_gap", "expected_gap", "asymmetry")}
+    | {name: (("sigma", "rank"), found[name]) for name in ("singular_values", "gains")}
+    | {
+      "law": ((), settings.law),
+      "learning_rate": ("sigma", descent.learning_rate),
+      "best_gap": ("sigma", [spectrum.weight_gap(best, subject.stats, sigma) for sigma, best in compare]),
+      "best_asymmetry": ("sigma", [spectrum.asymmetry(best) for _, best in compare]),
+      "vectors": (("sigma", "vector", *pictures), found["vectors"]),
+      "components": (
+        ("component", *pictures),
+        _images(subject.stats.basis.T[: settings.vectors], subject.stats),
+      ),
+    },
+    {"sigma": ("sigma", sigmas, subjects.PIXELS), "step": descent.step},
+  )
 
 
 def expected_maps(weight: np.ndarray, stats: GaussianStats, sigma: float, rate: float, steps):

@@ -8,14 +8,20 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from gauss_diffusion import distill
+from gauss_diffusion import distill, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.probes import spectrum
 from gauss_diffusion.types import Affine
 
+VERSION = 1
+DERIVATIVES = False
 DEFAULTS = {"method": "closed_form", "pairs": 1280, "steps": 2000, "singular_vectors": 32}
-LAWS = ("train", "held-out")
 METHODS = ("closed_form", "gradient_descent")
+
+
+def uses(settings) -> tuple[str, ...]:
+  """Return the denoisers that it evaluates."""
+  return ("network",)
 
 
 def check(config, shape, num_held_out: int) -> None:
@@ -32,11 +38,22 @@ def check(config, shape, num_held_out: int) -> None:
     raise ValueError(f"`distillation.singular_vectors` is {settings.singular_vectors}; want 1 to {dimension}")
 
 
-def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
+def compute(subject: subjects.Subject, settings, title: str):
   """Distil on both laws; compare each map with the Gaussian denoiser's."""
-  found = [_distil(subject, law, settings, title) for law in LAWS]
-  arrays = {name: np.stack([values[name] for values in found]) for name in found[0]}
-  return arrays | {"sigma": subject.sigmas, "law": np.array(LAWS), "pairs": np.array(settings.pairs)}
+  found = [_distil(subject, law, settings, title) for law in subjects.LAWS]
+  axes = {"weight": ("output", "input"), "bias": ("output",), "singular_correlation": ("vector",)}
+  return results.labelled(
+    {
+      name: (("law", "sigma", *axes.get(name, ())), np.stack([values[name] for values in found]))
+      for name in found[0]
+    }
+    | {"pairs": ((), settings.pairs)},
+    {
+      "law": list(subjects.LAWS),
+      "sigma": ("sigma", subject.sigmas, subjects.PIXELS),
+      "vector": np.arange(1, settings.singular_vectors + 1),
+    },
+  )
 
 
 def _distil(subject: subjects.Subject, law: str, settings, title: str) -> dict[str, np.ndarray]:

@@ -3,11 +3,18 @@
 import numpy as np
 from tqdm import tqdm
 
-from gauss_diffusion import parallel
+from gauss_diffusion import parallel, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.probes import jacobian
 
+VERSION = 1
+DERIVATIVES = True
 DEFAULTS = {"pairs": 8, "directions": 16}
+
+
+def uses(settings) -> tuple[str, ...]:
+  """Return the denoisers that it evaluates."""
+  return ("network",)
 
 
 def check(config, shape, num_held_out: int) -> None:
@@ -26,7 +33,7 @@ def _measure(shared, x, probes):
   return jacobian.local_linearity(denoise, x[0], x[1], sigma, directions, probes)
 
 
-def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
+def compute(subject: subjects.Subject, settings, title: str):
   """Probe pairs of noisy held-out images along eigenvectors of the training covariance.
 
   The eigenvectors are spread evenly over the logarithm of their rank, so that both the leading and
@@ -53,4 +60,12 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
   }
   gain = np.stack([local.gain.reshape(2 * settings.pairs, -1).T[: len(chosen)] for local in found])
   eigenvalues = subject.stats.eigenvalues[chosen]
-  return arrays | {"sigma": subject.sigmas, "eigenvalues": eigenvalues, "index": chosen, "gain": gain}
+  return results.labelled(
+    {name: (("sigma", "point"), values) for name, values in arrays.items()}
+    | {
+      "gain": (("sigma", "direction", "point"), gain),
+      "eigenvalues": ("direction", eigenvalues, f"{subjects.PIXELS}^2"),
+      "index": ("direction", chosen),
+    },
+    {"sigma": ("sigma", subject.sigmas, subjects.PIXELS)},
+  )

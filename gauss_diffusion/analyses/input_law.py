@@ -10,13 +10,13 @@ import numpy as np
 from jax.tree_util import Partial
 from tqdm import tqdm
 
-from gauss_diffusion import distill, parallel
+from gauss_diffusion import distill, edm, parallel, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.denoisers import affine
-from gauss_diffusion.images import to_float
 from gauss_diffusion.probes import score_gap, spectrum
-from gauss_diffusion.readings import measures
 
+VERSION = 1
+DERIVATIVES = False
 DEFAULTS = {
   "denoisers": ("multi-delta", "network"),
   "sigmas": (10.0, 4.0, 1.5, 0.5, 0.1, 0.02),  # the nearest of the sampler's levels are taken
@@ -24,15 +24,17 @@ DEFAULTS = {
   "repeats": 2,
   "images": 100,
 }
-LAWS = ("train", "held-out")
+
+
+def uses(settings) -> tuple[str, ...]:
+  """Return the denoisers that it evaluates."""
+  return tuple(dict.fromkeys([*settings.denoisers, "gaussian"]))
 
 
 def check(config, shape, num_held_out: int) -> None:
   """Refuse unknown denoisers, and counts that determine no map or no spread."""
   settings, dimension = config.input_law, int(np.prod(shape))
   subjects.check_denoisers("input_law.denoisers", settings.denoisers, config.analyses)
-  if not settings.denoisers:
-    raise ValueError("`input_law.denoisers` is empty; want at least one")
   if not settings.sigmas or not all(sigma > 0 for sigma in settings.sigmas):
     raise ValueError(f"`input_law.sigmas` is {settings.sigmas}; want noise levels > 0")
   if settings.pairs < 2 * dimension:
@@ -46,23 +48,23 @@ def check(config, shape, num_held_out: int) -> None:
     raise ValueError(f"`input_law.images` is {settings.images}; there are {num_held_out} held-out images")
 
 
-def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
+def compute(subject: subjects.Subject, settings, title: str):
   """Distil each denoiser on both laws, R times over; compare maps and outputs with the Gaussian denoiser's.
 
   A gap is a norm: Monte-Carlo noise in the map adds to its square, and averages out over no number of
   repeats. `weight_noise` and `output_noise` are the gaps that this noise alone makes, from the spread of the
   repeats: ``√(Σ_r ‖W_r − W̄‖²/(R − 1)) / ‖W_G‖``, and of the outputs likewise, per image.
   """
-  nearest = [measures.at(subject.sigmas, sigma) for sigma in settings.sigmas]
+  nearest = [edm.nearest(subject.sigmas, sigma) for sigma in settings.sigmas]
   sigmas = subject.sigmas[np.unique(nearest)]
   num = settings.images
-  train = to_float(np.resize(subject.train, (num, *subject.train.shape[1:])))
-  clean, noise = (train, subjects.held_out(subject, num)), subjects.noise(subject, "input law", num)
+  clean = subjects.train(subject, num), subjects.held_out(subject, num)
+  noise = subjects.noise(subject, "input law", num)
   found = {"weight_gap": [], "weight_noise": [], "output_gap": [], "output_noise": []}
   for name in settings.denoisers:
-    denoise = subjects.DENOISERS[name](subject)
-    for law, images in zip(LAWS, (subject.train, subject.held_out)):
-      key_law = jax.random.fold_in(subjects.key(subject, "input law"), LAWS.index(law))
+    denoise = subjects.denoiser(subject, name)
+    for law, images in zip(subjects.LAWS, (subject.train, subject.held_out)):
+      key_law = jax.random.fold_in(subjects.key(subject, "input law"), subjects.LAWS.index(law))
       for s, sigma in enumerate(tqdm(sigmas, f"{name} ({law}), {title}", unit="level", delay=2)):
         key = jax.random.fold_in(key_law, s)
         maps = [
@@ -74,15 +76,34 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
         inputs = [images + np.float32(sigma) * noise for images in clean]
         for field, value in _compare(subject, maps, inputs, sigma).items():
           found[field].append(value)
-  shape = (len(settings.denoisers), len(LAWS), len(sigmas))
+  shape = (len(settings.denoisers), len(subjects.LAWS), len(sigmas))
   arrays = {name: np.reshape(values, shape + np.shape(values)[1:]) for name, values in found.items()}
-  return arrays | {"sigma": sigmas, "law": np.array(LAWS), "denoiser": np.array(settings.denoisers)}
+  fit = (
+    "denoiser",
+    "law",
+    "sigma",
+  )  # the law on which the map was fitted; `evaluated`, that of its inputs here
+  axes = {
+    "weight_gap": ("repeat",),
+    "weight_noise": (),
+    "output_gap": ("evaluated", "repeat", "image"),
+    "output_noise": ("evaluated", "image"),
+  }
+  return results.labelled(
+    {name: ((*fit, *axes[name]), values) for name, values in arrays.items()},
+    {
+      "denoiser": list(settings.denoisers),
+      "law": list(subjects.LAWS),
+      "evaluated": list(subjects.LAWS),
+      "sigma": ("sigma", sigmas, subjects.PIXELS),
+    },
+  )
 
 
 def _compare(subject: subjects.Subject, maps, inputs, sigma) -> dict[str, np.ndarray]:
   """Return the gaps of R maps at one level, [R], and of their outputs for each input law, [laws, R, n]."""
   weights = np.stack([each.weight[0] for each in maps])
-  gaussian = subjects.DENOISERS["gaussian"](subject)
+  gaussian = subjects.denoiser(subject, "gaussian")
   wanted = [parallel.denoise(gaussian, x, sigma) for x in inputs]
   outputs = np.stack(
     [[parallel.denoise(Partial(affine.denoise, each), x, sigma) for each in maps] for x in inputs]

@@ -3,12 +3,19 @@
 import numpy as np
 from tqdm import tqdm
 
-from gauss_diffusion import edm, parallel
+from gauss_diffusion import edm, parallel, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.probes import linearity
 
+VERSION = 1
+DERIVATIVES = False
 DEFAULTS = {"levels": 20, "alpha2": (0.5,), "pairs": 100}
 INPUTS = ("noisy image", "pure noise")
+
+
+def uses(settings) -> tuple[str, ...]:
+  """Return the denoisers that it evaluates."""
+  return ("network",)
 
 
 def check(config, shape, num_held_out: int) -> None:
@@ -30,7 +37,7 @@ def _score(shared, pair):
   return linearity.score(denoise, pair[0], pair[1], sigma, alpha2, centre=mean)
 
 
-def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
+def compute(subject: subjects.Subject, settings, title: str):
   """Score pairs of held-out images under one noise draw for all sigma, and pairs of pure noise."""
   sampler = subject.sigmas
   sigmas = edm.sigma_grid(settings.levels, sampler[-1], sampler[0])
@@ -51,4 +58,11 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
     .transpose(1, 0, 3, 2)
     for field in linearity.Linearity._fields
   }
-  return arrays | {"sigma": sigmas, "alpha2": np.asarray(settings.alpha2), "inputs": np.array(INPUTS)}
+  return results.labelled(
+    {field: (("inputs", "sigma", "alpha2", "sample"), values) for field, values in arrays.items()},
+    {
+      "inputs": list(INPUTS),
+      "sigma": ("sigma", sigmas, subjects.PIXELS),
+      "alpha2": np.asarray(settings.alpha2, float),
+    },
+  )

@@ -3,10 +3,18 @@
 import numpy as np
 from tqdm import tqdm
 
+from gauss_diffusion import results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.probes import modes
 
+VERSION = 1
+DERIVATIVES = True
 DEFAULTS = {"latents": 8, "vectors": 8, "iterations": 4}
+
+
+def uses(settings) -> tuple[str, ...]:
+  """Return the denoisers that it evaluates."""
+  return ("network",)
 
 
 def check(config, shape, num_held_out: int) -> None:
@@ -19,7 +27,7 @@ def check(config, shape, num_held_out: int) -> None:
     raise ValueError(f"`modes.vectors` is {settings.vectors}; want 1 to {dimension}")
 
 
-def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
+def compute(subject: subjects.Subject, settings, title: str):
   """Compare the leading singular vectors at each state x_t of the PF-ODE with the principal components.
 
   With u_1 ... u_k the first left singular vectors of the Jacobian at one state and p_1 ... p_k the first
@@ -43,12 +51,22 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
     correlation.append(np.abs(at.left @ components.T))
     vectors.append(at.left[0].reshape(k, *noise.shape[1:]))
   correlation = np.stack(correlation)
-  return {
-    "sigma": subject.sigmas,
-    "values": np.stack(values),  # [S, n, k]
-    "correlation": correlation,  # [S, n, k, k]
-    "alignment": np.mean(np.sum(correlation**2, axis=-1), axis=-1),  # [S, n]
-    "chance": np.array(len(found) / noise[0].size),
-    "vectors": np.stack(vectors).astype(np.float32),  # [S, k, H, W, C], of the first latent
-    "components": components.reshape(k, *noise.shape[1:]).astype(np.float32),
-  }
+  return results.labelled(
+    {
+      "values": (("sigma", "latent", "vector"), values),
+      "correlation": (("sigma", "latent", "vector", "component"), correlation),
+      "alignment": (("sigma", "latent"), np.mean(np.sum(correlation**2, axis=-1), axis=-1)),
+      "chance": ((), len(found) / noise[0].size),
+      # Of the first latent.
+      "vectors": (("sigma", "vector", *subjects.IMAGE), np.stack(vectors).astype(np.float32)),
+      "components": (
+        ("component", *subjects.IMAGE),
+        components.reshape(k, *noise.shape[1:]).astype(np.float32),
+      ),
+    },
+    {
+      "sigma": ("sigma", subject.sigmas, subjects.PIXELS),
+      "vector": np.arange(1, k + 1),
+      "component": np.arange(1, k + 1),
+    },
+  )

@@ -3,14 +3,21 @@
 import numpy as np
 from tqdm import tqdm
 
+from gauss_diffusion import edm, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.probes import modes
-from gauss_diffusion.readings import measures
 
+VERSION = 1
+DERIVATIVES = True
 # The paper's levels; the study's nearest are taken.
 DEFAULTS = {"levels": (22.79, 1.979, 0.002), "latents": 8, "strength": 3.0, "iterations": 4}
 DIRECTIONS = ("first singular vector", "random")
 SIGNS = (-1, 1)
+
+
+def uses(settings) -> tuple[str, ...]:
+  """Return the denoisers that it evaluates."""
+  return ("network",)
 
 
 def check(config, shape, num_held_out: int) -> None:
@@ -25,7 +32,7 @@ def check(config, shape, num_held_out: int) -> None:
     raise ValueError(f"`perturbation.strength` is {settings.strength}; want a positive number")
 
 
-def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
+def compute(subject: subjects.Subject, settings, title: str):
   """Run the PF-ODE to a level σ, move by ± strength · σ along a unit direction, and run it to its end.
 
   The paper does not say how far it moves. Here the length is a multiple of the noise's own standard deviation
@@ -37,7 +44,7 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
   n, solve = settings.latents, subjects.sample
   noise = subjects.noise(subject, "latents", n)
   run = solve(subject, subject.network, noise)
-  nearest = [measures.at(subject.sigmas, sigma) for sigma in settings.levels]
+  nearest = [edm.nearest(subject.sigmas, sigma) for sigma in settings.levels]
   levels = np.unique(nearest)
   random = subjects.noise(subject, "perturbation", n).reshape(n, -1)
   random /= np.linalg.norm(random, axis=1, keepdims=True)
@@ -55,12 +62,17 @@ def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.nda
     start = (moved / sigma).reshape(-1, *x.shape[1:]).astype(np.float32)
     samples.append(solve(rest, subject.network, start).x[:, -1].reshape(moved.shape))
   samples, unmoved = np.stack(samples), run.x[:, -1]
-  return {
-    "sigma": subject.sigmas[levels],
-    "direction": np.array(DIRECTIONS),
-    "sign": np.array(SIGNS),
-    "length": settings.strength * subject.sigmas[levels],
-    "unmoved": unmoved,  # [n, H, W, C]
-    "samples": samples,  # [L, direction, sign, n, H, W, C]
-    "change": np.sqrt(np.mean((samples - unmoved) ** 2, axis=(-3, -2, -1))),  # [L, direction, sign, n]
-  }
+  move = ("sigma", "direction", "sign", "latent")
+  return results.labelled(
+    {
+      "length": ("sigma", settings.strength * subject.sigmas[levels], subjects.PIXELS),
+      "unmoved": (("latent", *subjects.IMAGE), unmoved, subjects.PIXELS),
+      "samples": ((*move, *subjects.IMAGE), samples, subjects.PIXELS),
+      "change": (move, np.sqrt(np.mean((samples - unmoved) ** 2, axis=(-3, -2, -1))), subjects.PIXELS),
+    },
+    {
+      "sigma": ("sigma", subject.sigmas[levels], subjects.PIXELS),
+      "direction": list(DIRECTIONS),
+      "sign": list(SIGNS),
+    },
+  )

@@ -1,13 +1,20 @@
 """What the network draws, and the training images nearest to it (Li et al. 2024, eq. 14, fig. 12)."""
 
-import numpy as np
 from tqdm import tqdm
 
+from gauss_diffusion import results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.images import to_float
 from gauss_diffusion.probes import generalization
 
+VERSION = 1
+DERIVATIVES = False
 DEFAULTS = {"num": 100, "denoisers": ("network", "gaussian")}
+
+
+def uses(settings) -> tuple[str, ...]:
+  """Return the denoisers that it evaluates."""
+  return tuple(settings.denoisers)
 
 
 def check(config, shape, num_held_out: int) -> None:
@@ -18,16 +25,26 @@ def check(config, shape, num_held_out: int) -> None:
     raise ValueError(f"`samples.num` is {settings.num}; want at least 1")
 
 
-def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
+def compute(subject: subjects.Subject, settings, title: str):
   """Sample from shared latents and look up each sample's two nearest training images."""
   noise = subjects.noise(subject, "latents", settings.num)
   out = {"samples": [], "neighbours": [], "distance": [], "gl": [], "memorized": []}
   for name in tqdm(settings.denoisers, f"samples, {title}", unit="denoiser", delay=2):
-    samples = subjects.sample(subject, subjects.DENOISERS[name](subject), noise).x[:, -1]
+    samples = subjects.sample(subject, subjects.denoiser(subject, name), noise).x[:, -1]
     nearest = generalization.neighbours(samples, subject.train)
     out["samples"].append(samples)
     out["neighbours"].append(to_float(subject.train[nearest.index[:, 0]]))
     out["distance"].append(nearest.distance)
     out["gl"].append(generalization.gl_score(samples, nearest))
     out["memorized"].append(generalization.memorized(nearest))
-  return {name: np.stack(rows) for name, rows in out.items()} | {"denoiser": np.array(settings.denoisers)}
+  pictures = ("denoiser", "sample", *subjects.IMAGE)
+  return results.labelled(
+    {
+      "samples": (pictures, out["samples"], subjects.PIXELS),
+      "neighbours": (pictures, out["neighbours"], subjects.PIXELS),
+      "distance": (("denoiser", "sample", "nearest"), out["distance"], subjects.PIXELS),
+      "gl": (("denoiser", "sample"), out["gl"]),
+      "memorized": (("denoiser", "sample"), out["memorized"]),
+    },
+    {"denoiser": list(settings.denoisers), "nearest": [1, 2]},
+  )

@@ -1,53 +1,66 @@
-"""What an analysis looks at: one trained network, the data behind it, and what to hold it against."""
+"""What an analysis looks at: one denoiser under the microscope, its images, and what it is held against."""
 
-import functools
+import typing
 import zlib
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.tree_util import Partial
 
 from gauss_diffusion import parallel, sampling
-from gauss_diffusion.denoisers import affine, gaussian, multi_delta
+from gauss_diffusion.denoisers import FAMILIES, affine
 from gauss_diffusion.images import to_float
 from gauss_diffusion.types import Affine, Array, Denoiser, GaussianStats, Trajectory
 
+if typing.TYPE_CHECKING:
+  import xarray
+
+NETWORK = "network"  # what every result calls the denoiser under the microscope, whatever it is
+# Its best affine maps, as the analysis `distillation` finds them, by the law of their inputs.
+LINEAR = {"linear (train)": "train", "linear (held-out)": "held-out"}
+DENOISERS = (NETWORK, *LINEAR, *FAMILIES)
+LAWS = ("train", "held-out")  # of noisy inputs
+IMAGE = ("y", "x", "channel")  # axes of an image
+PIXELS = "[-1, 1]"  # the unit of pixels, noise levels and distances per pixel
+
 
 class Subject(NamedTuple):
-  """One trained network under the microscope; shared by all analyses of its model."""
+  """One denoiser under the microscope; where it came from, no analysis asks."""
 
-  network: Denoiser  # the EMA parameters, bound
-  stats: GaussianStats  # of the training images
-  train: np.ndarray  # uint8 [N, H, W, C]
+  network: Denoiser
+  stats: GaussianStats  # of the images
+  train: np.ndarray  # uint8 [N, H, W, C], the images that it is held against
   held_out: np.ndarray  # uint8 [M, H, W, C]
   sigmas: np.ndarray  # [T] falling: the sampler's levels, at which affine maps exist
   solver: str
   seed: int
-  distillation: dict | None  # arrays of the analysis of that name, once it has run
+  records: dict[str, Any]  # family -> what it was fitted to, of those that the analyses name
+  distillation: "xarray.Dataset | None"  # what that analysis found, where an analysis reads it
 
 
-def _affine(subject: Subject, law: str) -> Denoiser:
-  arrays = subject.distillation
-  row = list(arrays["law"]).index(law)
-  return Partial(affine.denoise, Affine(arrays["weight"][row], arrays["bias"][row], arrays["sigma"]))
+def denoiser(subject: Subject, name: str) -> Denoiser:
+  """Return one of `DENOISERS`: the subject itself, its best affine maps, or a family fitted to its images."""
+  if name == NETWORK:
+    return subject.network
+  if name in LINEAR:
+    maps = subject.distillation.sel(law=LINEAR[name])
+    return Partial(affine.denoise, Affine(*(maps[field].to_numpy() for field in Affine._fields)))
+  return Partial(FAMILIES[name].denoise, subject.records[name])
 
 
-DENOISERS = {
-  "network": lambda subject: subject.network,
-  "gaussian": lambda subject: Partial(gaussian.denoise, subject.stats),
-  "linear (train)": lambda subject: _affine(subject, "train"),
-  "linear (held-out)": lambda subject: _affine(subject, "held-out"),
-  "multi-delta": lambda subject: Partial(multi_delta.denoise, subject.train),
-}
-
-
-def check_denoisers(field: str, names, analyses) -> None:
-  """Refuse unknown denoisers, and linear ones without the analysis that fits them."""
+def check_denoisers(field: str, names: Iterable[str], analyses: Iterable[str]) -> None:
+  """Refuse an empty list, repeated and unknown denoisers, and linear ones without the analysis that fits them."""
+  names = list(names)
+  if not names:
+    raise ValueError(f"`{field}` is empty; want at least one denoiser of {', '.join(DENOISERS)}")
+  if len(set(names)) < len(names):
+    raise ValueError(f"`{field}` names a denoiser twice: {', '.join(names)}")
   for name in names:
     if name not in DENOISERS:
       raise ValueError(f"`{field}` has no denoiser {name!r}; known: {', '.join(DENOISERS)}")
-    if name.startswith("linear") and "distillation" not in analyses:
+    if name in LINEAR and "distillation" not in analyses:
       raise ValueError(f"`{field}` asks for {name!r}, which needs 'distillation' among `analyses`")
 
 
@@ -65,16 +78,28 @@ def held_out(subject: Subject, num: int) -> np.ndarray:
   return to_float(subject.held_out[:num])
 
 
-@functools.cache
-def _solve(solver: str):
-  return lambda shared, noise: sampling.sample(*shared[:1], noise, shared[1], solver=solver)
+def train(subject: Subject, num: int) -> np.ndarray:
+  """Return `num` training images as floats in [-1, 1]; fewer than that are taken again from the first."""
+  return to_float(np.resize(subject.train, (num, *subject.train.shape[1:])))
+
+
+def _euler(shared, noise):
+  denoise, sigmas = shared
+  return sampling.sample(denoise, noise, sigmas, solver="euler")
+
+
+def _heun(shared, noise):
+  denoise, sigmas = shared
+  return sampling.sample(denoise, noise, sigmas, solver="heun")
+
+
+_SOLVE = {"euler": _euler, "heun": _heun}  # functions of the module: compiled once each
 
 
 def sample(subject: Subject, denoise: Denoiser, noise: np.ndarray) -> Trajectory:
   """Run the PF-ODE from each of the latents [n, H, W, C] on the study's grid; fields gain an axis n."""
-  return parallel.map_samples(
-    _solve(subject.solver), (denoise, subject.sigmas.astype(np.float32)), noise, batch=32
-  )
+  shared = denoise, subject.sigmas.astype(np.float32)
+  return parallel.map_samples(_SOLVE[subject.solver], shared, noise, batch=32)
 
 
 def key(subject: Subject, tag: str) -> Array:

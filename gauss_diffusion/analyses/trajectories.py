@@ -1,11 +1,18 @@
 """The same noise, denoised step by step by each denoiser (Li et al. 2024, fig. 2 right, fig. 3)."""
 
-import numpy as np
 from tqdm import tqdm
 
+from gauss_diffusion import results
 from gauss_diffusion.analyses import subject as subjects
 
+VERSION = 1
+DERIVATIVES = False
 DEFAULTS = {"latents": 4, "denoisers": ("network", "gaussian", "linear (held-out)", "multi-delta")}
+
+
+def uses(settings) -> tuple[str, ...]:
+  """Return the denoisers that it evaluates."""
+  return tuple(settings.denoisers)
 
 
 def check(config, shape, num_held_out: int) -> None:
@@ -16,14 +23,21 @@ def check(config, shape, num_held_out: int) -> None:
     raise ValueError(f"`trajectories.latents` is {settings.latents}; want at least 1")
 
 
-def compute(subject: subjects.Subject, settings, title: str) -> dict[str, np.ndarray]:
+def compute(subject: subjects.Subject, settings, title: str):
   """Run the PF-ODE from shared latents under every denoiser."""
   noise = subjects.noise(subject, "latents", settings.latents)
   bar = tqdm(settings.denoisers, f"trajectories, {title}", unit="denoiser", delay=2)
-  runs = [subjects.sample(subject, subjects.DENOISERS[name](subject), noise) for name in bar]
-  return {
-    "sigma": runs[0].sigma[0],
-    "denoiser": np.array(settings.denoisers),
-    "x": np.stack([run.x for run in runs]),
-    "denoised": np.stack([run.denoised for run in runs]),
-  }
+  runs = [subjects.sample(subject, subjects.denoiser(subject, name), noise) for name in bar]
+  path = ("denoiser", "latent", "state", *subjects.IMAGE)
+  return results.labelled(
+    {
+      "x": (path, [run.x for run in runs], subjects.PIXELS),
+      "denoised": (
+        ("denoiser", "latent", "sigma", *subjects.IMAGE),
+        [run.denoised for run in runs],
+        subjects.PIXELS,
+      ),
+      "state_sigma": ("state", runs[0].sigma[0], subjects.PIXELS),
+    },
+    {"denoiser": list(settings.denoisers), "sigma": ("sigma", subject.sigmas, subjects.PIXELS)},
+  )

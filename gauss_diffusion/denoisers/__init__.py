@@ -1,5 +1,19 @@
-"""Denoisers in closed form, and any function from outside, one file each: ``denoise(record, x, sigma)``."""
+"""Ideal denoisers, one file each, and any function from outside as a denoiser.
 
-from gauss_diffusion.denoisers import affine, external, gaussian, multi_delta
+To add a family, write its file with ``fit(images, **options) -> record`` and ``denoise(record, x, sigma)``, and
+name it in `FAMILIES`: studies, figures, cards and the table of exact limits read it from here.
+"""
 
-__all__ = ["affine", "external", "gaussian", "multi_delta"]
+from gauss_diffusion.denoisers import affine, external, gaussian, kernel, multi_delta, null
+from gauss_diffusion.denoisers.family import Family, Option
+
+__all__ = ["FAMILIES", "Family", "Option", "affine", "external", "gaussian", "kernel", "multi_delta", "null"]
+
+FAMILIES: dict[str, Family] = {
+  "gaussian": gaussian.FAMILY,
+  "multi-delta": multi_delta.FAMILY,
+  "kernel": kernel.FAMILY,
+  "mean": null.MEAN,
+  "skip": null.SKIP,
+  "identity": null.IDENTITY,
+}

@@ -1,8 +1,18 @@
 """The best denoiser for Gaussian data, known in closed form from two moments of the images."""
 
 import jax.numpy as jnp
+import numpy as np
 
+from gauss_diffusion import statistics
+from gauss_diffusion.denoisers.family import Family, Option
 from gauss_diffusion.types import Array, GaussianStats
+
+
+def fit(images: np.ndarray, *, rank: int) -> GaussianStats:
+  """Return mean and eigenbasis of images uint8 [N, H, W, C], of the first `rank` components, or all for 0."""
+  mean, basis, eigenvalues = statistics.gaussian_stats(images)
+  kept = rank or len(eigenvalues)
+  return GaussianStats(mean, basis[:, :kept], eigenvalues[:kept])
 
 
 def denoise(stats: GaussianStats, x: Array, sigma: Array) -> Array:
@@ -29,3 +39,12 @@ def denoise(stats: GaussianStats, x: Array, sigma: Array) -> Array:
   gain = eigenvalues / (eigenvalues + jnp.asarray(sigma, x.dtype) ** 2)
   modes = jnp.matmul((x - mean).reshape(-1), basis, precision="highest")
   return mean + jnp.matmul(basis, gain * modes, precision="highest").reshape(x.shape)
+
+
+FAMILY = Family(
+  title="Gaussian",
+  fit=fit,
+  denoise=denoise,
+  options={"rank": Option(0, "principal components kept, 0 for all", 0, 10**9)},
+  kept=GaussianStats,
+)

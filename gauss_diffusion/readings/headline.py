@@ -15,13 +15,13 @@ def headlines(model: Model) -> dict[str, Interval]:
     values["memorized share"] = measures.memorized(model)
   if "linearity" in found:
     arrays = found["linearity"]
-    level = arrays["sigma"][measures.at(arrays["sigma"], SIGMA)]
+    level = arrays["sigma"][edm.nearest(arrays["sigma"], SIGMA)]
     alpha2 = arrays["alpha2"][abs(arrays["alpha2"] - 0.5).argmin()]
     name = f"linearity score at σ = {level:.2g}, α² = {alpha2:g}"
     values[name] = measures.linearity(model, (level, level), alpha2)
   if "score_gap" in found:
     arrays = found["score_gap"]
-    level = arrays["sigma"][measures.at(arrays["sigma"], SIGMA)]
+    level = arrays["sigma"][edm.nearest(arrays["sigma"], SIGMA)]
     for denoiser in ("gaussian", "linear (held-out)", "multi-delta"):
       if f"network / {denoiser}" in arrays["pair"]:
         values[f"RMSE to {denoiser} at σ = {level:.2g}"] = measures.gap(

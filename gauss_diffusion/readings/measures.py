@@ -144,11 +144,6 @@ def within(sigma: np.ndarray, band) -> np.ndarray:
   return inside
 
 
-def at(sigma: np.ndarray, level: float) -> int:
-  """Return the index of the level nearest to `level`, in ratio."""
-  return int(np.argmin(np.abs(np.log(np.asarray(sigma) / level))))
-
-
 def _samples(model: Model, denoiser: str) -> np.ndarray:
   arrays = model.found["samples"]
   samples = arrays["samples"][_row(arrays["denoiser"], denoiser)]

@@ -1,0 +1,101 @@
+"""What an ideal denoiser is to a study: how it is fitted to images, how it denoises, what can be chosen."""
+
+import difflib
+import hashlib
+import json
+import numbers
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gauss_diffusion import results
+
+Shape = tuple[int, int, int]
+
+
+class Option(NamedTuple):
+  """One thing that can be chosen about a family, ``denoisers.NAME.OPTION`` of a study."""
+
+  default: int | float
+  meaning: str  # and its unit
+  low: float  # the least value allowed
+  high: float  # the greatest
+
+
+class Family(NamedTuple):
+  """An ideal denoiser: from images and options to a record, from the record to a `types.Denoiser`."""
+
+  title: str  # what figures and tables call it
+  fit: Callable[..., Any]  # (images uint8 [N, H, W, C], **options) -> record, a pytree of arrays
+  denoise: Callable[[Any, Any, Any], Any]  # (record, x [H, W, C], sigma) -> x0_hat [H, W, C]
+  options: dict[str, Option] = {}
+  kept: type | None = None  # the record's NamedTuple, where fitting costs enough to keep it on disk
+  most_values: int | None = None  # H * W * C of the largest image that it can denoise
+
+
+def defaults(family: Family) -> dict[str, int | float]:
+  """Return the options of a family at their defaults."""
+  return {name: option.default for name, option in family.options.items()}
+
+
+def check(name: str, family: Family, options: dict[str, Any], shape: Shape) -> None:
+  """Refuse options that are unknown, of the wrong type or out of range, and images that are too large.
+
+  Raises:
+    ValueError: naming the option as a field of a study, ``denoisers.NAME.OPTION``.
+  """
+  for option, value in options.items():
+    where = f"`denoisers.{name}.{option}`"
+    if option not in family.options:
+      close = difflib.get_close_matches(option, family.options, 1)
+      hint = f"; did you mean {close[0]!r}?" if close else ""
+      known = ", ".join(family.options) or "it has none"
+      raise ValueError(f"{where} is no option of this denoiser; known: {known}{hint}")
+    default, meaning, low, high = family.options[option]
+    kind = numbers.Integral if isinstance(default, int) else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+      number = "a whole number" if isinstance(default, int) else "a number"
+      raise ValueError(f"{where} is {value!r}; want {number} from {low:g} to {high:g}: {meaning}")
+  size = int(np.prod(shape))
+  if family.most_values is not None and size > family.most_values:
+    raise ValueError(
+      f"the denoiser {name!r} takes images of at most {family.most_values} values, and these have {size} "
+      f"({' x '.join(map(str, shape))}): set `data.size`, or leave {name!r} out of the analyses"
+    )
+
+
+def fitted(
+  name: str,
+  family: Family,
+  images: np.ndarray,
+  fingerprint: str,
+  options: dict[str, Any],
+  folder: pathlib.Path,
+) -> Any:
+  """Return the family's record of these images, from disk where it has been fitted before.
+
+  Args:
+    name: of the family; a folder of the cache.
+    family: what to fit.
+    images: uint8 [N, H, W, C].
+    fingerprint: of the images.
+    options: all of the family's.
+    folder: of the cache, ``<workdir>/fits``; a damaged or foreign entry is fitted anew.
+  """
+  if family.kept is None:
+    return family.fit(images, **options)
+  inputs = {"family": name, "images": fingerprint, "options": options}
+  key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:8]
+  path = folder / name / f"{fingerprint}-{key}"
+  if results.current(path, inputs):
+    arrays, _ = results.load(path)
+    return family.kept(*(arrays[field].to_numpy() for field in family.kept._fields))
+  record = family.fit(images, **options)
+  fields = {
+    field: (tuple(f"{field}_{axis}" for axis in range(np.ndim(value))), value)
+    for field, value in record._asdict().items()
+  }
+  results.save(path, results.labelled(fields, {}), {"inputs": inputs})
+  return record
