@@ -1,9 +1,9 @@
 """Write and read what a study leaves behind: labelled results with their cards, metric lines, provenance.
 
-A result is two files. ``<path>.nc`` holds raw per-sample arrays with the names of their axes, coordinates and
-units (an `xarray.Dataset` in NetCDF 4). ``<path>.json`` is its card: what the arrays were computed from, and a
-digest of both files, so that a damaged or exchanged one is an error. Every file appears whole or not at all, the
-card comes last, and a result that replaces another leaves the old one in place until it is complete itself.
+A result is two files. ``<path>.nc`` holds raw per-sample arrays with the names of their axes, coordinates
+and units (an `xarray.Dataset` in NetCDF 4). ``<path>.json`` is its card: what the arrays were computed from,
+and a digest of both files, so that a damaged or exchanged one is an error. Every file appears whole or not at
+all, the card comes last, and a result that replaces another leaves the old one in place until it is complete.
 """
 
 import contextlib
@@ -79,7 +79,8 @@ def save(path: Path, found: "xarray.Dataset | None", card: dict) -> None:
     with writing(_successor(path)) as file:
       _write_netcdf(found, file.name)
     card["content"] = digest(_successor(path))
-  # From here on the new arrays are the result; a process that dies before they have their name is mended by `load`.
+  # From here on the new arrays are the result: if this process dies before they have their name, `read_card`
+  # gives it to them.
   write_json(f"{path}.json", card | {"checksum": _checksum(card)})
   if found is None:
     arrays.unlink(missing_ok=True)

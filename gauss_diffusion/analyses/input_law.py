@@ -78,11 +78,7 @@ def compute(subject: subjects.Subject, settings, title: str):
           found[field].append(value)
   shape = (len(settings.denoisers), len(subjects.LAWS), len(sigmas))
   arrays = {name: np.reshape(values, shape + np.shape(values)[1:]) for name, values in found.items()}
-  fit = (
-    "denoiser",
-    "law",
-    "sigma",
-  )  # the law on which the map was fitted; `evaluated`, that of its inputs here
+  fit = ("denoiser", "law", "sigma")  # `law` is that of the fit, `evaluated` that of the inputs compared
   axes = {
     "weight_gap": ("repeat",),
     "weight_noise": (),

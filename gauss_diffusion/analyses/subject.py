@@ -51,7 +51,7 @@ def denoiser(subject: Subject, name: str) -> Denoiser:
 
 
 def check_denoisers(field: str, names: Iterable[str], analyses: Iterable[str]) -> None:
-  """Refuse an empty list, repeated and unknown denoisers, and linear ones without the analysis that fits them."""
+  """Refuse no, repeated or unknown denoisers, and linear ones without the analysis that fits them."""
   names = list(names)
   if not names:
     raise ValueError(f"`{field}` is empty; want at least one denoiser of {', '.join(DENOISERS)}")

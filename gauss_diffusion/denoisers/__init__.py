@@ -1,7 +1,7 @@
 """Ideal denoisers, one file each, and any function from outside as a denoiser.
 
-To add a family, write its file with ``fit(images, **options) -> record`` and ``denoise(record, x, sigma)``, and
-name it in `FAMILIES`: studies, figures, cards and the table of exact limits read it from here.
+To add a family, write its file, with ``fit(images, **options) -> record`` and ``denoise(record, x, sigma)``,
+and name it in `FAMILIES`: studies, figures, cards and the table of exact limits read it from here.
 """
 
 from gauss_diffusion.denoisers import affine, external, gaussian, kernel, multi_delta, null

@@ -1,4 +1,4 @@
-"""The best denoiser for a kernel density estimate: every training image, blurred by a little noise of its own."""
+"""The best denoiser for a kernel density estimate: every training image, a little blurred by noise."""
 
 from typing import NamedTuple
 
