@@ -18,26 +18,25 @@ def get_config(arg: str = ""):
   config = recipes.start(arg, "Architectures")
   config.analyses = ("distillation", "linearity", "score_gap", "samples", "modes")
   config.claims = ("all are gaussian", "preconditioning", "modes are components", "modes lose order")
-  unet = config.network.to_dict()
-  channels = config.network.model_channels
-  song = {key: value for key, value in unet.items() if key not in ("name", "sigma_data")}
+  dit = {
+    "name": "dit",
+    "patch_size": 2,
+    "hidden_size": 6 * config.network.model_channels,
+    "depth": 4,
+    "num_heads": 4,
+  }
   networks = {
-    "edm vp": ("EDM-VP", unet),
-    "edm": ("EDM-VE", song | {"name": "ncsnpp"}),
-    "adm": ("EDM-ADM", song | {"name": "adm"}),
-    "plain ve": ("plain VE", song | {"name": "ncsnpp", "preconditioning": "ve"}),
-    "dae": ("DAE, D = F", song | {"name": "ddpmpp", "preconditioning": "none"}),
-    "skip": (
-      "Skip",
-      {"name": "skip", "model_channels": channels, "num_levels": {"": 4, "cpu": 3}.get(arg, 1)},
-    ),
-    "dit": (
-      "DiT",
-      {"name": "dit", "patch_size": 2, "hidden_size": 6 * channels, "depth": 4, "num_heads": 4},
-    ),
+    "edm vp": ("EDM-VP", {}),
+    "edm": ("EDM-VE", {"name": "ncsnpp"}),
+    "adm": ("EDM-ADM", {"name": "adm"}),
+    "plain ve": ("plain VE", {"name": "ncsnpp", "preconditioning": "ve"}),
+    "dae": ("DAE, D = F", {"preconditioning": "none"}),
+    "skip": ("Skip", {"name": "skip", "num_levels": {"": 4, "cpu": 3}.get(arg, 1)}),
+    "dit": ("DiT", dit),
   }
   if arg == "smoke":
     networks = {group: networks[group] for group in ("edm", "plain ve", "dit")}
   for group, (title, network) in networks.items():
-    schema.add_model(config, group.replace(" ", "_"), 0, title=title, group=group, network=network)
+    model = schema.add_model(config, group.replace(" ", "_"), 0, title=title, group=group)
+    model.network.update(network)
   return config

@@ -13,42 +13,16 @@ and 0.06. The full size has not been run yet: no numbers to expect.
 
 from gauss_diffusion.study import recipes, schema
 
-VARIANTS = ("", "cpu", "smoke")
+SIZES = {"": (782, 50_000), "cpu": (64, 50_000), "smoke": (16, 1_437)}
 
 
 def get_config(arg: str = ""):
-  """Return the study; `arg` is empty (a GPU), ``cpu`` (two cores) or ``smoke``."""
-  if arg not in VARIANTS:
+  """Return the study; `arg` is empty (a GPU), ``cpu`` (two cores) or ``smoke`` (digits)."""
+  if arg not in SIZES:
     raise ValueError(f"`{arg}` is no variant of this config; known: cpu, smoke")
-  config = schema.default()
-  if arg == "":
-    config.title = "CIFAR-10, small networks"
-    config.data.name = "cifar10"
-    config.data.held_out = 10_000
-    config.network.model_channels = 64
-    config.network.channel_mult = (2, 2, 2)
-    config.network.num_blocks = 4
-    config.network.attn_resolutions = (16,)
-    config.network.dropout = 0.13
-    config.train.batch = 512
-    config.train.steps = 5_000
-    config.train.learning_rate = 1e-3
-    config.train.rampup_images = 250_000
-    config.train.ema_halflife_images = 250_000.0
-    config.train.ema_rampup = 0.05
-    config.train.checkpoint_every = 1_000
-    config.distillation.pairs = 40_960
-  else:
-    config.title = "CIFAR-10 at 16 × 16, very small networks"
-    recipes.small_cifar(config)
-  config.linearity.levels = 19
-  for size in (782, 50_000) if arg == "" else (64, 50_000):
+  config = recipes.start(arg, "From memorization to the Gaussian")
+  if arg != "smoke":
+    config.linearity.levels = 19
+  for size in SIZES[arg]:
     schema.add_model(config, f"n{size}", size)
-
-  if arg == "smoke":
-    schema.shrink(config)
-    config.distillation.pairs = 2_048
-    config.input_law.pairs = 2_048
-    config.descent.batch = 128
-    config.sampler.levels = 3
   return config

@@ -1,9 +1,11 @@
-"""Run a study: train what is not yet trained, analyse what is not yet analysed, write the report.
+"""Run a study: train what is not yet trained, analyse what is not current, write the report.
 
     python -m gauss_diffusion.main --config=configs/digits.py --workdir=runs/digits
 
-The same command again continues where it stopped. Processes that share a workdir can divide its models among
-them, each with ``--tasks=N --task=I``, I from 0 to N - 1; the command without them gathers what they found.
+The same command again continues where it stopped, and a changed one does only what changed. Processes that
+share a workdir can divide its models among them, each with ``--tasks=N --task=I``, I from 0 to N - 1; the
+command without them gathers what they found. ``--dry_run`` checks everything, says what the study would cost,
+and computes nothing.
 """
 
 import os
@@ -15,16 +17,16 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gauss_diffusion import data, results
+from gauss_diffusion import data
 from gauss_diffusion.command_line import refuse
-from gauss_diffusion.readings import headline
-from gauss_diffusion.study import pipeline, schema
+from gauss_diffusion.study import asked, check, cost, pipeline, rebuild, subjects, workdir
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "A file in configs/, with :smoke for a quick look.")
 flags.DEFINE_string("workdir", None, "Where the study keeps its networks, results and report.")
 flags.DEFINE_integer("tasks", 1, "How many processes divide the study's models among them.", lower_bound=1)
 flags.DEFINE_integer("task", 0, "Which of them this one is, from 0.", lower_bound=0)
+flags.DEFINE_bool("dry_run", False, "Check everything, say what it would cost, and compute nothing.")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -42,34 +44,35 @@ def parse(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> None:
   """Check everything, then compute, then show."""
-  config, workdir = FLAGS.config, pathlib.Path(FLAGS.workdir)
+  config, folder = FLAGS.config, pathlib.Path(FLAGS.workdir)
   logging.set_verbosity(logging.ERROR)  # orbax tells its every move
   jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/gauss_diffusion/jax"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-  jax.config.update("jax_num_cpu_devices", schema.cpu_devices(config))
+  jax.config.update("jax_num_cpu_devices", check.cpu_devices(config))
   try:
     dataset = data.load(**config.data, seed=config.seed)
-    schema.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
-    schema.check_devices(config, jax.local_device_count())
-    changed = schema.claim(workdir, config, dataset.fingerprint)
-    models = pipeline.models(config, dataset, workdir)
+    check.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
+    check.check_devices(config, jax.local_device_count())
+    models = subjects.models(config, dataset, folder)
     share = pipeline.share(models, FLAGS.task, FLAGS.tasks)
+    loaded = subjects.functions(share)
+    if FLAGS.dry_run:
+      return print(cost.table(cost.estimate(config, models, len(dataset.held_out))))
+    command = shlex.join(["python", "-m", "gauss_diffusion.main", *sys.argv[1:]])
+    workdir.take(folder, config, models, command)
   except (ValueError, OSError) as reason:
     refuse(reason)
 
   try:
-    done = pipeline.train_models(share)
+    pipeline.train_models(share)
   except FloatingPointError as reason:
     sys.exit(f"error: {reason}")
-  done += pipeline.analyse_models(config, dataset, share, workdir)
-  if waiting := pipeline.unfinished(config, models, workdir):
-    return print(f"task {FLAGS.task} of {FLAGS.tasks} is done; not finished yet: {', '.join(waiting)}")
-  if done or changed or not (workdir / "report.html").exists():
-    command = shlex.join(["python", "-m", "gauss_diffusion.main", *sys.argv[1:]])
-    pipeline.write_report(config, dataset, models, workdir, command)
-  print(headline.table(results.read_json(workdir / "headline.json")))
-  print(headline.verdicts(results.read_json(workdir / "claims.json")), end="")
-  print(f"report: {workdir / 'report.html'}")
+  pipeline.analyse_models(config, dataset, share, loaded, folder)
+  lacking = [model.label for model in models if asked.lacking(folder, asked.plain(config), model.label)]
+  if lacking:
+    return print(f"task {FLAGS.task} of {FLAGS.tasks} is done; not finished yet: {', '.join(lacking)}")
+  rebuild.rebuild(folder)
+  print(rebuild.summary(folder), end="")
 
 
 if __name__ == "__main__":

@@ -3,25 +3,29 @@
 import base64
 import functools
 import pathlib
+from typing import Any
 
 import jinja2
 
 from gauss_diffusion import plots, results
 
+NAME = "report.html"
 _PLOTS = plots.STUDY_PLOTS | plots.PLOTS
 
 
 def write(
-  workdir,
+  workdir: results.Path,
   *,
   title: str,
   command: str,
-  about: dict,
-  config: dict,
-  networks: list[dict],
+  about: dict[str, dict],
+  config: dict[str, Any],
+  subjects: list[dict],
   headline: list[dict],
   claims: list[dict],
+  absent: list[dict],
   figures: dict[str, dict],
+  made_from: str,
 ) -> pathlib.Path:
   """Write ``<workdir>/report.html`` with every figure inside it.
 
@@ -34,11 +38,13 @@ def write(
     command: that makes this report.
     about: what was run: heading -> {name: value}, such as data, versions, device, wall times.
     config: the study's nested fields, shown folded.
-    networks: one row per model: size, parameters, ...
+    subjects: one row per model: what it is, parameters, images, ...
     headline: one row per model: the numbers to remember.
     claims: one row per claim of the paper, decided.
+    absent: one row per analysis that a model cannot have, with the reason.
     figures: name -> settings behind it, in any order: the report has those of the whole study first, then
       follows `plots.PLOTS`.
+    made_from: a digest of all that it shows, see `is_made_from`.
 
   Returns:
     The path of the report.
@@ -62,15 +68,23 @@ def write(
     command=command,
     about=about,
     config=list(results.leaves(config)),
-    networks=networks,
+    subjects=subjects,
+    absent=absent,
+    made_from=made_from,
     headline=headline,
     claims=claims,
     figures=[_figure(workdir, name, figures[name]) for name in _PLOTS if name in figures],
   )
-  path = workdir / "report.html"
+  path = workdir / NAME
   with results.writing(path) as file:
     file.write(html.encode())
   return path
+
+
+def is_made_from(workdir: results.Path, made_from: str) -> bool:
+  """Tell whether the report in `workdir` was written with this digest of all that it shows."""
+  path = pathlib.Path(workdir) / NAME
+  return path.exists() and f'<meta name="made-from" content="{made_from}">'.encode() in path.read_bytes()
 
 
 def _figure(workdir: pathlib.Path, name: str, settings: dict) -> dict:

@@ -118,7 +118,7 @@ def read_card(path: Path) -> dict:
   """
   if not exists(path):
     raise ValueError(f"`{path}` holds no finished result: `{path}.json` is missing; run its analysis first")
-  card, remedy = read_json(f"{path}.json"), f"delete `{path}.json`"
+  card, remedy = read_json(f"{path}.json"), f"delete `{path}.json` and run the same command again"
   if not isinstance(card, dict) or "content" not in card or "checksum" not in card:
     raise _corrupt(f"{path}.json", ValueError("it is no card of a result"), remedy)
   if card.pop("checksum") != _checksum(card):
@@ -186,8 +186,12 @@ def write_json(path: Path, obj: Any) -> None:
     file.write(text)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, remedy: str = "delete it and run the same command again") -> Any:
   """Read a JSON file.
+
+  Args:
+    path: of the file.
+    remedy: what an error advises.
 
   Raises:
     ValueError: when it is missing or corrupt.
@@ -195,7 +199,7 @@ def read_json(path: Path) -> Any:
   try:
     return json.loads(pathlib.Path(path).read_bytes())
   except (OSError, ValueError) as error:
-    raise _corrupt(path, error, "delete it") from error
+    raise _corrupt(path, error, remedy) from error
 
 
 @contextlib.contextmanager
@@ -257,7 +261,7 @@ def read_metrics(path: Path) -> dict[str, np.ndarray]:
       record = json.loads(line)
       by_step[record["step"]] = record
     except (ValueError, KeyError, TypeError) as error:
-      raise _corrupt(f"{path}:{number}", error, "delete that line") from error
+      raise _corrupt(f"{path}:{number}", error, "delete that line and run the same command again") from error
   records = [by_step[step] for step in sorted(by_step)]
   names = dict.fromkeys(name for record in records for name in record)
   return {name: np.array([record.get(name) for record in records], np.float64) for name in names}
@@ -322,7 +326,7 @@ def _ends_torn(file) -> bool:
 
 def _corrupt(path, error: Exception, remedy: str) -> ValueError:
   reason = " ".join(str(error).split()) or type(error).__name__
-  return ValueError(f"`{path}` can't be read ({reason}); {remedy} and run the same command again")
+  return ValueError(f"`{path}` can't be read ({reason}); {remedy}")
 
 
 def _dumps(obj, indent: int | None = None) -> bytes:

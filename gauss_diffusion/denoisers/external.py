@@ -18,7 +18,12 @@ runtime's own NumPy arrays.
 
 import dataclasses
 import functools
+import hashlib
+import importlib.util
+import pathlib
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +33,8 @@ from jax.interpreters import ad, batching, mlir
 from jax.tree_util import Partial
 
 from gauss_diffusion.types import Array, Denoiser
+
+PROBE_LEVELS = (0.05, 0.5, 5.0)  # noise levels of the fixed inputs by which a function is known
 
 
 @jax.tree_util.register_static
@@ -58,6 +65,89 @@ def denoiser(f: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Denoiser:
   if not callable(f) or f.__hash__ is None:
     raise ValueError(f"`f` is a {type(f).__name__}; want a hashable function of NumPy arrays (x, sigma)")
   return Partial(denoise, External(f))
+
+
+def load(place: str) -> Callable[..., Any]:
+  """Import a function of the user's own, which is run as the user's own code.
+
+  Args:
+    place: ``FILE.py:NAME``.
+
+  Raises:
+    ValueError: when there is no such file or name, the file fails, or NAME is no function.
+  """
+  file, colon, name = place.rpartition(":")
+  path = pathlib.Path(file)
+  if not colon or path.suffix != ".py" or not name.isidentifier():
+    raise ValueError(f"`function` is {place!r}; want FILE.py:NAME")
+  if not path.is_file():
+    raise ValueError(f"`function` {place!r}: there is no file {file!r}")
+  spec = importlib.util.spec_from_file_location(f"gauss_diffusion_function_{path.stem}", path)
+  module = importlib.util.module_from_spec(spec)
+  sys.path.insert(0, str(path.parent.absolute()))  # what lies beside it, it may import
+  try:
+    spec.loader.exec_module(module)
+  except Exception as error:  # the user's code may fail in any way
+    raise ValueError(f"`function` {place!r}: {file} fails with {_said(error)}") from error
+  finally:
+    sys.path.pop(0)
+  found = getattr(module, name, None)
+  if not callable(found):
+    functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+    has = f"has {', '.join(functions)}" if functions else "has no function"
+    raise ValueError(f"`function` {place!r}: {file} {has}")
+  return found
+
+
+def examined(place: str, shape: tuple[int, int, int], *, of_jax: bool) -> tuple[Denoiser, str]:
+  """Load a function, see that it is a denoiser of such images, and return it with its digest.
+
+  The digest is of the file's source and of the function's outputs on fixed inputs, since its weights may
+  change where its source does not.
+
+  Args:
+    place: ``FILE.py:NAME``.
+    shape: of an image, (H, W, C).
+    of_jax: whether it is a function of JAX, of one image and a scalar sigma, rather than one of NumPy arrays.
+
+  Returns:
+    The denoiser, and 64 hexadecimal digits.
+
+  Raises:
+    ValueError: in one line, as `load` does, and when the function fails, returns another shape, no floats,
+      NaN or infinity, or something else the second time.
+  """
+  function = load(place)
+  sigma = np.array(PROBE_LEVELS, np.float32)
+  noise = np.random.default_rng(0).standard_normal((len(sigma), *shape), np.float32)
+  x = sigma[:, None, None, None] * noise
+
+  def evaluate():
+    if of_jax:
+      return np.stack(
+        [np.asarray(function(jnp.asarray(one), jnp.asarray(level))) for one, level in zip(x, sigma)]
+      )
+    return _evaluate(function, x, sigma)[0]
+
+  try:
+    first, second = evaluate(), evaluate()
+  except Exception as error:  # the user's code may fail in any way
+    raise ValueError(
+      f"`function` {place!r} on images {x.shape} and sigma {sigma.shape}: {_said(error)}"
+    ) from error
+  if first.shape != x.shape or first.dtype.kind != "f":
+    raise ValueError(
+      f"`function` {place!r} returned {first.dtype} {first.shape[1:]} for an image {shape}; want floats"
+    )
+  if not np.isfinite(first).all():
+    raise ValueError(f"`function` {place!r} returned NaN or infinity for images within [-1, 1] plus noise")
+  if first.tobytes() != second.tobytes():
+    raise ValueError(
+      f"`function` {place!r} returned other values the second time; want the same for the same input"
+    )
+  source = pathlib.Path(place.rpartition(":")[0]).read_bytes()
+  known = hashlib.sha256(source + first.tobytes()).hexdigest()
+  return Partial(function) if of_jax else denoiser(function), known
 
 
 @jax.jit
@@ -120,6 +210,10 @@ def _evaluate(function, x, sigma):
       "want floating-point estimates of their shape"
     )
   return (out.astype(x.dtype, copy=False),)
+
+
+def _said(error: Exception) -> str:
+  return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _name(function) -> str:

@@ -40,8 +40,8 @@ def defaults(family: Family) -> dict[str, int | float]:
   return {name: option.default for name, option in family.options.items()}
 
 
-def check(name: str, family: Family, options: dict[str, Any], shape: Shape) -> None:
-  """Refuse options that are unknown, of the wrong type or out of range, and images that are too large.
+def check_options(name: str, family: Family, options: dict[str, Any]) -> None:
+  """Refuse options that are unknown, of the wrong type or out of range.
 
   Raises:
     ValueError: naming the option as a field of a study, ``denoisers.NAME.OPTION``.
@@ -58,6 +58,10 @@ def check(name: str, family: Family, options: dict[str, Any], shape: Shape) -> N
     if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
       number = "a whole number" if isinstance(default, int) else "a number"
       raise ValueError(f"{where} is {value!r}; want {number} from {low:g} to {high:g}: {meaning}")
+
+
+def check_size(name: str, family: Family, shape: Shape) -> None:
+  """Refuse images of a shape (H, W, C) that is too large for the family."""
   size = int(np.prod(shape))
   if family.most_values is not None and size > family.most_values:
     raise ValueError(

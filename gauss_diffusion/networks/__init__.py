@@ -7,7 +7,7 @@ import math
 import numbers
 import typing
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax
 import flax.linen as nn
@@ -102,6 +102,34 @@ def create(name: str, *, preconditioning: str = "edm", **options) -> nn.Module:
   )
   architecture.check(raw)
   return Preconditioned(raw, preconditioning, tuple(constants.items()))
+
+
+def known(options: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+  """Return those of a model's network options that the named architecture takes.
+
+  Args:
+    options: with `name`, and perhaps `preconditioning`, among them.
+    defaults: the study's, to which an option that the architecture does not know must be equal.
+
+  Raises:
+    ValueError: on an unknown name, or an option that was set and that the architecture does not have.
+  """
+  name = options["name"]
+  if name not in NETWORKS:
+    raise ValueError(f"`{name}` is no network; known: {', '.join(NETWORKS)}")
+  takes = ["name", "preconditioning", *_fields(NETWORKS[name].module)]
+  takes += _constants(options.get("preconditioning", "edm"))
+  for option, value in options.items():
+    if option not in takes and value != defaults.get(option):
+      raise ValueError(
+        f"`network.{option}` is {value!r}, and {name} has no such option; known: {', '.join(takes)}"
+      )
+  return {option: value for option, value in options.items() if option in takes}
+
+
+def width_field(name: str) -> str:
+  """Return the option that is the width of the named architecture."""
+  return "model_channels" if "model_channels" in _fields(NETWORKS[name].module) else "hidden_size"
 
 
 def card(network: nn.Module) -> dict:

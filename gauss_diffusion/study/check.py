@@ -1,0 +1,232 @@
+"""What a study cannot be, refused before any compute is spent."""
+
+import difflib
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gauss_diffusion import analyses, networks, plots, sampling
+from gauss_diffusion.denoisers import FAMILIES, family
+from gauss_diffusion.readings import claims, measures
+from gauss_diffusion.study import schema
+from gauss_diffusion.training import checkpoint
+
+Shape = tuple[int, int, int]
+
+# Ranges of a model's `train` fields: whole numbers, and real ones that must lie strictly between.
+_COUNTS = {
+  "steps": 10**9,
+  "batch": 2**20,
+  "log_every": 10**9,
+  "checkpoint_every": 10**9,
+  "keep": 10**6,
+}
+_REALS = {
+  "learning_rate": (0, 1e3),
+  "ema_halflife_images": (0, 1e15),
+  "ema_rampup": (0, 1e6),
+  "p_mean": (-20, 20),
+  "p_std": (0, 20),
+}
+
+
+def check(config: ConfigDict, shape: Shape, num_pool: int, num_held_out: int) -> None:
+  """Refuse a study that cannot run on this data: names first, then values, then what needs what.
+
+  Args:
+    config: the study.
+    shape: of an image, (H, W, C).
+    num_pool: images available for training.
+    num_held_out: images kept apart.
+
+  Raises:
+    ValueError: naming the field in question and what would be right.
+  """
+  if shape[0] != shape[1]:
+    raise ValueError(
+      f"the images are {shape[0]} x {shape[1]}; networks want squares: set `data.crop` or `data.size`"
+    )
+  for field in ("checkpoint", "function"):
+    if field in config and not config[field]:
+      wanted = {"checkpoint": "the folder that an import made", "function": "FILE.py:NAME"}[field]
+      raise ValueError(f"`{field}` is empty; want {wanted}")
+  if not config.models:
+    raise ValueError("`models` is empty; a study needs at least one")
+  _check_names("analyses", config.analyses, analyses.ANALYSES)
+  _check_names("figures", config.figures, plots.STUDY_PLOTS)
+  _check_names("claims", config.claims, claims.CLAIMS)
+  if config.sweep:
+    _check_names("sweep", [config.sweep], measures.SWEEPS)
+  _check_names("sampler.solver", [config.sampler.solver], sampling.SOLVERS)
+  if len({model.title for model in config.models.values()}) < len(config.models):
+    raise ValueError("two `models` have the same `title`; figures tell models apart by it")
+  _check_sampler(config.sampler)
+  for label, model in config.models.items():
+    _check_model(config, f"models.{label}", model, shape, num_pool)
+  _check_families(config, shape)
+  for name in config.analyses:
+    analyses.ANALYSES[name].check(config, shape, num_held_out)
+  for name in config.claims:
+    _check_needs(f"`claims` has {name!r}", claims.CLAIMS[name].needs, config)
+  for name in config.figures:
+    _check_needs(f"`figures` has {name!r}", plots.STUDY_PLOTS[name].NEEDS, config)
+  if config.sweep:
+    _check_sweep(config)
+
+
+def check_devices(config: ConfigDict, num_devices: int) -> None:
+  """Refuse a batch that the devices cannot share equally."""
+  for label, model in config.models.items():
+    if schema.source(model) == "training" and model.train.batch % num_devices:
+      raise ValueError(
+        f"`models.{label}.train.batch` is {model.train.batch}, which {num_devices} devices cannot share "
+        f"equally; want a multiple of {num_devices}"
+      )
+
+
+def cpu_devices(config: ConfigDict) -> int:
+  """Return how many devices the CPU should be: one per core, as far as every batch can be shared.
+
+  One JAX device computes on about one core.
+  """
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+  batches = [model.train.batch for model in config.models.values() if schema.source(model) == "training"]
+  return max(num for num in range(1, cores + 1) if not any(batch % num for batch in batches))
+
+
+def network_card(config: ConfigDict, model: ConfigDict, shape: Shape) -> dict[str, Any]:
+  """Return what a checkpoint must remember to rebuild a model's network, ``{"network": {...}}``, plain JSON.
+
+  Of the section `network` an architecture takes the fields that it knows; the others must be the study's own.
+  """
+  if model.checkpoint:
+    card = checkpoint.load_card(model.checkpoint)
+    made = tuple(card["network"][name] for name in ("img_resolution", "img_resolution", "img_channels"))
+    if made != tuple(shape):
+      raise ValueError(
+        f"`checkpoint` {model.checkpoint!r} holds a network for images {made}, and the data's are {shape}; "
+        "set `data.name`, `data.size` or `data.crop`"
+      )
+    return card
+  size, _, channels = shape
+  options = {"img_resolution": size, "img_channels": channels}
+  for name, value in networks.known(model.network.to_dict(), config.network.to_dict()).items():
+    options[name] = list(value) if isinstance(value, tuple) else value
+  return {"network": options}
+
+
+def _check_sampler(sampler: ConfigDict) -> None:
+  low, high = sampler.sigma_min, sampler.sigma_max
+  if not 1e-6 <= low < high <= 1e6:
+    raise ValueError(
+      f"`sampler.sigma_min`, `sampler.sigma_max` are {low}, {high}; noise levels must be positive and "
+      "rising, from 1e-6 to 1e6"
+    )
+  if not 2 <= sampler.levels <= 1000:
+    raise ValueError(f"`sampler.levels` is {sampler.levels}; want 2 to 1000")
+
+
+def _check_model(config: ConfigDict, where: str, model: ConfigDict, shape: Shape, num_pool: int) -> None:
+  if not 0 <= model.size <= num_pool:
+    raise ValueError(f"`{where}.size` is {model.size}; the data has {num_pool} training images")
+  if model.part not in (0, 1):
+    raise ValueError(f"`{where}.part` is {model.part}; want 0 or 1")
+  if model.part == 1 and not 0 < 2 * model.size <= num_pool:
+    raise ValueError(f"`{where}.size` is {model.size}; two disjoint parts need at most {num_pool // 2}")
+  if not 0 <= model.seed < 2**32:
+    raise ValueError(f"`{where}.seed` is {model.seed}; want a whole number from 0 to {2**32 - 1}")
+  given = [field for field in schema.SOURCES if model[field]]
+  if len(given) > 1:
+    raise ValueError(f"`{where}` has both `{given[0]}` and `{given[1]}`; a model has one source")
+  if model.jax and not model.function:
+    raise ValueError(f"`{where}.jax` is true without a `function`; it says of which kind a function is")
+  if model.denoiser:
+    _check_names(f"{where}.denoiser", [model.denoiser], FAMILIES)
+  if model.checkpoint:
+    network_card(config, model, shape)
+  if schema.source(model) != "training":
+    return
+  for field, most in _COUNTS.items():
+    if not 1 <= model.train[field] <= most:
+      raise ValueError(f"`{where}.train.{field}` is {model.train[field]}; want 1 to {most}")
+  if model.train.rampup_images < 0:
+    raise ValueError(f"`{where}.train.rampup_images` is {model.train.rampup_images}; want at least 0")
+  for field, (low, high) in _REALS.items():
+    if not low < model.train[field] < high:
+      raise ValueError(f"`{where}.train.{field}` is {model.train[field]}; want between {low} and {high:g}")
+  network = networks.create(**network_card(config, model, shape)["network"])
+  networks.compute(network, dtype=model.train.dtype, remat=model.train.remat)
+
+
+def _check_families(config: ConfigDict, shape: Shape) -> None:
+  """Refuse options out of range, and images too large for a denoiser that something asks for."""
+  _check_names("denoisers", config.denoisers, FAMILIES)
+  used = [model.denoiser for model in config.models.values() if model.denoiser]
+  for name in config.analyses:
+    used += analyses.ANALYSES[name].uses(config[name])
+  for name, options in config.denoisers.items():
+    family.check_options(name, FAMILIES[name], options.to_dict())
+    if name in used:
+      family.check_size(name, FAMILIES[name], shape)
+
+
+def _check_sweep(config: ConfigDict) -> None:
+  """Refuse a sweep along which a model has no place, or no place comparable to that of the others."""
+  if config.sweep == "size":
+    return
+  widths = set()
+  for label, model in config.models.items():
+    if schema.source(model) != "training":
+      raise ValueError(
+        f"`sweep` is {config.sweep!r}, and `models.{label}` is not trained here; want `size` or none"
+      )
+    widths.add(networks.width_field(model.network.name))
+  if config.sweep == "width" and len(widths) > 1:
+    raise ValueError(
+      f"`sweep` is 'width', and the models' widths are different things ({', '.join(sorted(widths))}); "
+      "want networks of one kind"
+    )
+
+
+def _check_needs(what: str, needs: measures.Needs, config: ConfigDict) -> None:
+  """Refuse a claim or figure of the whole study that this study cannot answer."""
+  for place, entries in needs.results.items():
+    analysis, _, option = place.partition(".")
+    if analysis not in config.analyses:
+      raise ValueError(f"{what}, which needs {analysis!r} among `analyses`")
+    for entry in entries:
+      if entry not in config[analysis][option]:
+        raise ValueError(f"{what}, which needs {entry!r} among `{place}`")
+  if needs.along > 1 and (not config.sweep or len(config.models) < needs.along):
+    raise ValueError(
+      f"{what}, which follows models along a sweep; set `sweep` to one of {', '.join(measures.SWEEPS)}, and "
+      f"have at least {needs.along} `models`"
+    )
+  parts: dict[str, list[int]] = {}
+  for model in config.models.values():
+    parts.setdefault(model.group, []).append(model.part)
+  for group in needs.groups:
+    if group not in parts:
+      raise ValueError(f"{what}, which needs a model of the group {group!r}")
+  paired = [group for group in parts if sorted(parts[group]) == [0, 1]]
+  for group in needs.halves:
+    if group not in paired:
+      raise ValueError(f"{what}, which needs two models of the group {group!r}, parts 0 and 1")
+  if needs.paired and not paired:
+    raise ValueError(f"{what}, which needs two models of one `group`, parts 0 and 1")
+
+
+def _check_names(field: str, names: Iterable[str], known: Iterable[str]) -> None:
+  if isinstance(names, str):
+    raise ValueError(f"`{field}` is {names!r}; want a list of names, ({names!r},)")
+  known, seen = list(known), set()
+  for name in names:
+    if name not in known:
+      close = difflib.get_close_matches(name, known, 1) if isinstance(name, str) else []
+      hint = f"; did you mean {close[0]!r}?" if close else ""
+      raise ValueError(f"`{field}` has no {name!r}; known: {', '.join(known)}{hint}")
+    if name in seen:
+      raise ValueError(f"`{field}` has {name!r} twice")
+    seen.add(name)

@@ -1,0 +1,80 @@
+"""The working directory of a study: whose it is, and what in it may change.
+
+A study may gain or change analyses, denoisers, options, noise levels and models at any time: results know
+what they were computed from, and those that are not current are computed anew. Only what decided the training
+of a network that exists stays as it was.
+"""
+
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gauss_diffusion import results
+from gauss_diffusion.study import asked
+from gauss_diffusion.study.subjects import Model
+from gauss_diffusion.training import checkpoint
+
+TRAINING = "training.json"  # beside a model's checkpoints: what decided its training
+_UNDECIDING = ("log_every", "checkpoint_every", "keep")  # of `train`: how it is watched and kept
+
+
+def take(workdir: pathlib.Path, config: ConfigDict, models: list[Model], command: str) -> None:
+  """Make `workdir` this study's, or refuse it when it holds something that the study would spoil.
+
+  Args:
+    workdir: made when missing.
+    config: the study, which becomes the one that the folder's report is of.
+    models: of the study.
+    command: that a report names as the one that made it.
+
+  Raises:
+    ValueError: when the folder holds something else, or a network that was trained otherwise, naming the
+      field and how to go on.
+  """
+  entries = [path.name for path in workdir.iterdir()] if workdir.is_dir() else []
+  if workdir.exists() and not workdir.is_dir():
+    raise ValueError(f"`workdir` {workdir} is a file; choose another `--workdir`")
+  visible = {name for name in entries if not name.startswith(".")}
+  if visible and not visible & {asked.FILE, "models", "results"}:
+    raise ValueError(f"`workdir` {workdir} is not empty and holds no study; choose another `--workdir`")
+  trained = [model for model in models if model.source == "training"]
+  for model in trained:
+    _check_training(workdir, model)
+  for model in trained:
+    results.write_json(model.folder / TRAINING, _training(model))
+  results.write_json(workdir / asked.FILE, {"command": command} | asked.plain(config))
+
+
+def _training(model: Model) -> dict[str, Any]:
+  """Return what decides a training, by the names of the model's fields."""
+  entry = asked.plain(model.entry)
+  deciding = {name: value for name, value in entry["train"].items() if name not in _UNDECIDING}
+  network = {f"network.{name}": value for name, value in model.card["network"].items()}
+  return (
+    {"seed": entry["seed"], "size": len(model.subset.images)}
+    | network
+    | {f"train.{name}": value for name, value in deciding.items()}
+    | {"images": model.subset.fingerprint}
+  )
+
+
+def _check_training(workdir: pathlib.Path, model: Model) -> None:
+  if checkpoint.latest_step(model.folder) is None:
+    return  # nothing was earned: it may start anew with other settings
+  place, new = model.folder / TRAINING, _training(model)
+  remedy = "add a model under another label, or choose another `--workdir`"
+  if not place.exists():
+    raise ValueError(f"`{model.folder}` holds checkpoints and no `{TRAINING}`, which says of what; {remedy}")
+  old = results.read_json(place, remedy=remedy)
+  if not isinstance(old, dict):
+    raise ValueError(f"`{place}` can't be read (it is no record of a training); {remedy}")
+  for field in dict.fromkeys([*new, *old]):
+    if old.get(field) != new.get(field):
+      what = (
+        "the images (of another `data` or `seed`)" if field == "images" else f"`models.{model.label}.{field}`"
+      )
+      raise ValueError(
+        f"`workdir` {workdir} has trained {model.label!r} with {what} = {old.get(field)!r}, not "
+        f"{new.get(field)!r}; {remedy}"
+      )
