@@ -106,8 +106,8 @@ def load(path: Path, skip: tuple[str, ...] = ()) -> "tuple[xarray.Dataset | None
     return None, card
   import xarray as xr
 
-  with xr.open_dataset(f"{path}.nc", engine="h5netcdf", drop_variables=skip) as stored:
-    return _index(stored.load()), card
+  with xr.open_dataset(f"{path}.nc", engine="h5netcdf") as stored:
+    return _index(stored.drop_vars(skip, errors="ignore").load()), card
 
 
 def read_card(path: Path) -> dict:
@@ -299,7 +299,6 @@ def _checksum(card: dict) -> str:
 
 def _write_netcdf(found: "xarray.Dataset", path: str) -> None:
   found = found.reset_index([name for name in found.indexes if found.indexes[name].nlevels > 1])
-  found = found.drop_vars([name for name in found.coords if found[name].dtype == object])
   squeeze = {
     name: {"zlib": True, "complevel": 4, "shuffle": True}
     for name, values in found.data_vars.items()

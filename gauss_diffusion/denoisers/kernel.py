@@ -19,7 +19,7 @@ class Kernel(NamedTuple):
 
 def fit(images: np.ndarray, *, bandwidth: float) -> Kernel:
   """Return the record of images uint8 [N, H, W, C] and a bandwidth on the [-1, 1] scale."""
-  return Kernel(images, np.float32(bandwidth))
+  return Kernel(images, np.float64(bandwidth))
 
 
 def denoise(kernel: Kernel, x: Array, sigma: Array) -> Array:

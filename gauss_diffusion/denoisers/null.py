@@ -20,7 +20,7 @@ def mean(record: Array, x: Array, sigma: Array) -> Array:
 
 def fit_skip(images: np.ndarray, *, sigma_data: float) -> np.ndarray:
   """Return the constant of `skip`, which does not depend on the images."""
-  return np.float32(sigma_data)
+  return np.float64(sigma_data)
 
 
 def skip(record: Array, x: Array, sigma: Array) -> Array:

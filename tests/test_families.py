@@ -1,0 +1,275 @@
+"""Every family of ideal denoisers under one table of exact limits, and what its options refuse."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from gauss_diffusion import results
+from gauss_diffusion.denoisers import FAMILIES, family
+from gauss_diffusion.denoisers.family import Family, Option
+
+SHAPE = (5, 4, 3)
+FLOAT64 = 1e-10  # relative, of sums of 60 terms
+
+
+def images(count=12, seed=0):
+  return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE)).astype(np.uint8)
+
+
+def pixels(u8):
+  return u8 / 127.5 - 1
+
+
+def denoiser(name, u8, **options):
+  known = FAMILIES[name]
+  record = known.fit(u8, **(family.defaults(known) | options))
+  return lambda x, sigma: np.asarray(known.denoise(record, jnp.asarray(x), jnp.asarray(sigma, float)))
+
+
+def noisy(u8, sigma, seed=1):
+  return pixels(u8[0]) + sigma * np.random.default_rng(seed).standard_normal(SHAPE)
+
+
+# The limits. Each takes a family's denoisers through `denoiser` and says what must come out, in float64.
+
+
+def one_image_is_all_it_knows(name):
+  """N = 1: the posterior of a single image is that image."""
+  u8 = images(1)
+  np.testing.assert_allclose(denoiser(name, u8)(noisy(u8, 0.7), 0.7), pixels(u8[0]), rtol=FLOAT64)
+
+
+def kernel_of_one_image(name):
+  """N = 1: the Gaussian of one image and variance s², ``y + s²/(s² + σ²) (x − y)``."""
+  u8, s, sigma = images(1), 0.3, 0.7
+  y, x = pixels(u8[0]), noisy(u8, sigma)
+  want = y + s**2 / (s**2 + sigma**2) * (x - y)
+  np.testing.assert_allclose(denoiser(name, u8, bandwidth=s)(x, sigma), want, rtol=FLOAT64)
+
+
+def high_noise_leaves_the_mean(name):
+  """σ → ∞: nothing of x = x0 + σ ε survives but the prior's mean, to O(1/σ)."""
+  u8, sigma = images(), 1e6
+  want = pixels(u8).mean(0)
+  np.testing.assert_allclose(denoiser(name, u8)(noisy(u8, sigma), sigma), want, atol=1e-4)
+
+
+def low_noise_leaves_the_nearest_image(name):
+  """σ → 0: the posterior is the nearest image."""
+  u8 = images()
+  np.testing.assert_allclose(denoiser(name, u8)(noisy(u8, 0.01), 0.01), pixels(u8[0]), atol=1e-9)
+
+
+def low_noise_leaves_the_input(name):
+  """σ → 0: x itself."""
+  u8 = images()
+  x = noisy(u8, 0.1)
+  np.testing.assert_allclose(denoiser(name, u8)(x, 1e-7), x, atol=1e-10)
+
+
+def low_noise_projects_on_the_span(name):
+  """σ → 0: ``μ + P (x − μ)``, P the projector on the span of the images about their mean."""
+  u8 = images()
+  y, x = pixels(u8).reshape(12, -1), noisy(u8, 0.5)
+  _, _, basis = np.linalg.svd(y - y.mean(0), full_matrices=False)
+  basis, mean = basis[:-1], y.mean(0)
+  want = mean + basis.T @ (basis @ (x.ravel() - mean))
+  np.testing.assert_allclose(denoiser(name, u8)(x, 1e-7).ravel(), want, atol=1e-9)
+
+
+def narrow_kernel_is_the_memorizer(name):
+  """Bandwidth 0: the multi-delta denoiser."""
+  u8, sigma = images(), 2.0
+  x = noisy(u8, sigma)
+  want = denoiser("multi-delta", u8)(x, sigma)
+  np.testing.assert_allclose(denoiser(name, u8, bandwidth=1e-6)(x, sigma), want, rtol=FLOAT64)
+
+
+def wide_kernel_is_the_identity(name):
+  """Infinite bandwidth: any image is as likely as x."""
+  u8 = images()
+  x = noisy(u8, 0.5)
+  np.testing.assert_allclose(denoiser(name, u8, bandwidth=1e6)(x, 0.5), x, atol=1e-6)
+
+
+def no_component_is_the_mean(name):
+  """Of rank 1 and high noise along it, or of no variance: the mean."""
+  u8 = np.repeat(images(1), 4, axis=0)
+  np.testing.assert_allclose(denoiser(name, u8)(noisy(u8, 0.5), 0.5), pixels(u8[0]), rtol=FLOAT64)
+
+
+def all_components_are_all_of_it(name):
+  """Rank N − 1 keeps everything; rank 1 is what NumPy makes of the first principal component."""
+  u8, sigma = images(), 0.5
+  x = noisy(u8, sigma)
+  np.testing.assert_array_equal(denoiser(name, u8, rank=11)(x, sigma), denoiser(name, u8)(x, sigma))
+  y = pixels(u8).reshape(12, -1)
+  mean, centred = y.mean(0), y - y.mean(0)
+  _, values, basis = np.linalg.svd(centred, full_matrices=False)
+  lam, u = values[0] ** 2 / 12, basis[0]
+  want = mean + lam / (lam + sigma**2) * u * (u @ (x.ravel() - mean))
+  np.testing.assert_allclose(denoiser(name, u8, rank=1)(x, sigma).ravel(), want, rtol=1e-9)
+
+
+def order_does_not_matter(name):
+  """A training set is a set."""
+  u8 = images()
+  x = noisy(u8, 1.0)
+  np.testing.assert_allclose(denoiser(name, u8[::-1].copy())(x, 1.0), denoiser(name, u8)(x, 1.0), rtol=1e-8)
+
+
+def twice_the_set_is_the_set(name):
+  """Every image twice is the same law."""
+  u8 = images()
+  x = noisy(u8, 1.0)
+  np.testing.assert_allclose(
+    denoiser(name, np.concatenate([u8, u8]))(x, 1.0), denoiser(name, u8)(x, 1.0), rtol=1e-8
+  )
+
+
+def skips_as_edm_does(name):
+  """``σ_d² / (σ² + σ_d²) x``, half of x at σ = σ_d."""
+  x = noisy(images(), 1.0)
+  np.testing.assert_allclose(denoiser(name, images(), sigma_data=0.25)(x, 0.25), x / 2, rtol=FLOAT64)
+
+
+def passes_on(name):
+  """D(x) = x."""
+  x = noisy(images(), 1.0)
+  np.testing.assert_array_equal(denoiser(name, images())(x, 1.0), x)
+
+
+def hears_nothing(name):
+  """D(x) does not depend on x."""
+  u8 = images()
+  np.testing.assert_allclose(denoiser(name, u8)(noisy(u8, 1.0), 0.1), pixels(u8).mean(0), atol=1e-15)
+
+
+SET = (order_does_not_matter, twice_the_set_is_the_set)
+LIMITS = {
+  "gaussian": (
+    one_image_is_all_it_knows,
+    high_noise_leaves_the_mean,
+    low_noise_projects_on_the_span,
+    no_component_is_the_mean,
+    all_components_are_all_of_it,
+    *SET,
+  ),
+  "multi-delta": (
+    one_image_is_all_it_knows,
+    high_noise_leaves_the_mean,
+    low_noise_leaves_the_nearest_image,
+    *SET,
+  ),
+  "kernel": (
+    kernel_of_one_image,
+    high_noise_leaves_the_mean,
+    low_noise_leaves_the_input,
+    narrow_kernel_is_the_memorizer,
+    wide_kernel_is_the_identity,
+    *SET,
+  ),
+  "mean": (one_image_is_all_it_knows, high_noise_leaves_the_mean, hears_nothing, *SET),
+  "skip": (low_noise_leaves_the_input, skips_as_edm_does, *SET),
+  "identity": (low_noise_leaves_the_input, passes_on, *SET),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_exact_limits(name, x64):
+  for limit in LIMITS[name]:
+    limit(name)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_one_contract(name):
+  """Shape and dtype of x are kept, and jit and vmap take the record as an argument."""
+  u8 = images()
+  record = FAMILIES[name].fit(u8, **family.defaults(FAMILIES[name]))
+  denoise = Partial(FAMILIES[name].denoise, record)
+  x = jnp.asarray(np.stack([noisy(u8, 0.5, seed) for seed in range(3)]), jnp.float32)
+  batch = jax.jit(jax.vmap(lambda d, x, s: d(x, s), (None, 0, None)))(denoise, x, jnp.float32(0.5))
+  assert batch.shape == x.shape and batch.dtype == x.dtype
+  np.testing.assert_allclose(batch[1], denoise(x[1], jnp.float32(0.5)), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_defaults_pass_their_own_check(name):
+  known = FAMILIES[name]
+  family.check_options(name, known, family.defaults(known))
+  family.check_size(name, known, (32, 32, 3))
+  assert known.title and all(option.meaning for option in known.options.values())
+
+
+@pytest.mark.parametrize(
+  ("name", "options", "named"),
+  [
+    ("kernel", {"bandwidht": 0.1}, "`denoisers.kernel.bandwidht` is no option .* did you mean 'bandwidth'"),
+    ("kernel", {"bandwidth": 0.0}, "`denoisers.kernel.bandwidth` is 0.0; want a number from 1e-06 to"),
+    ("kernel", {"bandwidth": float("nan")}, "`denoisers.kernel.bandwidth` is nan"),
+    ("kernel", {"bandwidth": "wide"}, "`denoisers.kernel.bandwidth` is 'wide'; want a number"),
+    ("gaussian", {"rank": 1.5}, "`denoisers.gaussian.rank` is 1.5; want a whole number"),
+    ("gaussian", {"rank": True}, "`denoisers.gaussian.rank` is True; want a whole number"),
+    ("gaussian", {"rank": -1}, "`denoisers.gaussian.rank` is -1"),
+    ("mean", {"rank": 1}, "`denoisers.mean.rank` is no option of this denoiser; known: it has none"),
+  ],
+)
+def test_wrong_options_are_named(name, options, named):
+  with pytest.raises(ValueError, match=named):
+    family.check_options(name, FAMILIES[name], options)
+
+
+def test_images_too_large_for_exact_distances_are_refused():
+  with pytest.raises(ValueError, match="'multi-delta' takes images of at most 32768 values, .* 49152"):
+    family.check_size("multi-delta", FAMILIES["multi-delta"], (128, 128, 3))
+  family.check_size("gaussian", FAMILIES["gaussian"], (128, 128, 3))
+
+
+def test_a_record_is_fitted_once_for_each_images_and_options(tmp_path):
+  calls = []
+
+  def fit(u8, **options):
+    calls.append(options)
+    return FAMILIES["gaussian"].fit(u8, **options)
+
+  known = FAMILIES["gaussian"]._replace(fit=fit)
+  u8 = images()
+  first = family.fitted("gaussian", known, u8, "abc", {"rank": 0}, tmp_path)
+  again = family.fitted("gaussian", known, None, "abc", {"rank": 0}, tmp_path)
+  assert calls == [{"rank": 0}]
+  for one, other in zip(first, again, strict=True):
+    assert one.dtype == other.dtype
+    np.testing.assert_array_equal(one, other)
+  assert len(family.fitted("gaussian", known, u8, "abc", {"rank": 2}, tmp_path).eigenvalues) == 2
+  family.fitted("gaussian", known, images(seed=1), "abd", {"rank": 0}, tmp_path)
+  assert len(calls) == 3
+
+
+def test_a_damaged_or_foreign_record_is_fitted_anew(tmp_path):
+  known, u8 = FAMILIES["gaussian"], images()
+  want = family.fitted("gaussian", known, u8, "abc", {"rank": 0}, tmp_path)
+  family.fitted("gaussian", known, images(3), "abd", {"rank": 0}, tmp_path)
+  entry, other = sorted(tmp_path.glob("gaussian/*.nc"))
+  whole = entry.read_bytes()
+  for broken in (b"", whole[: len(whole) // 2], bytes([whole[0] ^ 1]) + whole[1:], other.read_bytes()):
+    entry.write_bytes(broken)
+    for one, again in zip(
+      want, family.fitted("gaussian", known, u8, "abc", {"rank": 0}, tmp_path), strict=True
+    ):
+      np.testing.assert_array_equal(one, again)
+  assert entry.read_bytes() == whole
+  # Another record under this one's name, card and all.
+  for kind in (".nc", ".json"):
+    entry.with_suffix(kind).write_bytes(other.with_suffix(kind).read_bytes())
+  assert family.fitted("gaussian", known, u8, "abc", {"rank": 0}, tmp_path).basis.shape == want.basis.shape
+  assert results.read_card(entry.with_suffix(""))["inputs"]["images"] == "abc"
+
+
+def test_a_family_of_ones_own_needs_no_more_than_the_record():
+  blur = Family(
+    "blur", lambda u8, *, width: width, lambda width, x, s: x / (1 + width), {"width": Option(1, "w", 0, 9)}
+  )
+  record = blur.fit(images(), **family.defaults(blur))
+  np.testing.assert_allclose(blur.denoise(record, np.ones(SHAPE), 1.0), 0.5)
