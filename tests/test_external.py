@@ -1,5 +1,6 @@
 """A NumPy function under the probes is the denoiser that it computes."""
 
+import sys
 import threading
 
 import jax
@@ -182,3 +183,77 @@ def test_refuses_what_is_no_function():
   for f in (3, unhashable):
     with pytest.raises(ValueError, match="`f` is a "):
       external.denoiser(f)
+
+
+GOOD = """
+import numpy as np
+import beside
+
+def f(x, sigma):
+  return beside.HALF * x
+
+def g(x, sigma):
+  return 0.5 * x
+"""
+WRONG = {
+  "no such file": ("nowhere.py:f", "there is no file 'nowhere.py'"),
+  "no name": ("good.py", "want FILE.py:NAME"),
+  "not Python": ("good.txt:f", "want FILE.py:NAME"),
+  "no such function": ("good.py:h", "good.py has f, g"),
+  "fails when imported": ("broken.py:f", "broken.py fails with ZeroDivisionError"),
+  "bad syntax": ("syntax.py:f", "syntax.py fails with SyntaxError"),
+  "raises": ("wrong.py:raises", "KeyError: 'weights'"),
+  "another shape": ("wrong.py:shape", r"returned float32 \(3, 1, 2, 2\)"),
+  "no floats": ("wrong.py:integers", "returned int64"),
+  "NaN": ("wrong.py:nan", "returned NaN or infinity"),
+  "chance": ("wrong.py:chance", "returned other values the second time"),
+}
+FILES = {
+  "good.py": GOOD,
+  "beside.py": "HALF = 0.5",
+  "good.txt": GOOD,
+  "broken.py": "1 / 0",
+  "syntax.py": "def f(:",
+  "wrong.py": """
+import numpy as np
+def raises(x, sigma): raise KeyError("weights")
+def shape(x, sigma): return x[:, :1]
+def integers(x, sigma): return x.astype(int)
+def nan(x, sigma): return x * np.nan
+def chance(x, sigma): return x + np.random.default_rng().normal(size=x.shape)
+""",
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+  for name, text in FILES.items():
+    (tmp_path / name).write_text(text)
+  monkeypatch.chdir(tmp_path)
+  return tmp_path
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_function_file_is_named_in_one_line(folder, case):
+  place, named = WRONG[case]
+  with pytest.raises(ValueError, match=named) as error:
+    external.examined(place, SHAPE, of_jax=False)
+  assert repr(place) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_function_file_becomes_a_denoiser_known_by_its_source_and_outputs(folder):
+  denoise, digest = external.examined("good.py:f", SHAPE, of_jax=False)
+  x = draw(*SHAPE)
+  np.testing.assert_array_equal(denoise(x, 1.0), x / 2)
+  assert external.examined("good.py:f", SHAPE, of_jax=False)[1] == digest
+  (folder / "good.py").write_text(GOOD + "# a remark\n")
+  changed = external.examined("good.py:f", SHAPE, of_jax=False)[1]
+  # Weights that lie elsewhere: the source is the same, what it computes is not.
+  (folder / "beside.py").write_text("HALF = 0.75")
+  sys.modules.pop("beside")
+  assert len({digest, changed, external.examined("good.py:f", SHAPE, of_jax=False)[1]}) == 3
+
+
+def test_a_function_of_jax_has_derivatives(folder):
+  denoise, _ = external.examined("good.py:g", SHAPE, of_jax=True)
+  np.testing.assert_allclose(jacobian.gain(denoise, draw(*SHAPE), jnp.float32(1.0), np.eye(D)), 0.5)

@@ -70,34 +70,6 @@ def test_no_variance_is_rank_zero(images):
   np.testing.assert_allclose(stats.mean, images[0] / 127.5 - 1, rtol=0, atol=F64)
 
 
-def test_cached_returns_the_same_bits_without_the_images(tmp_path):
-  images = random_images(30)
-  first = statistics.cached(images, "abc", tmp_path / "new")
-  again = statistics.cached(None, "abc", tmp_path / "new")
-  for one, other in zip(first, again, strict=True):
-    assert one.tobytes() == other.tobytes() and one.shape == other.shape
-  assert [path.name for path in (tmp_path / "new").iterdir()] == ["gaussian_stats_abc.npz"]
-  assert not np.array_equal(statistics.cached(random_images(30, seed=1), "other", tmp_path).mean, first.mean)
-
-
-@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "foreign"])
-def test_cached_rebuilds_a_damaged_file(tmp_path, damage):
-  images = random_images(30)
-  want = statistics.cached(images, "abc", tmp_path)
-  (path,) = tmp_path.iterdir()
-  good = path.read_bytes()
-  if damage == "foreign":
-    np.savez(path, something=np.zeros(3))
-  else:
-    middle = len(good) // 2
-    flipped = good[:middle] + bytes([good[middle] ^ 255]) + good[middle + 1 :]
-    path.write_bytes({"cut": good[:middle], "empty": b"", "flipped": flipped}[damage])
-  for one, other in zip(want, statistics.cached(images, "abc", tmp_path), strict=True):
-    assert np.array_equal(one, other)
-  assert path.read_bytes() == good or damage == "foreign"
-  statistics.cached(None, "abc", tmp_path)
-
-
 @pytest.mark.parametrize(
   "images", [np.zeros((3, 4, 4, 1)), np.zeros((3, 4, 4), np.uint8), np.zeros((0, 4, 4, 1), np.uint8)]
 )

@@ -219,8 +219,6 @@ def _check_needs(what: str, needs: measures.Needs, config: ConfigDict) -> None:
 
 
 def _check_names(field: str, names: Iterable[str], known: Iterable[str]) -> None:
-  if isinstance(names, str):
-    raise ValueError(f"`{field}` is {names!r}; want a list of names, ({names!r},)")
   known, seen = list(known), set()
   for name in names:
     if name not in known:
