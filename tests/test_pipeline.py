@@ -1,13 +1,12 @@
-"""Work done once: runs that models share, shares of several processes, networks from elsewhere."""
-
-import json
+"""Work done once: runs that models share, shares of processes, results that know when they are stale."""
 
 import jax
 import numpy as np
 import pytest
 
 from gauss_diffusion import data, results
-from gauss_diffusion.study import pipeline, schema
+from gauss_diffusion.analyses import ANALYSES
+from gauss_diffusion.study import asked, check, pipeline, schema, subjects, workdir
 from gauss_diffusion.training import checkpoint, loop
 
 
@@ -16,12 +15,15 @@ def dataset():
   return data.load("digits", held_out=360, seed=0)
 
 
-def tiny():
+def tiny(*analyses):
   config = schema.default()
   schema.shrink(config)
   config.train.batch = 16
+  config.train.steps = 2
   config.train.log_every = 1
-  config.analyses = ("linearity",)
+  config.sampler.levels = 3
+  config.linearity.levels = 2
+  config.analyses = analyses or ("linearity",)
   return config
 
 
@@ -32,16 +34,38 @@ def snapshots(*steps):
   return config
 
 
-def params(workdir, label):
-  return checkpoint.load_ema(workdir, label)[1]
+def params(folder, label):
+  return checkpoint.load_ema(folder, label)[1]
+
+
+def run(config, dataset, folder):
+  """Do all the work of a study; returns how many networks were trained and the results that were written."""
+  check.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
+  models = subjects.models(config, dataset, folder)
+  loaded = subjects.functions(models)
+  workdir.take(folder, config, models, "command")
+  before = {path: path.stat().st_mtime_ns for path in folder.glob("results/*/*.json")}
+  trained = pipeline.train_models(models)
+  ran = pipeline.analyse_models(config, dataset, models, loaded, folder)
+  after = {path: path.stat().st_mtime_ns for path in folder.glob("results/*/*.json")}
+  written = {f"{path.parent.name}/{path.stem}" for path in after if after[path] != before.get(path)}
+  assert ran == len([name for name in written if not name.startswith("training/")])
+  return trained, written
+
+
+def both(*names):
+  return {f"{name}/{label}" for name in names for label in ("net", "null")}
+
+
+# Training.
 
 
 def test_snapshots_of_one_run_are_those_of_separate_runs(dataset, tmp_path):
   together, alone = tmp_path / "together", tmp_path / "alone"
-  models = pipeline.models(snapshots(2, 4, 7), dataset, together)
+  models = subjects.models(snapshots(2, 4, 7), dataset, together)
   assert [[m.label for m in run] for run in pipeline.runs(models)] == [["s2", "s4", "s7"]]
   assert pipeline.train_models(models) == 3 and pipeline.train_models(models) == 0
-  pipeline.train_models(pipeline.models(snapshots(7), dataset, alone))
+  pipeline.train_models(subjects.models(snapshots(7), dataset, alone))
   for one, other in zip(
     jax.tree.leaves(params(together, "s7")), jax.tree.leaves(params(alone, "s7")), strict=True
   ):
@@ -58,14 +82,14 @@ def test_what_differs_by_more_than_steps_is_another_run(dataset, tmp_path):
   config = snapshots(2, 4)
   config.models.s4.seed = 1
   schema.add_model(config, "other", 32, title="other").train.steps = 2
-  assert len(pipeline.runs(pipeline.models(config, dataset, tmp_path))) == 3
+  assert len(pipeline.runs(subjects.models(config, dataset, tmp_path))) == 3
 
 
 def test_processes_divide_the_runs_among_them(dataset, tmp_path):
   config = snapshots(2, 4)
   for size in (32, 48, 64):
     schema.add_model(config, f"n{size}", size)
-  models = pipeline.models(config, dataset, tmp_path)
+  models = subjects.models(config, dataset, tmp_path)
   shares = [[m.label for m in pipeline.share(models, task, 3)] for task in range(3)]
   assert sorted(sum(shares, [])) == sorted(m.label for m in models)
   assert any({"s2", "s4"} <= set(share) for share in shares)
@@ -74,35 +98,154 @@ def test_processes_divide_the_runs_among_them(dataset, tmp_path):
     pipeline.share(models, 3, 3)
 
 
+# Freshness.
+
+
+@pytest.fixture(scope="module")
+def study(dataset, tmp_path_factory):
+  """A study of one network and one ideal denoiser, done; each test changes it on."""
+  folder = tmp_path_factory.mktemp("study")
+  config = tiny("distillation", "linearity", "score_gap", "samples")
+  schema.add_model(config, "net", 16)
+  schema.add_model(config, "null", 16, title="c_skip x").denoiser = "skip"
+  trained, written = run(config, dataset, folder)
+  assert trained == 1
+  assert written == both(*config.analyses) | {"training/net"}
+  return config, folder
+
+
+@pytest.fixture
+def settled(study, dataset):
+  """The study, whatever the tests before did to it, with nothing left to do."""
+  run(study[0], dataset, study[1])
+  return study
+
+
+def test_what_is_current_is_never_touched(settled, dataset):
+  config, folder = settled
+  before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+  assert run(config, dataset, folder) == (0, set())
+  after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+  changed = {path.name for path in after if after[path] != before.get(path)}
+  assert changed <= {"config.json", "training.json"} and set(after) == set(before)
+
+
+def test_one_more_denoiser_and_pair_is_one_analysis(settled, dataset):
+  config, folder = settled
+  config.score_gap.pairs = (*config.score_gap.pairs, ("network", "kernel"))
+  assert run(config, dataset, folder) == (0, both("score_gap"))
+  found, card = results.load(folder / "results/score_gap/net")
+  assert found.rmse.sel(one="network", two="kernel").size
+  assert card["inputs"]["denoisers"]["kernel"] == {"bandwidth": 0.1}
+  assert run(config, dataset, folder) == (0, set())
+
+
+def test_an_option_concerns_those_that_use_it(settled, dataset):
+  config, folder = settled
+  config.samples.denoisers = ("network", "gaussian", "kernel")
+  assert run(config, dataset, folder) == (0, both("samples"))
+  config.denoisers.gaussian.rank = 3
+  assert run(config, dataset, folder) == (0, both("samples", "score_gap"))
+  config.denoisers.kernel.bandwidth = 0.2
+  config.score_gap.pairs = (("network", "gaussian"), ("network", "linear (held-out)"))
+  assert run(config, dataset, folder) == (0, both("samples", "score_gap"))
+  config.denoisers.kernel.bandwidth = 0.3
+  assert run(config, dataset, folder) == (0, both("samples"))
+
+
+def test_a_result_that_was_read_counts_by_its_content(settled, dataset):
+  config, folder = settled
+  config.distillation.pairs = 192
+  assert run(config, dataset, folder) == (0, both("distillation", "score_gap"))
+  # The same maps again, under a setting of a method that is not used, change nothing for who reads them.
+  config.distillation.steps = 7
+  assert run(config, dataset, folder) == (0, both("distillation"))
+
+
+def test_levels_concern_everything_but_the_training(settled, dataset):
+  config, folder = settled
+  config.sampler.levels = 4
+  assert run(config, dataset, folder) == (0, both(*config.analyses))
+
+
+def test_a_model_comes_and_goes(settled, dataset):
+  config, folder = settled
+  schema.add_model(config, "late", 32)
+  assert run(config, dataset, folder) == (1, {f"{name}/late" for name in (*config.analyses, "training")})
+  del config.models.late
+  assert run(config, dataset, folder) == (0, set())
+
+
+def test_an_analysis_of_another_version_is_stale(settled, dataset, monkeypatch):
+  config, folder = settled
+  monkeypatch.setattr(ANALYSES["linearity"], "VERSION", 1000)
+  assert run(config, dataset, folder) == (0, both("linearity"))
+
+
+def test_damage_is_computed_anew(settled, dataset):
+  config, folder = settled
+  place = folder / "results/linearity"
+  arrays = (place / "net.nc").read_bytes()
+  for broken in (b"", arrays[:-100], (place / "null.nc").read_bytes()):
+    (place / "net.nc").write_bytes(broken)
+    assert run(config, dataset, folder) == (0, {"linearity/net"})
+    assert (place / "net.nc").read_bytes() == arrays
+  for broken in ("{}", "[]", "nonsense"):
+    (place / "net.json").write_text(broken)
+    assert run(config, dataset, folder) == (0, {"linearity/net"})
+  for kind in (".nc", ".json"):  # another model's result, whole
+    (place / f"net{kind}").write_bytes((place / f"null{kind}").read_bytes())
+  assert run(config, dataset, folder) == (0, {"linearity/net"})
+
+
+def test_other_held_out_images_concern_the_analyses(settled):
+  config, folder = settled
+  other = data.load("digits", held_out=300, seed=0)
+  config.data.held_out = 300
+  assert run(config, other, folder) == (0, both(*config.analyses))
+
+
+# Sources.
+
+
 def test_a_network_from_elsewhere_is_analysed_and_not_trained(dataset, tmp_path):
   config = snapshots(2)
-  pipeline.train_models(pipeline.models(config, dataset, tmp_path / "first"))
+  pipeline.train_models(subjects.models(config, dataset, tmp_path / "first"))
   config = tiny()
   schema.add_model(config, "imported", 0).checkpoint = str(tmp_path / "first" / "models" / "s2")
-  config.linearity.levels = 2
-  schema.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
-  models = pipeline.models(config, dataset, tmp_path / "second")
-  assert pipeline.train_models(models) == 0
-  assert pipeline.unfinished(config, models, tmp_path / "second") == ["imported"]
-  assert pipeline.analyse_models(config, dataset, models, tmp_path / "second") == 1
-  assert not pipeline.unfinished(config, models, tmp_path / "second")
-  path = pipeline.write_report(config, dataset, models, tmp_path / "second", "command")
-  assert path.exists() and not (path.parent / "figures" / "training.png").exists()
-  assert json.loads((path.parent / "claims.json").read_text()) == []
+  trained, written = run(config, dataset, tmp_path / "second")
+  assert trained == 0 and written == {"linearity/imported"}
+  card = results.read_card(tmp_path / "second/results/linearity/imported")
+  assert card["subject"]["kind"] == "network from a checkpoint" and card["subject"]["parameters"] > 1000
 
 
-@pytest.mark.parametrize(("folder", "named"), [("nowhere", "`checkpoint` '.*nowhere' holds no checkpoint")])
-def test_a_missing_network_is_named(dataset, tmp_path, folder, named):
-  config = tiny()
-  schema.add_model(config, "imported", 0).checkpoint = str(tmp_path / folder)
-  with pytest.raises(ValueError, match=named):
-    schema.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
+@pytest.mark.parametrize("name", ["multi-delta", "identity"])
+def test_an_ideal_denoiser_can_be_the_subject_of_every_analysis(dataset, tmp_path, name):
+  config = tiny(*ANALYSES)
+  config.descent.vectors, config.modes.vectors = 2, 2
+  schema.add_model(config, "ideal", 16, title="ideal").denoiser = name
+  assert run(config, dataset, tmp_path)[1] == {f"{analysis}/ideal" for analysis in ANALYSES}
+  found = results.open(tmp_path)["score_gap"]["ideal"]
+  if name == "multi-delta":
+    assert not found.rmse.sel(one="network", two=name).any()
 
 
-def test_a_network_for_other_images_is_refused(dataset, tmp_path):
-  config = snapshots(2)
-  pipeline.train_models(pipeline.models(config, dataset, tmp_path))
-  config = tiny()
-  schema.add_model(config, "imported", 0).checkpoint = str(tmp_path / "models" / "s2")
-  with pytest.raises(ValueError, match=r"\(8, 8, 1\).*\(32, 32, 3\)"):
-    schema.check(config, (32, 32, 3), len(dataset.pool), len(dataset.held_out))
+def test_a_function_without_derivatives_lacks_what_needs_them(dataset, tmp_path):
+  (tmp_path / "half.py").write_text("def f(x, sigma):\n  return 0.5 * x\n")
+  config = tiny("linearity", "gain")
+  schema.add_model(config, "numpy", 16, title="of NumPy").function = f"{tmp_path / 'half.py'}:f"
+  jax_too = schema.add_model(config, "jax", 16, title="of JAX")
+  jax_too.function, jax_too.jax = f"{tmp_path / 'half.py'}:f", True
+  folder = tmp_path / "study"
+  assert run(config, dataset, folder)[1] == {
+    f"{name}/{label}" for name in config.analyses for label in config.models
+  }
+  arrays, card = results.load(folder / "results/gain/numpy")
+  assert arrays is None and card["absent"] == "it is a function outside JAX and has no derivatives"
+  found = results.open(folder)
+  np.testing.assert_allclose(found["gain"]["jax"].gain, 0.5, rtol=1e-6)
+  np.testing.assert_allclose(found["linearity"]["numpy"].cosine, 1, rtol=1e-6)
+  assert not asked.lacking(folder, asked.plain(config), "numpy")
+  assert run(config, dataset, folder) == (0, set())
+  (tmp_path / "half.py").write_text("def f(x, sigma):\n  return 0.25 * x\n")
+  assert run(config, dataset, folder)[1] == {"linearity/numpy", "gain/numpy", "linearity/jax", "gain/jax"}
