@@ -3,11 +3,14 @@
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+
+from gauss_diffusion import results
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 
@@ -29,15 +32,45 @@ WRONG = {
   "not an option": (["train.steps=3"], "`train.steps=3` is not an option"),
   "too many images": (["--config.models.n16.size=2000"], "models.n16.size.*1437"),
   "unknown analysis": (["--config.analyses=('gains',)"], "'gains'.*did you mean 'gain'"),
+  "function file missing": (["--config.models.n16.function=nowhere.py:f"], "nowhere.py:f'.*no file"),
+  "function fails": (
+    ["--config.models.n16.function=FOLDER/bad.py:f"],
+    "bad.py:f' on .*RuntimeError: no",
+  ),
+  "function of another shape": (
+    ["--config.models.n16.function=FOLDER/bad.py:g"],
+    "bad.py:g' .*returned",
+  ),
+  "function of NaN": (["--config.models.n16.function=FOLDER/bad.py:h"], "bad.py:h' returned NaN"),
+  "two sources": (
+    ["--config.models.n16.function=a.py:f", "--config.models.n16.denoiser=mean"],
+    "`models.n16` has both `function` and `denoiser`",
+  ),
+  "unknown family": (["--config.models.n16.denoiser=gausian"], "no 'gausian'.*did you mean 'gaussian'"),
+  "unknown option": (["--config.denoisers.kernel.bandwidht=0.1"], "bandwidht"),
+  "option out of range": (
+    ["--config.denoisers.kernel.bandwidth=-1.0"],
+    "kernel.bandwidth` is -1.0",
+  ),
+  "option of the wrong type": (["--config.denoisers.gaussian.rank=few"], "denoisers.gaussian.rank"),
   "zero sigma": (["--config.sampler.sigma_min=0.0"], "sigma_min"),
 }
+
+
+BAD = """
+def f(x, sigma): raise RuntimeError("no weights")
+def g(x, sigma): return x[:, :1]
+def h(x, sigma): return x / 0
+"""
 
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory):
   """Start all wrong commands at once: each spends its time importing."""
-  runs = {}
+  folder, runs = tmp_path_factory.mktemp("functions"), {}
+  (folder / "bad.py").write_text(BAD)
   for name, (arguments, _) in WRONG.items():
+    arguments = [argument.replace("FOLDER", str(folder)) for argument in arguments]
     workdir = tmp_path_factory.mktemp("refused") / "study"
     runs[name] = start("--config=configs/digits.py:smoke", *arguments, f"--workdir={workdir}"), workdir
   return {
@@ -78,8 +111,8 @@ def test_a_study_leaves_networks_results_figures_and_report(study):
     for analysis in ("distillation", "linearity", "score_gap", "trajectories", "samples", "gain"):
       card = json.loads((workdir / "results" / analysis / f"{label}.json").read_text())
       assert len(card["data"]["fingerprint"]) == 16
-      with np.load(workdir / "results" / analysis / f"{label}.npz") as arrays:
-        assert all(np.isfinite(arrays[name]).all() for name in arrays if arrays[name].dtype.kind == "f")
+      arrays = results.open(workdir)[analysis][label]
+      assert all(np.isfinite(values).all() for values in arrays.values() if values.dtype.kind == "f")
       assert (workdir / "figures" / f"{analysis}.pdf").exists()
 
 
@@ -91,11 +124,50 @@ def test_the_same_command_again_finds_nothing_to_do(study):
   assert run.returncode == 0, err
   assert again == out
   changed = [path.name for path, time in before.items() if path.stat().st_mtime_ns != time]
-  assert set(changed) <= {"config.json", "versions.json"}
+  assert set(changed) <= {"config.json", "training.json"}
 
 
 def test_another_studys_workdir_is_refused(study):
   workdir, _ = study
   run = start("--config=configs/digits.py:smoke", "--config.seed=1", f"--workdir={workdir}")
   out, err = run.communicate(timeout=120)
-  assert run.returncode == 2 and "`seed` = 0, not 1" in err and not out
+  assert run.returncode == 2 and "has trained 'n1437' with `models.n1437.seed` = 0, not 1" in err and not out
+
+
+def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path):
+  run = start("--config=configs/digits.py", "--dry_run", f"--workdir={tmp_path / 'study'}")
+  out, err = run.communicate(timeout=120)
+  assert run.returncode == 0, err
+  assert "train" in out and "score_gap" in out and "total" in out.lower()
+  assert not (tmp_path / "study").exists()
+
+
+def test_a_changed_command_does_only_what_changed(study, tmp_path):
+  """One more denoiser and one more pair: no training, and nothing but what asked for them."""
+  workdir = tmp_path / "study"
+  shutil.copytree(study[0], workdir)
+  before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()}
+  pairs = "(('network','gaussian'),('network','multi-delta'),('network','kernel'))"
+  arguments = [f"--config.score_gap.pairs={pairs}", "--config.denoisers.kernel.bandwidth=0.2"]
+  run = start("--config=configs/digits.py:smoke", *arguments, f"--workdir={workdir}")
+  out, err = run.communicate(timeout=300)
+  assert run.returncode == 0, err
+  changed = {path for path, time in before.items() if path.stat().st_mtime_ns != time}
+  touched = {path.relative_to(workdir).parts[:2] for path in changed if "results" in path.parts}
+  assert touched == {("results", "score_gap")}
+  assert not any("checkpoints" in path.parts for path in changed)
+  assert "RMSE to kernel at" in out
+
+
+def test_a_function_goes_through_the_whole_report_from_one_command(tmp_path):
+  (tmp_path / "my_model.py").write_text(
+    "def f(x, sigma):\n  return x * 0.25 / (0.25 + sigma[:, None, None, None] ** 2)\n"
+  )
+  workdir = tmp_path / "study"
+  place = f"--config.function={tmp_path / 'my_model.py'}:f"
+  run = start("--config=configs/external.py:smoke", place, f"--workdir={workdir}")
+  out, err = run.communicate(timeout=300)
+  assert run.returncode == 0, err
+  page = (workdir / "report.html").read_text()
+  assert "external: it is a function outside JAX and has no derivatives" in page and 'id="gain"' not in page
+  assert 'id="linearity"' in page and not (workdir / "models").exists()

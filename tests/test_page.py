@@ -30,7 +30,9 @@ def contents(**changes) -> dict:
         "pairs": (("a", "b"), ("c", "d")),
       },
     },
-    "networks": [{"model": "N = 16", "parameters": 182_433}],
+    "subjects": [{"model": "N = 16", "parameters": 182_433}],
+    "absent": [{"model": "N = 64", "analysis": "gain", "why": "it has no derivatives"}],
+    "made_from": "0123abcd",
     "headline": [{"model": "N = 16", "GL": (0.1234, 0.1, 0.2), "note": "ok"}, {"model": "N = 64", "GL": 0.5}],
     "claims": [{"claim": "D is linear", "value": (0.9, 0.8, 1.0), "verdict": "holds"}],
     "figures": {name: {"pairs": 100, "alpha2": [0.5, 0.75]} for name in reversed(PLOTS)},
@@ -101,14 +103,16 @@ def test_hostile_names_are_escaped(workdir):
     command=HOSTILE,
     about={HOSTILE: {HOSTILE: HOSTILE}},
     config={HOSTILE: [HOSTILE]},
-    networks=[{HOSTILE: HOSTILE}],
+    subjects=[{HOSTILE: HOSTILE}],
+    absent=[{HOSTILE: HOSTILE}],
+    made_from=HOSTILE,
     headline=[{"model": HOSTILE, HOSTILE: (HOSTILE, 0.0, 1.0)}],
     claims=[{HOSTILE: HOSTILE}],
     figures={"gain": {HOSTILE: HOSTILE}},
   )
   shown = page.write(workdir, **given).read_text()
   assert "<script" not in shown
-  assert html.unescape(shown).count(HOSTILE) == 17  # the title twice
+  assert html.unescape(shown).count(HOSTILE) == 20  # the title twice
 
 
 def test_what_is_missing_is_named(workdir):
@@ -122,4 +126,16 @@ def test_what_is_missing_is_named(workdir):
 
 def test_a_study_without_numbers_still_reports(workdir):
   shown = page.write(workdir, **contents(headline=[], claims=[], figures={})).read_text()
-  assert "<table>" in shown  # of networks
+  assert "<table>" in shown  # of models
+
+
+def test_a_report_knows_what_it_was_made_from(workdir):
+  assert not page.is_made_from(workdir, "0123abcd")
+  page.write(workdir, **contents())
+  assert page.is_made_from(workdir, "0123abcd") and not page.is_made_from(workdir, "0123abce")
+
+
+def test_what_could_not_be_measured_is_said_with_its_reason(workdir):
+  shown = page.write(workdir, **contents()).read_text()
+  assert 'id="absent"' in shown and "it has no derivatives" in shown
+  assert 'id="absent"' not in page.write(workdir, **contents(absent=[])).read_text()

@@ -20,7 +20,7 @@ from configs import (
   training_time,
 )
 from gauss_diffusion.readings.claims import CLAIMS
-from gauss_diffusion.study import schema
+from gauss_diffusion.study import check
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 STUDIES = {
@@ -68,7 +68,7 @@ def test_every_variant_passes_its_own_checks(name, arg):
   cifar = {"": ((32, 32, 3), 50_000, 10_000), "cpu": ((16, 16, 3), 50_000, few)}
   shape, pool, held_out = cifar.get(arg, small)
   config = STUDIES[name].get_config(arg)
-  schema.check(config, shape, pool, held_out)
+  check.check(config, shape, pool, held_out)
   assert config.data.held_out == held_out and config.claims and config.models
   assert json.loads(config.to_json())
 

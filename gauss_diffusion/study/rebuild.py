@@ -13,6 +13,7 @@ from gauss_diffusion.readings.measures import Reading
 from gauss_diffusion.study import asked
 
 MAPS = ("weight", "bias")  # of distillation: as large as the data, and in no figure
+HEADLINE, CLAIMS = "headline.json", "claims.json"
 TRAINING = "training"  # the result that holds a network's metrics
 Cards = dict[str, dict[str, dict[str, Any]]]  # analysis -> label -> card
 
@@ -40,8 +41,9 @@ def rebuild(folder: pathlib.Path) -> bool:
   cards = {name: _cards(folder, name, labels) for name in (*config["analyses"], TRAINING)}
   made_from = _digest(config, cards)
   shown = [*config["figures"], *(name for name, own in cards.items() if any(map(_measured, own.values())))]
-  pictures = [folder / "figures" / f"{name}.{kind}" for name in shown for kind in ("png", "pdf")]
-  if page.is_made_from(folder, made_from) and all(path.exists() for path in pictures):
+  written = [folder / "figures" / f"{name}.{kind}" for name in shown for kind in ("png", "pdf")]
+  written += [folder / HEADLINE, folder / CLAIMS]
+  if page.is_made_from(folder, made_from) and all(path.exists() for path in written):
     return False
   _write(folder, config, cards, made_from)
   return True
@@ -49,7 +51,7 @@ def rebuild(folder: pathlib.Path) -> bool:
 
 def summary(folder: pathlib.Path) -> str:
   """Return the headline and verdicts of a finished report, and where it lies, as text."""
-  rows, decided = results.read_json(folder / "headline.json"), results.read_json(folder / "claims.json")
+  rows, decided = results.read_json(folder / HEADLINE), results.read_json(folder / CLAIMS)
   return f"{headline.table(rows)}\n{headline.verdicts(decided)}report: {folder / page.NAME}\n"
 
 
@@ -58,8 +60,8 @@ def _write(folder: pathlib.Path, config: dict[str, Any], cards: Cards, made_from
   rows = [{"model": reading.title} | headline.headlines(reading) for reading in readings]
   decided = claims.judge(config["claims"], readings, config["sweep"])
   drawn = _draw(folder, config, cards, readings)
-  results.write_json(folder / "headline.json", rows)
-  results.write_json(folder / "claims.json", decided)
+  results.write_json(folder / HEADLINE, rows)
+  results.write_json(folder / CLAIMS, decided)
   absent = [
     {"model": reading.title, "analysis": name, "why": f"{reading.title}: {reason}"}
     for reading in readings

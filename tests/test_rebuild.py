@@ -1,0 +1,150 @@
+"""A report is a function of results alone: no data, no networks, no devices; it is new when they are."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from test_pipeline import run, tiny
+
+from gauss_diffusion import data, results
+from gauss_diffusion.study import rebuild, schema
+
+
+@pytest.fixture(scope="module")
+def dataset():
+  return data.load("digits", held_out=360, seed=0)
+
+
+@pytest.fixture(scope="module")
+def finished(dataset, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("rebuild") / "study"
+  folder.parent.joinpath("half.py").write_text("def f(x, sigma):\n  return 0.5 * x\n")
+  config = tiny("distillation", "linearity", "score_gap", "trajectories", "samples", "gain")
+  config.claims = ("linear everywhere", "generalizer")
+  schema.add_model(config, "net", 16)
+  schema.add_model(config, "null", 16, title="c_skip x").denoiser = "skip"
+  outside = schema.add_model(config, "outside", 16, title="half of x")
+  outside.function = f"{folder.parent / 'half.py'}:f"
+  run(config, dataset, folder)
+  assert rebuild.rebuild(folder)
+  return config, folder
+
+
+def report(*folders, **environment):
+  command = [sys.executable, "-m", "gauss_diffusion.report", *map(str, folders)]
+  environment = os.environ | {"JAX_PLATFORMS": "none"} | environment  # any use of a device would fail
+  return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def shown(folder):
+  """Return everything that a rebuild writes."""
+  names = ["report.html", "headline.json", "claims.json"]
+  return {
+    path.name: path.read_bytes()
+    for path in [folder / name for name in names] + [*(folder / "figures").iterdir()]
+  }
+
+
+def test_a_copy_without_data_and_checkpoints_gives_the_same_report(finished, tmp_path):
+  _, folder = finished
+  copy = tmp_path / "copy"
+  copy.mkdir()
+  shutil.copy(folder / "config.json", copy)
+  shutil.copytree(folder / "results", copy / "results")
+  done = report(copy, HOME=str(tmp_path))
+  assert done.returncode == 0, done.stderr
+  assert shown(copy) == shown(folder)
+  assert f"report: {copy / 'report.html'}" in done.stdout and "denoising RMSE" in done.stdout
+  assert sorted(path.name for path in copy.iterdir()) == sorted(
+    ["config.json", "results", "figures", "report.html", "headline.json", "claims.json"]
+  )
+
+
+def test_nothing_is_written_when_nothing_changed(finished):
+  _, folder = finished
+  before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+  assert not rebuild.rebuild(folder)
+  assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+  "lost", ["report.html", "figures/gain.png", "figures/samples.pdf", "headline.json", "claims.json"]
+)
+def test_what_is_lost_is_written_again(finished, lost):
+  _, folder = finished
+  before = shown(folder)
+  (folder / lost).unlink()
+  assert rebuild.rebuild(folder) and shown(folder) == before
+
+
+def test_a_subject_without_derivatives_is_in_every_figure_but_those_that_need_them(finished):
+  _, folder = finished
+  page = (folder / "report.html").read_text()
+  assert page.count("half of x: it is a function outside JAX and has no derivatives") == 1
+  rows = results.read_json(folder / "headline.json")
+  assert [row["model"] for row in rows] == ["N = 16", "c_skip x", "half of x"]
+  assert all("GL score" in row and "denoising RMSE on held-out images" in row for row in rows)
+
+
+def test_a_new_title_and_a_new_result_make_a_new_report(finished, dataset):
+  config, folder = finished
+  before = shown(folder)
+  config.title = "Another title"
+  assert run(config, dataset, folder)[1] == set()
+  assert rebuild.rebuild(folder) and b"Another title" in shown(folder)["report.html"]
+  config.score_gap.pairs = (*config.score_gap.pairs, ("network", "mean"))
+  assert len(run(config, dataset, folder)[1]) == 3
+  assert rebuild.rebuild(folder)
+  changed = {name for name, content in shown(folder).items() if content != before[name]}
+  assert changed == {"report.html", "headline.json", "score_gap.png", "score_gap.pdf"}
+
+
+def test_results_of_other_settings_are_not_shown(finished, tmp_path):
+  config, folder = finished
+  copy = tmp_path / "copy"
+  shutil.copytree(folder, copy)
+  asked = results.read_json(copy / "config.json")
+  asked["gain"]["pairs"] = 3
+  results.write_json(copy / "config.json", asked)
+  done = report(copy)
+  assert done.returncode == 2 and "no current results of gain for the model 'net'" in done.stderr
+  assert shown(copy) == shown(folder)
+
+
+WRONG = {
+  "no study": (lambda folder: shutil.rmtree(folder), "holds no study"),
+  "no result": (lambda folder: (folder / "results/gain/net.json").unlink(), "no current results of gain for"),
+  "no arrays": (lambda folder: (folder / "results/gain/net.nc").unlink(), "gain/net.nc` can't be read"),
+  "damaged arrays": (
+    lambda folder: (folder / "results/gain/net.nc").write_bytes(b"x"),
+    "gain/net.nc` can't be",
+  ),
+  "damaged card": (
+    lambda folder: (folder / "results/gain/net.json").write_text("{}"),
+    "gain/net.json` can't be",
+  ),
+  "another's result": (
+    lambda folder: [
+      shutil.copy(folder / f"results/linearity/null.{kind}", folder / f"results/linearity/net.{kind}")
+      for kind in ("nc", "json")
+    ],
+    "no current results of linearity for the model 'net'",
+  ),
+  "damaged config": (lambda folder: (folder / "config.json").write_text("{}"), "config.json` is no config"),
+}
+
+
+def test_what_is_wrong_is_one_line(finished, tmp_path):
+  _, folder = finished
+  runs = {}
+  for case, (spoil, _) in WRONG.items():
+    shutil.copytree(folder, tmp_path / case)
+    spoil(tmp_path / case)
+    command = [sys.executable, "-m", "gauss_diffusion.report", str(tmp_path / case)]
+    runs[case] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  for case, process in runs.items():
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 2 and not out, (case, err)
+    assert len(err.splitlines()) == 1 and WRONG[case][1] in err, (case, err)
