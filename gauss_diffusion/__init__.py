@@ -8,11 +8,45 @@ What a notebook needs is here; everything is a pure function of arrays::
     stats = gd.statistics.gaussian_stats(images)         # uint8 [N, H, W, C]
     gaussian = Partial(gd.denoisers.gaussian.denoise, stats)
     gaussian(x, sigma)                                   # one image [H, W, C]
+
+Where to look:
+
+    data, images     load a data set by name, take a subset; pixels to [-1, 1] and back
+    statistics       mean, eigenbasis and eigenvalues of images, exact
+    denoisers        the ideal denoisers (`denoisers.FAMILIES`), any function as a denoiser (`external`)
+    networks         EDM's networks; a trained one as a denoiser
+    checkpoint       trained networks: `checkpoint.load_ema(workdir, label)`
+    edm, sampling    noise levels and preconditionings; from noise to image along the PF-ODE
+    probes           what can be asked of a denoiser: linearity, jacobian, score_gap, generalization, ...
+    distill          the best affine map of any denoiser
+    results          what a study found: `results.open(workdir)`, arrays with named axes
+    intervals        bootstrap intervals of per-sample values
+    plots            the figures of a report, of results
 """
 
-from gauss_diffusion import data, denoisers, distill, edm, networks, probes, sampling, statistics
-from gauss_diffusion.training import checkpoint
+import importlib
+from typing import TYPE_CHECKING
+
+from gauss_diffusion import (
+  data,
+  denoisers,
+  distill,
+  edm,
+  images,
+  networks,
+  probes,
+  results,
+  sampling,
+  statistics,
+)
+from gauss_diffusion.readings import intervals
 from gauss_diffusion.types import Affine, Denoiser, GaussianStats, Trajectory
+
+if TYPE_CHECKING:
+  from gauss_diffusion import plots
+  from gauss_diffusion.training import checkpoint
+
+__version__ = "0.2.0"
 
 __all__ = [
   "Affine",
@@ -24,8 +58,25 @@ __all__ = [
   "denoisers",
   "distill",
   "edm",
+  "images",
+  "intervals",
   "networks",
+  "plots",
   "probes",
+  "results",
   "sampling",
   "statistics",
 ]
+
+# Orbax and matplotlib take most of a second to import: these two come when they are asked for.
+_LATER = {"checkpoint": "gauss_diffusion.training.checkpoint", "plots": "gauss_diffusion.plots"}
+
+
+def __getattr__(name: str):
+  if name not in _LATER:
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+  return importlib.import_module(_LATER[name])
+
+
+def __dir__() -> list[str]:
+  return [*__all__, "__version__"]
