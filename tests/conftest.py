@@ -14,6 +14,44 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
+# Kinds of slow tests, the markers that name them, and the seconds of two cores that all of a kind may take.
+BUDGETS = {
+  "studies": 420,  # whole smoke studies
+  "processes": 300,  # commands, started as their users start them
+  "kills": 240,  # studies that are killed and continued
+  "notebooks": 120,  # notebooks, run from top to bottom
+  "browser": 120,  # reports, opened in a browser
+}
+
+
+def pytest_addoption(parser):
+  parser.addoption("--long", action="store_true", help="run the tests marked `long` too")
+
+
+def pytest_configure(config):
+  for kind, seconds in BUDGETS.items():
+    config.addinivalue_line("markers", f"{kind}: a slow kind of test; all of it may take {seconds} s")
+  config.addinivalue_line("markers", "long: run with --long alone")
+
+
+def pytest_collection_modifyitems(config, items):
+  if not config.getoption("--long"):
+    for item in items:
+      if item.get_closest_marker("long"):
+        item.add_marker(pytest.mark.skip(reason="want --long"))
+
+
+def pytest_terminal_summary(terminalreporter):
+  """Say how long each slow kind took, of what it may; under xdist the workers' reports arrive here too."""
+  spent = {}
+  for reports in terminalreporter.stats.values():
+    for report in reports:
+      for kind in BUDGETS:
+        if isinstance(report, pytest.TestReport) and kind in report.keywords:
+          spent[kind] = spent.get(kind, 0) + report.duration
+  for kind, seconds in spent.items():
+    over = ": over its budget" if seconds > BUDGETS[kind] else ""
+    terminalreporter.write_line(f"{kind}: {seconds:.0f} s of {BUDGETS[kind]} s{over}")
 
 
 @pytest.fixture(autouse=True, scope="session")

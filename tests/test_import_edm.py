@@ -15,6 +15,7 @@ import pytest
 from gauss_diffusion.importers import edm
 from gauss_diffusion.training import checkpoint
 
+pytestmark = pytest.mark.processes
 REPOSITORY = pathlib.Path(__file__).parents[1]
 REFERENCE = np.load(pathlib.Path(__file__).parent / "data" / "edm_ddpmpp.npz")
 STATE = {name.removeprefix("param/"): REFERENCE[name] for name in REFERENCE if name.startswith("param/")}

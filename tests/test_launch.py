@@ -5,6 +5,9 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.processes
 REPOSITORY = pathlib.Path(__file__).parents[1]
 # Stands in for the real one: a VM is a folder; ssh runs the command in it, scp copies out of it.
 GCLOUD = """#!/usr/bin/env bash

@@ -12,6 +12,7 @@ import pytest
 
 from gauss_diffusion import results
 
+pytestmark = pytest.mark.processes
 REPOSITORY = pathlib.Path(__file__).parents[1]
 
 

@@ -22,6 +22,7 @@ from configs import (
 from gauss_diffusion.readings.claims import CLAIMS
 from gauss_diffusion.study import check
 
+pytestmark = pytest.mark.studies
 REPOSITORY = pathlib.Path(__file__).parents[1]
 STUDIES = {
   "architectures": architectures,
