@@ -2,13 +2,23 @@
 
 import itertools
 import re
+import typing
+from collections.abc import Iterable, Sequence
 
 import matplotlib as mpl
 import matplotlib.ticker
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
+from gauss_diffusion.denoisers import FAMILIES
 from gauss_diffusion.readings import intervals
+
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
+
+Results = dict[str, "xarray.Dataset"]  # model's title -> what one analysis found, in the order of the study
 
 WIDTH = 12.8  # inches; a 16:9 slide is 12.8 x 7.2
 SMALL = 11.5  # points, the smallest text
@@ -45,12 +55,15 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
   "#000000 #E69F00 #56B4E9 #009E73 #0072B2 #D55E00 #CC79A7".split()
 )
 CATEGORIES = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, BLACK, "#999999")
+# Denoisers keep their colour in every figure: these have the one named here, families without one get the
+# next of the palette in the order of the registry, and names that are no family's what comes after.
 DENOISERS = {
   "gaussian": BLUE,
   "linear (train)": GREEN,
   "linear (held-out)": ORANGE,
   "multi-delta": VERMILLION,
 }
+_MORE = ("#882255", "#999933", "#332288", "#44AA99")  # Tol's: wine, olive, indigo, teal
 DASHES = {"linear (train)": (0, (4, 1.5)), "linear (held-out)": (0, (1.2, 1.2))}  # they may lie on each other
 
 
@@ -67,7 +80,7 @@ def grid(count: int) -> tuple[int, int]:
   return -(-count // columns), columns
 
 
-def spread(items, most: int) -> list:
+def spread(items: Iterable, most: int) -> list:
   """Return at most `most` of the items, evenly spread, the first and the last among them."""
   items = list(items)
   if len(items) <= most:
@@ -75,7 +88,7 @@ def spread(items, most: int) -> list:
   return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
 
 
-def model_colors(labels) -> dict:
+def model_colors(labels: Iterable[str]) -> dict[str, typing.Any]:
   """Return label -> colour: a sequence, light to dark, for labels that differ by a number only."""
   labels = list(labels)
   if len({re.sub(r"[\d.,]+", "#", label) for label in labels}) == 1:
@@ -83,32 +96,40 @@ def model_colors(labels) -> dict:
   return dict(zip(labels, itertools.cycle(CATEGORIES)))
 
 
-def denoiser_colors(names) -> dict:
-  """Return denoiser -> colour: its own, or for one without, the next that is free."""
-  free = itertools.cycle([color for color in CATEGORIES if color not in DENOISERS.values()])
-  return {name: DENOISERS.get(name) or next(free) for name in names}
+def denoiser_colors(names: Iterable[str]) -> dict[str, str]:
+  """Return denoiser -> colour, the same in every figure for each of the registry's families."""
+  names = list(names)
+  others = [name for name in dict.fromkeys([*FAMILIES, *names]) if name not in DENOISERS]
+  free = [color for color in CATEGORIES + _MORE if color not in DENOISERS.values()]
+  colors = DENOISERS | dict(zip(others, itertools.cycle(free)))
+  return {name: colors[name] for name in names}
 
 
 def named(denoiser: str) -> str:
-  """Return a denoiser's name as a figure spells it."""
-  return denoiser.replace("gaussian", "Gaussian")
+  """Return a denoiser's name as a figure spells it: its title in the registry, where it has one."""
+  return FAMILIES[denoiser].title if denoiser in FAMILIES else denoiser
 
 
-def curve(axis, x, values, **line) -> None:
+def row_name(denoiser: str) -> str:
+  """Return a denoiser's name as it stands beside a row of images: brackets on a line of their own."""
+  return named(denoiser).replace(" (", "\n(")
+
+
+def curve(axis: Axes, x, values, **line) -> None:
   """Draw the mean over the last axis of `values` against `x`, its 95 % interval as a band."""
-  mean, low, high = intervals.bootstrap_mean(values)
+  x, (mean, low, high) = np.asarray(x), intervals.bootstrap_mean(values)
   (drawn,) = axis.plot(x, mean, **line)
   axis.fill_between(x, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
 
 
-def sigma_axis(axis) -> None:
+def sigma_axis(axis: Axes) -> None:
   """Make x the noise level, on a logarithmic scale."""
   axis.set_xscale("log")
   plain_log(axis.xaxis)
   axis.set_xlabel("noise level σ")
 
 
-def plain_log(axis) -> None:
+def plain_log(axis: Axis) -> None:
   """Label a logarithmic axis that is drawn on in plain numbers: powers of ten, where few, more between."""
   low, high = axis.get_view_interval()
   between = (1, 2, 3, 5, 7) if high < 10 * low else (1, 2, 5) if high < 100 * low else (1,)
@@ -117,29 +138,33 @@ def plain_log(axis) -> None:
   axis.set_minor_locator(mpl.ticker.NullLocator())
 
 
-def sheet(axis, images, rows, columns) -> None:
+def sheet(axis: Axes, images, rows: Sequence[str], columns: Sequence[str], *, block: int = 0) -> None:
   """Show images in [-1, 1], [R, C, H, W, channels], as one sheet with row and column headings.
 
-  Pixels keep their scale (-1 black, 1 white) and their edges; values beyond are clipped.
+  Pixels keep their scale (-1 black, 1 white) and their edges; values beyond are clipped. The first `block`
+  rows stand apart from those below.
   """
   images = np.clip((np.asarray(images, np.float32) + 1) / 2, 0, 1)
   num_rows, num_columns, height, width, channels = images.shape
   zoom = -(-96 // height)
-  gap = 7  # zoomed pixels between images
+  gap, wide = 7, 20 if 0 < block < num_rows else 0  # zoomed pixels between images, and more between blocks
   images = np.broadcast_to(images, (*images.shape[:4], 3)) if channels == 1 else images
   images = images.repeat(zoom, axis=2).repeat(zoom, axis=3)
   images = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=1.0)
   step_y, step_x = images.shape[2:4]
   page = images.transpose(0, 2, 1, 3, 4).reshape(num_rows * step_y, num_columns * step_x, 3)
+  page = np.insert(page, [block * step_y] * wide, 1.0, axis=0)
   axis.imshow(page[:-gap, :-gap], interpolation="nearest")
+  axis.set_anchor("N")  # headings then have the room that the layout gave them
+  below = wide * (np.arange(num_rows) >= block)
   axis.set_xticks((np.arange(num_columns) + 0.5) * step_x - gap / 2 - 0.5, columns)
-  axis.set_yticks((np.arange(num_rows) + 0.5) * step_y - gap / 2 - 0.5, rows)
+  axis.set_yticks((np.arange(num_rows) + 0.5) * step_y + below - gap / 2 - 0.5, rows)
   axis.tick_params(length=0)
   axis.grid(False)
   axis.spines[:].set_visible(False)
 
 
-def level_colors(count: int):
+def level_colors(count: int) -> np.ndarray:
   """Return colours for noise levels, in order, apart from those of models."""
   return mpl.colormaps["plasma"](np.linspace(0.1, 0.8, count))
 
