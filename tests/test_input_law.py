@@ -7,10 +7,11 @@ import pytest
 from ml_collections import ConfigDict
 from test_plots import legible
 
-from gauss_diffusion import data, edm, statistics
+from gauss_diffusion import data, edm, results, statistics
 from gauss_diffusion.analyses import input_law
-from gauss_diffusion.analyses.subject import Subject
+from gauss_diffusion.analyses.subject import DENOISERS, Subject
 from gauss_diffusion.plots import input_law as plot
+from gauss_diffusion.plots import style
 from gauss_diffusion.types import Affine
 
 NUM, DIMENSION = 20, 64
@@ -20,14 +21,16 @@ NUM, DIMENSION = 20, 64
 def subject():
   dataset = data.load("digits", held_out=360, seed=0)
   images = data.subset(dataset, NUM).images
+  stats = statistics.gaussian_stats(images)
   return Subject(
     network=None,
-    stats=statistics.gaussian_stats(images),
+    stats=stats,
     train=images,
     held_out=dataset.held_out,
     sigmas=edm.sigma_grid(4, 0.02, 10.0),  # 10, 2.2, 0.31, 0.02
     solver="euler",
     seed=0,
+    records={"gaussian": stats, "multi-delta": images},
     distillation=None,
   )
 
@@ -44,23 +47,26 @@ def found(subject):
 
 
 def test_the_memorizer_is_gaussian_on_training_inputs_and_only_there(found):
-  np.testing.assert_allclose(found["sigma"], [2.17, 0.306], rtol=0.01)
-  assert found["weight_gap"].shape == (2, 2, 2, 2)
-  assert found["output_gap"].shape == (2, 2, 2, 2, 2, 24)
-  train, held_out = found["weight_gap"][0]
+  np.testing.assert_allclose(found.sigma, [2.17, 0.306], rtol=0.01)
+  assert found.weight_gap.shape == (2, 2, 2, 2)
+  assert found.output_gap.shape == (2, 2, 2, 2, 2, 24)
+  memorizer = found.sel(denoiser="multi-delta")
+  train, held_out = memorizer.sel(law="train"), memorizer.sel(law="held-out").isel(sigma=1)
   # The tower rule: on training inputs the gap is Monte-Carlo noise, whose norm 4096 weights fix to 1/64.
-  np.testing.assert_allclose(train, found["weight_noise"][0, 0][:, None] * np.ones(2), rtol=0.1)
-  assert held_out[1].min() > 2 * found["weight_noise"][0, 1, 1] and held_out[1].min() > 0.4
+  np.testing.assert_allclose(train.weight_gap, train.weight_noise.values[:, None] * np.ones(2), rtol=0.1)
+  assert held_out.weight_gap.min() > 2 * held_out.weight_noise and held_out.weight_gap.min() > 0.4
   # The same of outputs, on inputs of the law of the fit.
-  gap, noise = (np.square(found[name][0]) for name in ("output_gap", "output_noise"))
-  np.testing.assert_allclose(gap[0, 1, 0].mean(), noise[0, 1, 0].mean(), rtol=0.2)
-  assert gap[1, 1, 1].mean() > 3 * noise[1, 1, 1].mean()
+  own = train.sel(evaluated="train").isel(sigma=1)
+  np.testing.assert_allclose((own.output_gap**2).mean(), (own.output_noise**2).mean(), rtol=0.2)
+  own = held_out.sel(evaluated="held-out")
+  assert (own.output_gap**2).mean() > 3 * (own.output_noise**2).mean()
 
 
 def test_the_gaussian_denoiser_is_itself_on_both(found):
   # Least squares of float32 outputs.
-  assert found["weight_gap"][1].max() < 1e-3 and found["weight_noise"][1].max() < 1e-3
-  assert found["output_gap"][1].max() < 1e-4
+  itself = found.sel(denoiser="gaussian")
+  assert itself.weight_gap.max() < 1e-3 and itself.weight_noise.max() < 1e-3
+  assert itself.output_gap.max() < 1e-4
 
 
 def test_gaps_and_noise_are_those_of_the_maps(subject):
@@ -110,34 +116,40 @@ def test_refuses(settings, named):
     input_law.check(config, (8, 8, 1), 360)
 
 
-def fake(num_models: int) -> dict:
-  """Return label -> random arrays of the shapes that the analysis stores."""
-  rng = np.random.default_rng(0)
-  return {
-    f"N = {2 ** (i + 4)}": {
-      "sigma": np.geomspace(10, 0.02, 6),
-      "law": np.array(["train", "held-out"]),
-      "denoiser": np.array(["multi-delta", "network"]),
-      "weight_gap": rng.uniform(0.5, 2, (2, 2, 6, 3)),
-      "weight_noise": rng.uniform(0, 1, (2, 2, 6)),
-      "output_gap": rng.uniform(0.1, 0.3, (2, 2, 6, 2, 3, 9)),
-      "output_noise": rng.uniform(0, 0.2, (2, 2, 6, 2, 9)),
-    }
-    for i in range(num_models)
-  }
+def fake(num_models: int, denoisers=("multi-delta", "network")) -> dict:
+  """Return title -> random results, labelled as the analysis does it."""
+  rng, d = np.random.default_rng(0), len(denoisers)
+  fit, laws = ("denoiser", "law", "sigma"), ["train", "held-out"]
+
+  def found():
+    return results.labelled(
+      {
+        "weight_gap": ((*fit, "repeat"), rng.uniform(0.5, 2, (d, 2, 6, 3))),
+        "weight_noise": (fit, rng.uniform(0, 1, (d, 2, 6))),
+        "output_gap": ((*fit, "evaluated", "repeat", "image"), rng.uniform(0.1, 0.3, (d, 2, 6, 2, 3, 9))),
+        "output_noise": ((*fit, "evaluated", "image"), rng.uniform(0, 0.2, (d, 2, 6, 2, 9))),
+      },
+      {"denoiser": list(denoisers), "law": laws, "evaluated": laws, "sigma": np.geomspace(10, 0.02, 6)},
+    )
+
+  return {f"N = {2 ** (i + 4)}": found() for i in range(num_models)}
 
 
 @pytest.mark.parametrize("num_models", [1, 7])
 def test_the_figure_is_legible(num_models):
-  results = fake(num_models)
-  figure = plot.draw(results)
-  words = legible(figure)
-  assert all(label in words for label in [*results, "multi-delta", "network", "held-out images", "σ"])
+  found = fake(num_models)
+  words = legible(plot.draw(found))
+  assert all(label in words for label in [*found, "multi-delta", "network", "held-out images", "σ"])
+
+
+def test_the_figure_is_legible_with_every_denoiser():
+  words = legible(plot.draw(fake(4, DENOISERS)))
+  assert all(style.named(name) in words for name in DENOISERS)
 
 
 def test_the_figure_takes_the_noise_out():
-  ((label, arrays),) = fake(1).items()
-  axes = plot.draw({label: arrays}).axes
+  ((label, found),) = fake(1).items()
+  axes, arrays = plot.draw({label: found}).axes, {name: found[name].to_numpy() for name in found}
   for row, law in np.ndindex(2, 2):
     measured, beyond = (line.get_ydata() for line in axes[2 * row + law].lines)
     squares = np.mean(arrays["weight_gap"][row, law] ** 2, axis=-1)

@@ -6,28 +6,30 @@ from ml_collections import ConfigDict
 
 from gauss_diffusion import data, edm, statistics
 from gauss_diffusion.analyses import modes, perturbation
-from gauss_diffusion.analyses.subject import DENOISERS, Subject, sample
+from gauss_diffusion.analyses.subject import Subject, denoiser, sample
 from gauss_diffusion.plots import modes as modes_plot
 from gauss_diffusion.plots import perturbation as perturbation_plot
 
 SIGMAS = edm.sigma_grid(5, 0.02, 10.0)
 
 
-def subject(record, size, **changes):
+def subject(name, size):
   """Return a study's subject whose network is a denoiser of that name, fitted to `size` digits."""
   dataset = data.load("digits", held_out=360, seed=0)
   images = data.subset(dataset, size).images
+  stats = statistics.gaussian_stats(images)
   made = Subject(
     network=None,
-    stats=statistics.gaussian_stats(images),
+    stats=stats,
     train=images,
     held_out=dataset.held_out,
     sigmas=SIGMAS,
     solver="euler",
     seed=0,
+    records={"gaussian": stats, "multi-delta": images},
     distillation=None,
-  )._replace(**changes)
-  return made._replace(network=DENOISERS[record](made))
+  )
+  return made._replace(network=denoiser(made, name), records={})
 
 
 def settings(module, **changes):
@@ -59,19 +61,19 @@ def test_the_gaussian_denoiser_has_the_components_as_modes(on_gaussian, gaussian
   expected = stats.eigenvalues[:6] / (stats.eigenvalues[:6] + SIGMAS[:, None] ** 2)
   np.testing.assert_allclose(found["values"], np.stack([expected] * 3, 1), rtol=1e-4)
   # At the lowest level the gains differ by little more than float32 resolves: only the span is left.
-  np.testing.assert_allclose(found["correlation"][:3], np.broadcast_to(np.eye(6), (3, 3, 6, 6)), atol=0.01)
-  np.testing.assert_allclose(found["alignment"], 1, atol=0.01)
-  assert found["chance"] == 6 / 64
+  np.testing.assert_allclose(found.correlation[:3], np.broadcast_to(np.eye(6), (3, 3, 6, 6)), atol=0.01)
+  np.testing.assert_allclose(found.alignment, 1, atol=0.01)
+  assert found.chance == 6 / 64
   for name in ("vectors", "components"):
     assert found[name].shape[-4:] == (6, 8, 8, 1)
-  cos = np.sum(found["vectors"][0] * found["components"], axis=(1, 2, 3))
+  cos = np.sum(found.vectors.values[0] * found.components.values, axis=(1, 2, 3))
   np.testing.assert_allclose(np.abs(cos), 1, atol=1e-3)
 
 
 def test_the_memorizer_leaves_the_components_at_middle_noise():
   memorizer = subject("multi-delta", 100)
   found = modes.compute(memorizer, settings(modes, vectors=6), "test")
-  alignment = found["alignment"].mean(1)
+  alignment = found.alignment.mean("latent")
   assert alignment[0] > 0.9  # noise 10: the posterior is all of the data
   assert alignment[2] < 0.6  # noise 0.87: between a few neighbours
   # There, J is the posterior covariance at the trajectory's own state, over sigma^2.
@@ -87,14 +89,14 @@ def test_the_memorizer_leaves_the_components_at_middle_noise():
 
 def test_components_beyond_the_rank_are_nothing():
   found = modes.compute(subject("gaussian", 4), settings(modes, vectors=5), "test")
-  assert found["chance"] == 3 / 64
-  assert not found["correlation"][..., 3:].any() and not found["components"][3:].any()
-  np.testing.assert_allclose(found["alignment"], 3 / 5, atol=1e-4)
+  assert found.chance == 3 / 64
+  assert not found.correlation[..., 3:].any() and not found.components[3:].any()
+  np.testing.assert_allclose(found.alignment, 3 / 5, atol=1e-4)
 
 
 def test_levels_are_the_nearest_of_the_grid_once(gaussian_pushes):
-  np.testing.assert_array_equal(gaussian_pushes["sigma"], SIGMAS[[0, 2, 4]])
-  np.testing.assert_allclose(gaussian_pushes["length"], 3 * SIGMAS[[0, 2, 4]])
+  np.testing.assert_array_equal(gaussian_pushes.sigma, SIGMAS[[0, 2, 4]])
+  np.testing.assert_allclose(gaussian_pushes.length, 3 * SIGMAS[[0, 2, 4]])
 
 
 def test_a_push_of_the_gaussian_trajectory_is_the_product_of_its_steps(on_gaussian, gaussian_pushes):
@@ -114,18 +116,18 @@ def test_a_push_of_the_gaussian_trajectory_is_the_product_of_its_steps(on_gaussi
     first = push * gain(lam[0], start) / 8
     random = push * np.sqrt(along**2 @ gain(lam, start) ** 2 + outside * gain(0.0, start) ** 2) / 8
     if start < 4:  # at the lowest level all gains are 1 to 1e-3, and the first vector is any of them
-      np.testing.assert_allclose(gaussian_pushes["change"][row, 0], first, rtol=1e-3)
-    np.testing.assert_allclose(gaussian_pushes["change"][row, 1], [random] * 2, rtol=1e-3)
-  minus, plus = gaussian_pushes["samples"][:, :, 0], gaussian_pushes["samples"][:, :, 1]
-  np.testing.assert_allclose(
-    (minus + plus) / 2, np.broadcast_to(gaussian_pushes["unmoved"], plus.shape), atol=1e-4
-  )
+      pushed = gaussian_pushes.change.sel(direction="first singular vector")[row]
+      np.testing.assert_allclose(pushed, first, rtol=1e-3)
+    pushed = gaussian_pushes.change.sel(direction="random")[row]
+    np.testing.assert_allclose(pushed, [random] * 2, rtol=1e-3)
+  middle = gaussian_pushes.samples.mean("sign").to_numpy()
+  np.testing.assert_allclose(middle, np.broadcast_to(gaussian_pushes.unmoved, middle.shape), atol=1e-4)
 
 
 def test_steps_from_a_level_to_itself_change_nothing_under_heun_either(on_gaussian):
   heun = on_gaussian._replace(solver="heun")
   found = perturbation.compute(heun, settings(perturbation, levels=(1.0,), strength=1e-9), "test")
-  assert found["change"].max() < 1e-5  # nothing is moved
+  assert found.change.max() < 1e-5  # nothing is moved
 
 
 @pytest.mark.parametrize(
@@ -151,20 +153,19 @@ def test_check_names_the_field(module, changes):
 
 def test_the_figure_of_modes_draws_alignment_and_mean_correlation(gaussian_modes):
   rng = np.random.default_rng(0)
-  other = gaussian_modes | {
-    "correlation": rng.uniform(0, 1, (5, 3, 6, 6)),
-    "alignment": rng.uniform(0, 1, (5, 3)),
-  }
+  other = gaussian_modes.copy(deep=True)
+  other.correlation[:] = rng.uniform(0, 1, (5, 3, 6, 6))
+  other.alignment[:] = rng.uniform(0, 1, (5, 3))
   figure = modes_plot.draw({"N = 1": gaussian_modes, "N = 2": other})
   curves = figure.axes[0].lines
-  np.testing.assert_allclose(curves[1].get_ydata(), other["alignment"].mean(1))
+  np.testing.assert_allclose(curves[1].get_ydata(), other.alignment.mean("latent"))
   np.testing.assert_allclose(curves[2].get_ydata(), 6 / 64)
   maps = [axis for axis in figure.axes if axis.get_title(loc="left").rpartition("\n")[2].startswith("σ")]
   names = [axis.get_title(loc="left").split("\n")[1] for axis in maps[:4]]
   assert names == ["σ = 10", "σ = 3.3", "σ = 0.17", "σ = 0.02"]
   for axis, level in zip(maps[4:], (0, 1, 3, 4)):
     # Vectors to the right, components up.
-    np.testing.assert_allclose(axis.images[0].get_array(), other["correlation"][level].mean(0).T)
+    np.testing.assert_allclose(axis.images[0].get_array(), other.correlation.values[level].mean(0).T)
 
 
 def test_the_figure_of_pushes_draws_the_mean_change_of_both_directions(gaussian_pushes):
@@ -176,8 +177,9 @@ def test_the_figure_of_pushes_draws_the_mean_change_of_both_directions(gaussian_
     ["+"],
   ]
   page = np.asarray(sheet.images[0].get_array())
-  minus = np.clip((gaussian_pushes["samples"][0, 0, 0, 1] + 1) / 2, 0, 1)  # the second row, the second latent
+  minus = np.clip((gaussian_pushes.samples[0, 0, 0, 1] + 1) / 2, 0, 1)  # the second row, the second latent
   np.testing.assert_allclose(page[103:199:12, 103:199:12, :1], minus, atol=1e-6)
-  for line, direction in zip(axis.lines, range(2)):
-    np.testing.assert_allclose(line.get_ydata(), gaussian_pushes["change"][:, direction].mean((1, 2)))
+  for line, direction in zip(axis.lines, ("first singular vector", "random")):
+    change = gaussian_pushes.change.sel(direction=direction)
+    np.testing.assert_allclose(line.get_ydata(), change.mean(["sign", "latent"]))
   assert "3 σ" in axis.get_title(loc="left")

@@ -8,96 +8,113 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from gauss_diffusion import plots
+from gauss_diffusion import plots, results
+from gauss_diffusion.analyses.subject import DENOISERS, IMAGE
+from gauss_diffusion.denoisers import FAMILIES
 from gauss_diffusion.plots import style
 
 SIGMA = np.geomspace(80, 0.002, 10)
-LAWS = np.array(["train", "held-out"])
+LAWS = ["train", "held-out"]
 ELSEWHERE = ("input_law", "descent", "denoised")  # each tested beside its analysis
-PAIRS = np.array(
-  [
-    "network / gaussian",
-    "network / linear (train)",
-    "network / linear (held-out)",
-    "network / multi-delta",
-    "linear (held-out) / gaussian",
-  ]
+PAIRS = (
+  ("network", "gaussian"),
+  ("network", "linear (train)"),
+  ("network", "linear (held-out)"),
+  ("network", "multi-delta"),
+  ("linear (held-out)", "gaussian"),
 )
+NAMES = {  # denoisers that a figure shows, where nothing else is asked for
+  "trajectories": ("network", "gaussian", "linear (held-out)", "multi-delta"),
+  "samples": ("gaussian", "network"),
+}
 
 
-def fake(name: str, num_models: int, image=(8, 8, 1)) -> dict:
-  """Return label -> random arrays of the shapes that the analysis stores."""
+def fake(name: str, num_models: int, *, image=(8, 8, 1), names=(), pairs=PAIRS) -> dict:
+  """Return title -> random results, labelled as the analysis does it."""
   rng = np.random.default_rng(0)
-  s, p, k, n, t = len(SIGMA), 5, 6, 9, 10
+  s, p, k, n = len(SIGMA), 5, 6, 9
+  names = list(names or NAMES.get(name, ()))
 
-  def arrays():
+  def found():
     match name:
       case "linearity":
         values = rng.uniform(0, 0.5, (4, 2, s, 3, p))
-        names = ("cosine", "nmse", "centred_cosine", "centred_nmse")
-        inputs = np.array(["noisy image", "pure noise"])
-        return {
-          "sigma": SIGMA,
-          "alpha2": np.array([0.99, 0.5, 0.75]),
-          "inputs": inputs,
-          **dict(zip(names, values)),
-        }
+        fields = ("cosine", "nmse", "centred_cosine", "centred_nmse")
+        return results.labelled(
+          {field: (("inputs", "sigma", "alpha2", "sample"), each) for field, each in zip(fields, values)},
+          {"inputs": ["noisy image", "pure noise"], "sigma": SIGMA, "alpha2": [0.99, 0.5, 0.75]},
+        )
       case "score_gap":
-        rmse = rng.uniform(0, 1, (2, 5, s, p))
-        return {
-          "sigma": SIGMA,
-          "pair": PAIRS,
-          "law": LAWS,
-          "rmse": rmse,
-          "nmse": rmse,
-          "floor": rng.uniform(0, 1, p),
-        }
+        rmse = (("law", "pair", "sigma", "image"), rng.uniform(0, 1, (2, len(pairs), s, p)))
+        one, two = zip(*pairs)
+        return results.labelled(
+          {"rmse": rmse, "nmse": rmse, "floor": ("image", rng.uniform(0, 1, p))},
+          {"law": LAWS, "sigma": SIGMA, "one": ("pair", list(one)), "two": ("pair", list(two))},
+        )
       case "distillation":
         gap, correlation = rng.uniform(0, 1, (2, s)), rng.uniform(0, 1, (2, s, k))
-        return {"sigma": SIGMA, "law": LAWS, "weight_gap": gap, "singular_correlation": correlation}
+        return results.labelled(
+          {
+            "weight_gap": (("law", "sigma"), gap),
+            "singular_correlation": (("law", "sigma", "vector"), correlation),
+          },
+          {"law": LAWS, "sigma": SIGMA, "vector": np.arange(1, k + 1)},
+        )
       case "trajectories":
-        denoisers = np.array(["network", "gaussian", "linear (held-out)", "multi-delta"])
-        denoised = rng.normal(size=(4, 2, t, *image))
-        return {"sigma": np.append(SIGMA, 0), "denoiser": denoisers, "denoised": denoised}
+        denoised = rng.normal(size=(len(names), 2, s, *image))
+        return results.labelled(
+          {"denoised": (("denoiser", "latent", "sigma", *IMAGE), denoised)},
+          {"denoiser": names, "sigma": SIGMA},
+        )
       case "samples":
-        images = rng.normal(size=(2, 2, n, *image))
-        values = {"gl": rng.uniform(0, 1, (2, n)), "memorized": rng.uniform(0, 1, (2, n)) < 0.5}
-        return {
-          "denoiser": np.array(["gaussian", "network"]),
-          "samples": images[0],
-          "neighbours": images[1],
-          **values,
-        }
+        images = rng.normal(size=(2, len(names), n, *image))
+        values = rng.uniform(0, 1, (2, len(names), n))
+        return results.labelled(
+          {
+            "samples": (("denoiser", "sample", *IMAGE), images[0]),
+            "neighbours": (("denoiser", "sample", *IMAGE), images[1]),
+            "gl": (("denoiser", "sample"), values[0]),
+            "memorized": (("denoiser", "sample"), values[1] < 0.5),
+          },
+          {"denoiser": names},
+        )
       case "gain":
-        residuals = dict(zip(("asymmetry", "constancy", "displacement"), rng.uniform(0, 1, (3, s, p))))
-        lam = np.geomspace(3, 0.01, k)
-        return {"sigma": SIGMA, "eigenvalues": lam, "gain": rng.uniform(0, 1, (s, k, p)), **residuals}
+        residuals = zip(("asymmetry", "constancy", "displacement"), rng.uniform(0, 1, (3, s, p)))
+        return results.labelled(
+          {field: (("sigma", "point"), values) for field, values in residuals}
+          | {"eigenvalues": ("direction", np.geomspace(3, 0.01, k))}
+          | {"gain": (("sigma", "direction", "point"), rng.uniform(0, 1, (s, k, p)))},
+          {"sigma": SIGMA},
+        )
       case "modes":
         correlation, images = rng.uniform(0, 1, (s, p, k, k)), rng.normal(size=(s + 1, k, *image)) / 8
-        return {
-          "sigma": SIGMA,
-          "correlation": correlation,
-          "alignment": rng.uniform(0, 1, (s, p)),
-          "chance": np.array(0.1),
-          "vectors": images[1:],
-          "components": images[0],
-        }
+        return results.labelled(
+          {
+            "correlation": (("sigma", "latent", "vector", "component"), correlation),
+            "alignment": (("sigma", "latent"), rng.uniform(0, 1, (s, p))),
+            "chance": ((), 0.1),
+            "vectors": (("sigma", "vector", *IMAGE), images[1:]),
+            "components": (("component", *IMAGE), images[0]),
+          },
+          {"sigma": SIGMA, "vector": np.arange(1, k + 1), "component": np.arange(1, k + 1)},
+        )
       case "perturbation":
-        directions = np.array(["first singular vector", "random"])
-        images = rng.normal(size=(3, 2, 2, n, *image))
-        return {
-          "sigma": SIGMA[::4],
-          "direction": directions,
-          "length": 3 * SIGMA[::4],
-          "unmoved": images[0, 0, 0],
-          "samples": images,
-          "change": rng.uniform(0.01, 1, (3, 2, 2, n)),
-        }
+        images, move = rng.normal(size=(3, 2, 2, n, *image)), ("sigma", "direction", "sign", "latent")
+        return results.labelled(
+          {
+            "length": ("sigma", 3 * SIGMA[::4]),
+            "unmoved": (("latent", *IMAGE), images[0, 0, 0]),
+            "samples": ((*move, *IMAGE), images),
+            "change": (move, rng.uniform(0.01, 1, (3, 2, 2, n))),
+          },
+          {"sigma": SIGMA[::4], "direction": ["first singular vector", "random"], "sign": [-1, 1]},
+        )
       case "training":
         images = np.arange(1, 200) * 1280.0
-        return {"step": images / 128, "images": images, "loss": rng.uniform(0.2, 1, 199)}
+        lines = {"step": images / 128, "images": images, "loss": rng.uniform(0.2, 1, 199)}
+        return results.labelled({field: ("line", values) for field, values in lines.items()}, {})
 
-  return {f"N = {2 ** (i + 4)}": arrays() for i in range(num_models)}
+  return {f"N = {2 ** (i + 4)}": found() for i in range(num_models)}
 
 
 def texts(figure) -> list[Text]:
@@ -131,8 +148,8 @@ def legible(figure) -> str:
 @pytest.mark.parametrize("name", [name for name in plots.PLOTS if name not in ELSEWHERE])
 def test_figures_are_labelled_and_legible(name, num_models):
   before = dict(mpl.rcParams)
-  results = fake(name, num_models)
-  figure = plots.PLOTS[name].draw(results)
+  found = fake(name, num_models)
+  figure = plots.PLOTS[name].draw(found)
   words = legible(figure)
   assert isinstance(figure, Figure)
   assert not mpl._pylab_helpers.Gcf.figs and dict(mpl.rcParams) == before, "global state leaked"
@@ -144,7 +161,7 @@ def test_figures_are_labelled_and_legible(name, num_models):
     assert axes.get_xscale() == "log" or axes.get_xlabel() == "singular vector"
     assert axes.get_ylabel() or axes.get_title(loc="left") or figure.get_supylabel()
 
-  expected = {"trajectories": style.spread(results, 2)}.get(name, list(results))
+  expected = {"trajectories": style.spread(found, 2)}.get(name, list(found))
   assert all(label in words for label in expected)
 
 
@@ -158,57 +175,101 @@ def test_eight_models_with_long_titles_are_legible_and_told_apart(name):
   assert len(set(style.model_colors(labels).values())) == len(labels)
 
 
+@pytest.mark.parametrize("num_models", [1, 2, 4, 8])
+@pytest.mark.parametrize("name", ["samples", "score_gap", "trajectories"])
+def test_every_denoiser_of_a_study_is_shown_and_legible(name, num_models):
+  _, *others = DENOISERS
+  pairs = [("network", other) for other in others]
+  found = fake(name, num_models, names=DENOISERS[:5] if name == "samples" else DENOISERS, pairs=pairs)
+  words = legible(plots.PLOTS[name].draw(found)).replace("\n", " ")
+  asked = found["N = 16"].two if name == "score_gap" else found["N = 16"].denoiser
+  assert len(asked) >= 5 and all(style.named(denoiser) in words for denoiser in asked.to_numpy())
+
+
 def test_linearity_draws_mean_absolute_cosine_at_one_half():
-  results = fake("linearity", 2)
-  for arrays in results.values():
-    arrays["cosine"] *= -1
-  axes = plots.linearity.draw(results).axes
-  for line, arrays in zip(axes[1].lines, results.values()):
-    np.testing.assert_allclose(line.get_ydata(), np.abs(arrays["cosine"][1, :, 1]).mean(-1), rtol=1e-12)
-  np.testing.assert_allclose(
-    axes[3].lines[0].get_ydata(), results["N = 16"]["centred_nmse"][0, :, 1].mean(-1)
-  )
+  found = {title: one.assign(cosine=-one.cosine) for title, one in fake("linearity", 2).items()}
+  axes = plots.linearity.draw(found).axes
+  for line, one in zip(axes[1].lines, found.values()):
+    half = one.sel(inputs="pure noise", alpha2=0.5)
+    np.testing.assert_allclose(line.get_ydata(), np.abs(half.cosine).mean("sample"), rtol=1e-12)
+  half = found["N = 16"].sel(inputs="noisy image", alpha2=0.5)
+  np.testing.assert_allclose(axes[3].lines[0].get_ydata(), half.centred_nmse.mean("sample"))
 
 
 def test_score_gap_draws_held_out_inputs_and_the_floor():
-  arrays = fake("score_gap", 1)["N = 16"]
-  *curves, floor = plots.score_gap.draw({"N = 16": arrays}).axes[0].lines
-  np.testing.assert_allclose(floor.get_ydata(), arrays["floor"].mean())
-  for line, values in zip(curves, arrays["rmse"][1, :4]):
-    np.testing.assert_allclose(line.get_ydata(), values.mean(-1))
+  found = fake("score_gap", 1)
+  *curves, floor = plots.score_gap.draw(found).axes[0].lines
+  np.testing.assert_allclose(floor.get_ydata(), found["N = 16"].floor.mean())
+  assert len(curves) == 4
+  for line, (one, two) in zip(curves, PAIRS):
+    assert line.get_label() == style.named(two)
+    gap = found["N = 16"].rmse.sel(law="held-out", one=one, two=two)
+    np.testing.assert_allclose(line.get_ydata(), gap.mean("image"))
 
 
 def test_score_gap_draws_whatever_pairs_a_study_asks_for():
-  arrays = fake("score_gap", 1)["N = 16"]
-  arrays["pair"] = np.array(["patch / other", "patch / new", "patch / multi-delta", "x / y", "y / z"])
-  axes = plots.score_gap.draw({"N = 16": arrays}).axes[0]
+  pairs = [("patch", "other"), ("patch", "new"), ("x", "y"), ("patch", "multi-delta"), ("y", "z")]
+  found = fake("score_gap", 1, pairs=pairs)
+  axes = plots.score_gap.draw(found).axes[0]
   assert [line.get_label() for line in axes.lines] == ["other", "new", "multi-delta"]
   assert len({line.get_color() for line in axes.lines}) == 3
-  for line, values in zip(axes.lines, arrays["rmse"][1]):
-    np.testing.assert_allclose(line.get_ydata(), values.mean(-1))
+  for line, pair in zip(axes.lines, (0, 1, 3)):
+    np.testing.assert_allclose(line.get_ydata(), found["N = 16"].rmse.values[1, pair].mean(-1))
 
 
 def test_gain_of_a_gaussian_denoiser_lies_on_the_curve():
-  arrays = fake("gain", 1)["N = 16"]
-  lam = arrays["eigenvalues"]
-  arrays["gain"] = np.repeat((lam / (lam + SIGMA[:, None] ** 2))[..., None], 3, -1)
-  curve, *points = [line for line in plots.gain.draw({"N = 16": arrays}).axes[0].lines]
+  found = fake("gain", 1)["N = 16"]
+  found["gain"] = 0 * found.gain + found.eigenvalues / (found.eigenvalues + found.sigma**2)
+  curve, *points = [line for line in plots.gain.draw({"N = 16": found}).axes[0].lines]
   x = np.concatenate([line.get_xdata() for line in points])
   np.testing.assert_allclose(np.concatenate([line.get_ydata() for line in points]), x / (1 + x), rtol=1e-12)
   np.testing.assert_allclose(curve.get_ydata(), curve.get_xdata() / (1 + curve.get_xdata()))
 
 
-def test_trajectories_put_the_network_first_and_samples_show_the_network():
-  arrays = fake("trajectories", 1)["N = 16"]
-  arrays["denoised"][:] = -1
-  arrays["denoised"][0] = 1  # the network
-  page = plots.trajectories.draw({"N = 16": arrays}).axes[0].images[0].get_array()
+def test_trajectories_draw_a_row_a_denoiser():
+  found = fake("trajectories", 1)["N = 16"]
+  found.denoised[:] = -1
+  found.denoised.loc["network"] = 1
+  page = plots.trajectories.draw({"N = 16": found}).axes[0].images[0].get_array()
   assert page[: len(page) // 5].min() == 1 and page[len(page) // 3 :, 5].min() == 0
-  arrays = fake("samples", 1)["N = 16"]
-  title = plots.samples.draw({"N = 16": arrays}).axes[0].get_title(loc="left")
-  assert (
-    f"GL {arrays['gl'][1].mean():.2f} ±" in title and f"{arrays['memorized'][1].mean():.0%} memor" in title
-  )
+
+
+@pytest.mark.parametrize(
+  "first, names", [("network", ("gaussian", "network", "kernel")), ("mean", ("mean",))]
+)
+def test_samples_show_the_network_or_else_the_first_and_then_the_others(first, names):
+  found = fake("samples", 1, names=names)["N = 16"]
+  axis = plots.samples.draw({"N = 16": found}).axes[0]
+  own, title = found.sel(denoiser=first), axis.get_title(loc="left")
+  assert f"GL {own.gl.values.mean():.2f} ±" in title
+  assert f"{own.memorized.values.mean():.0%} memor" in title
+  assert [label.get_text() for label in axis.get_xticklabels()] == [f"{x:.2f}" for x in own.gl.values[:8]]
+  others = [name for name in names if name != first]
+  rows = {style.named(first): own.samples, "nearest": own.neighbours}
+  rows |= {style.named(name): found.samples.sel(denoiser=name) for name in others}
+  assert [label.get_text() for label in axis.get_yticklabels()] == list(rows)
+  page = axis.images[0].get_array()
+  for y, images in zip(axis.get_yticks(), rows.values()):  # an image is 8 pixels of 12 points
+    top = round(y - 47.5)
+    tile = page[top : top + 96 : 12, 103:199:12, 0]  # of the second sample
+    np.testing.assert_allclose(tile, np.clip((images.values[1, :, :, 0] + 1) / 2, 0, 1), atol=1e-6)
+
+
+def test_each_family_has_one_colour_in_every_figure():
+  colors = style.denoiser_colors(DENOISERS[1:])
+  assert len(set(colors.values())) == len(DENOISERS) - 1
+  assert colors["gaussian"] == style.BLUE and colors["multi-delta"] == style.VERMILLION
+  assert colors["linear (train)"] == style.GREEN and colors["linear (held-out)"] == style.ORANGE
+  for names in itertools.combinations([*FAMILIES, "a family that is gone"], 3):
+    for name, color in style.denoiser_colors(reversed(names)).items():
+      assert color == colors.get(name, color)
+      assert name in colors or color not in colors.values()
+
+
+def test_figures_take_names_from_the_registry_and_keep_those_it_lacks():
+  assert style.named("gaussian") == "Gaussian" and style.named("skip") == FAMILIES["skip"].title != "skip"
+  for name in ("network", "linear (train)", "a family that is gone"):
+    assert style.named(name) == name
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -224,6 +285,19 @@ def test_sheet_keeps_pixels_and_their_scale(channels):
     expected = np.broadcast_to(np.clip((images[row, column] + 1) / 2, 0, 1), (8, 8, 3))
     np.testing.assert_allclose(tile, expected, atol=1e-7)  # float32
   assert shown.shape == (16 * zoom + gap, 24 * zoom + 2 * gap, 3)
+
+
+def test_rows_of_a_sheet_stand_apart():
+  images = np.random.default_rng(0).uniform(-1, 1, (3, 2, 8, 8, 1))
+  together, apart = Figure().subplots(1, 2)
+  style.sheet(together, images, "abc", "de")
+  style.sheet(apart, images, "abc", "de", block=2)
+  one, two = (axis.images[0].get_array() for axis in (together, apart))
+  more, place = len(two) - len(one), 2 * (96 + 7)
+  assert more > 0
+  np.testing.assert_array_equal(np.concatenate([two[:place], two[place + more :]]), one)
+  assert two[place : place + more].min() == 1
+  np.testing.assert_allclose(apart.get_yticks() - together.get_yticks(), [0, 0, more])
 
 
 def test_models_that_differ_by_a_number_get_a_sequence_of_colours():
@@ -244,7 +318,7 @@ def test_spread_keeps_both_ends():
 
 def test_saving_twice_gives_the_same_bytes(tmp_path):
   paths = [
-    plots.save(plots.samples.draw(fake("samples", 2, (32, 32, 3))), tmp_path / run / "N = 0.5")
+    plots.save(plots.samples.draw(fake("samples", 2, image=(32, 32, 3))), tmp_path / run / "N = 0.5")
     for run in ("one", "two")
   ]
   for one, two in zip(*paths):

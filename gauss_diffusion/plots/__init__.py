@@ -1,11 +1,14 @@
 """One file per figure.
 
-Of an analysis, ``draw(results)`` takes model title -> arrays, in study order. Of a whole study,
-``draw(models, sweep)`` takes every `measures.Model` and what changes along them.
+Of an analysis, ``draw(results)`` takes model title -> its labelled result, in study order. Of a whole study,
+``draw(readings, sweep)`` takes every `measures.Reading` and what changes along them.
 """
 
 import pathlib
 
+from matplotlib.figure import Figure
+
+from gauss_diffusion import results
 from gauss_diffusion.plots import (
   agreement,
   denoised,
@@ -42,7 +45,7 @@ STUDY_PLOTS = {"sweep": sweep, "agreement": agreement}
 
 
 @style.talk
-def save(figure, path) -> tuple[pathlib.Path, pathlib.Path]:
+def save(figure: Figure, path: results.Path) -> tuple[pathlib.Path, pathlib.Path]:
   """Write a figure as ``<path>.png`` and ``<path>.pdf``; the same figure gives the same bytes.
 
   Returns:

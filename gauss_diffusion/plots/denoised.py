@@ -1,6 +1,7 @@
 """What each denoiser makes of the same noisy images, and how near the network is to passing them on."""
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
 
@@ -16,41 +17,42 @@ _COLUMNS = 20  # images side by side
 
 
 @style.talk
-def draw(results: dict):
+def draw(results: style.Results) -> Figure:
   """Draw a sheet per model, a column per input and a row per denoiser; below, cosine and distance.
 
   Args:
-    results: model label -> arrays of the `denoised` analysis.
+    results: model's title -> what the analysis `denoised` found.
   """
   shown = style.spread(results, _MOST)
   first = results[shown[0]]
-  num_levels, num_images = first["inputs"].shape[:2]
-  rows = ["clean", "input", *(style.named(name).replace(" (", "\n(") for name in first["denoiser"])]
-  images = max(1, min(num_images, _COLUMNS // (len(shown) * num_levels)))
+  num_levels = first.sizes["input"]
+  rows = ["clean", "input", *map(style.row_name, first.denoiser.to_numpy())]
+  images = max(1, min(first.sizes["shown"], _COLUMNS // (len(shown) * num_levels)))
   width = 0.88 * style.WIDTH / max(len(shown) * images * num_levels, 6)  # inches an image
   figure = style.figure(len(rows) * width + 4.5)
   top, bottom = figure.subfigures(2, 1, height_ratios=(len(rows) * width + 1.2, 3.3))
   for axis, label in zip(top.subplots(1, len(shown), squeeze=False)[0], shown):
-    page = _page(results[label], images)
-    levels = [f"{sigma:.2g}" for sigma in results[label]["input_sigma"]]
+    found = results[label].isel(shown=slice(images))
     levels = [
-      level if image else f"noise\n{level}" for level, image in zip(levels, results[label]["has_image"])
+      f"{sigma:.2g}" if has_image else f"noise\n{sigma:.2g}"
+      for sigma, has_image in zip(found.input_sigma.to_numpy(), found.has_image.to_numpy())
     ]
     levels[0] = f"σ = {levels[0]}"
     headings = [level if i == 0 else "" for level in levels for i in range(images)]
-    style.sheet(axis, page, rows if label == shown[0] else [""] * len(rows), headings)
+    style.sheet(axis, _page(found), rows if label == shown[0] else [""] * len(rows), headings)
     axis.xaxis.tick_top()
     axis.set_title(label, y=1.0, pad=38)  # above two lines of headings
 
   colors = style.model_colors(results)
   axes = bottom.subplots(1, 2)
   for name, dashes in (("network", "-"), ("gaussian", (0, (3, 1.5)))):
-    for label, arrays in results.items():
-      pair = list(arrays["pair"]).index(name)
-      for axis, field in zip(axes, ("cosine", "nmse")):
+    for label, found in results.items():
+      compared = found.sel(compared=name)
+      for axis, values in zip(axes, (compared.cosine, compared.nmse)):
         line = {"label": label} if name == "network" else {"linewidth": 1.4}
-        style.curve(axis, arrays["sigma"], arrays[field][pair], color=colors[label], linestyle=dashes, **line)
-  axes[0].plot([], [], color="0.35", linestyle=(0, (3, 1.5)), linewidth=1.4, label="Gaussian")
+        style.curve(axis, found.sigma, values, color=colors[label], linestyle=dashes, **line)
+  gaussian = {"color": "0.35", "linestyle": (0, (3, 1.5)), "linewidth": 1.4}
+  axes[0].plot([], [], **gaussian, label=style.named("gaussian"))
   axes[0].set_title("Cosine between input and output")
   axes[1].set_title("Distance, relative to the input")
   axes[0].set_ylabel("⟨x, D⟩ / ‖x‖‖D‖")
@@ -63,8 +65,9 @@ def draw(results: dict):
   return figure
 
 
-def _page(arrays: dict, images: int) -> np.ndarray:
+def _page(found) -> np.ndarray:
   """Return [rows, levels * images, H, W, C]; the clean image is left blank where the input has none."""
-  clean = np.where(arrays["has_image"][:, None, None, None, None], arrays["clean"], 1.0)
-  page = np.concatenate([clean[None], arrays["inputs"][None], arrays["outputs"]])[:, :, :images]
+  along = found.inputs.dims
+  clean = found.clean.where(found.has_image, 1.0).transpose(*along)
+  page = np.stack([clean, found.inputs, *found.outputs.transpose("denoiser", *along)])
   return page.reshape(len(page), -1, *page.shape[3:])

@@ -1,7 +1,10 @@
 """Linear distillation by gradient descent: its way to the closed form, and what map it heads for."""
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from gauss_diffusion import edm
 from gauss_diffusion.plots import style
 
 TITLE = "Linear distillation by gradient descent: where does it lead, and how fast?"
@@ -17,11 +20,11 @@ _SIGMA = 4.0  # the level of the lower panels, as in fig. 14
 
 
 @style.talk
-def draw(results: dict):
+def draw(results: style.Results) -> Figure:
   """Draw gaps over steps per model; asymmetry, singular values and vectors at the level nearest to 4.
 
   Args:
-    results: model label -> arrays of the `descent` analysis.
+    results: model's title -> what the analysis `descent` found.
   """
   outer = style.spread(results, 2)
   figure = style.figure(6.1 + 1.45 * len(outer))
@@ -36,14 +39,14 @@ def draw(results: dict):
 
   colors = style.model_colors(results)
   axes = middle.subplots(1, 2)
-  for label, arrays in results.items():
-    level, color = _nearest(arrays), colors[label]
-    axes[0].plot(arrays["step"], arrays["asymmetry"][level], color=color, label=label)
-    axes[0].axhline(arrays["best_asymmetry"][level], color=color, linestyle=":", linewidth=1.6)
-    place = np.arange(1, arrays["gains"].shape[1] + 1)
-    axes[1].plot(place, arrays["singular_values"][level], ".", markersize=5, color=color)
-    axes[1].plot(place, arrays["gains"][level], color=color, linewidth=1.4)
-  sigma = f"σ = {arrays['sigma'][level]:.2g}"
+  for label, found in results.items():
+    at, color = _at_level(found), colors[label]
+    axes[0].plot(at.step.to_numpy(), at.asymmetry.to_numpy(), color=color, label=label)
+    axes[0].axhline(at.best_asymmetry.item(), color=color, linestyle=":", linewidth=1.6)
+    rank = np.arange(1, at.sizes["rank"] + 1)
+    axes[1].plot(rank, at.singular_values.to_numpy(), ".", markersize=5, color=color)
+    axes[1].plot(rank, at.gains.to_numpy(), color=color, linewidth=1.4)
+  sigma = f"σ = {at.sigma.item():.2g}"
   _steps_axis(axes[0])
   axes[0].set_title(f"Asymmetry of the map, {sigma}")
   axes[0].set_ylabel("‖W − Wᵀ‖ / ‖W‖")
@@ -55,8 +58,8 @@ def draw(results: dict):
   middle.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
 
   for axis, label in zip(bottom.subplots(len(outer), 1, squeeze=False)[:, 0], outer):
-    arrays = results[label]
-    pages = [_contrast(arrays["vectors"][_nearest(arrays)]), _contrast(arrays["components"])]
+    at = _at_level(results[label])
+    pages = [_contrast(at.vectors.to_numpy()), _contrast(at.components.to_numpy())]
     blank = np.ones((len(pages[0]) - len(pages[1]), *pages[0].shape[1:]))
     pages[1] = np.concatenate([pages[1], blank])
     style.sheet(axis, np.stack(pages), ("singular vector", "component"), [""] * len(pages[0]))
@@ -64,12 +67,13 @@ def draw(results: dict):
   return figure
 
 
-def _draw_gap(axis, arrays: dict) -> None:
-  for s, color in enumerate(style.level_colors(len(arrays["sigma"]))):
-    label = f"σ = {arrays['sigma'][s]:.2g}"
-    axis.plot(arrays["step"], arrays["weight_gap"][s], color=color, label=label)
-    axis.plot(arrays["step"], arrays["expected_gap"][s], color=color, linestyle="--", linewidth=1.3)
-    axis.axhline(arrays["best_gap"][s], color=color, linestyle=":", linewidth=1.6)
+def _draw_gap(axis: Axes, found) -> None:
+  steps = found.step.to_numpy()
+  for sigma, color in zip(found.sigma.to_numpy(), style.level_colors(found.sizes["sigma"])):
+    at = found.sel(sigma=sigma)
+    axis.plot(steps, at.weight_gap.to_numpy(), color=color, label=f"σ = {sigma:.2g}")
+    axis.plot(steps, at.expected_gap.to_numpy(), color=color, linestyle="--", linewidth=1.3)
+    axis.axhline(at.best_gap.item(), color=color, linestyle=":", linewidth=1.6)
   for name, dashes in (("descent", "-"), ("expected", "--"), ("least squares", ":")):
     axis.plot([], [], color="0.35", linestyle=dashes, linewidth=1.6, label=name)
   axis.set_yscale("log")
@@ -77,17 +81,17 @@ def _draw_gap(axis, arrays: dict) -> None:
   _steps_axis(axis)
 
 
-def _steps_axis(axis) -> None:
+def _steps_axis(axis: Axes) -> None:
   axis.set_xscale("log")
   style.plain_log(axis.xaxis)
   axis.set_xlabel("steps")
 
 
-def _nearest(arrays: dict) -> int:
-  return int(np.argmin(np.abs(np.log(arrays["sigma"] / _SIGMA))))
+def _at_level(found):
+  return found.isel(sigma=edm.nearest(found.sigma, _SIGMA))
 
 
-def _contrast(images):
+def _contrast(images: np.ndarray) -> np.ndarray:
   """Scale each image so that its largest entry is 1: unit vectors alone are too faint to see."""
   largest = np.abs(images).max(axis=(1, 2, 3), keepdims=True)
   return images / np.where(largest > 0, largest, 1)

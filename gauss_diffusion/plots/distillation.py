@@ -1,6 +1,7 @@
 """How close the best affine approximation of each network lies to the Gaussian denoiser."""
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
 
@@ -17,20 +18,20 @@ _MOST = 7  # heat maps side by side
 
 
 @style.talk
-def draw(results: dict):
+def draw(results: style.Results) -> Figure:
   """Draw the weight gap against sigma for both input laws, and |cos| of singular vectors (held-out).
 
   Args:
-    results: model label -> arrays of the `distillation` analysis.
+    results: model's title -> what the analysis `distillation` found.
   """
   figure = style.figure(7.2)
   top, bottom = figure.subfigures(2, 1, height_ratios=(1.25, 1))
   colors = style.model_colors(results)
   axes = top.subplots(1, 2, sharey=True)
   for axis, (law, heading) in zip(axes, _HEADINGS.items()):
-    for label, arrays in results.items():
-      gap = arrays["weight_gap"][list(arrays["law"]).index(law)]
-      axis.plot(arrays["sigma"], gap, "o-", markersize=5, color=colors[label], label=label)
+    for label, found in results.items():
+      gap = found.weight_gap.sel(law=law).to_numpy()
+      axis.plot(found.sigma.to_numpy(), gap, "o-", markersize=5, color=colors[label], label=label)
     axis.axhline(1, color="0.35", linestyle="--", linewidth=1.4, label="W$_L$ = 0")
     axis.set_title(heading)
     axis.set_yscale("log")
@@ -42,10 +43,9 @@ def draw(results: dict):
   shown = style.spread(results, _MOST)
   maps = bottom.subplots(1, len(shown), sharey=True, squeeze=False)[0]
   for axis, label in zip(maps, shown):
-    arrays = results[label]
-    correlation = arrays["singular_correlation"][list(arrays["law"]).index("held-out")]
-    vectors = np.arange(correlation.shape[1] + 1) + 0.5
-    mesh = axis.pcolormesh(vectors, _edges(arrays["sigma"]), correlation, cmap="cividis", vmin=0, vmax=1)
+    correlation = results[label].singular_correlation.sel(law="held-out")
+    vectors, levels = np.arange(correlation.sizes["vector"] + 1) + 0.5, _edges(correlation.sigma.to_numpy())
+    mesh = axis.pcolormesh(vectors, levels, correlation.to_numpy(), cmap="cividis", vmin=0, vmax=1)
     mesh.set_rasterized(True)
     axis.set_yscale("log")
     style.plain_log(axis.yaxis)
@@ -57,7 +57,7 @@ def draw(results: dict):
   return figure
 
 
-def _edges(sigma):
+def _edges(sigma: np.ndarray) -> np.ndarray:
   """Return the borders of cells around logarithmically spaced levels."""
   log = np.log(sigma)
   middle = (log[1:] + log[:-1]) / 2

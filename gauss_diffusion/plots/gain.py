@@ -1,6 +1,8 @@
 """What the denoiser's Jacobian does: its gain along each principal component, and how linear it is."""
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
 from gauss_diffusion.readings import intervals
@@ -22,11 +24,11 @@ _RESIDUALS = {
 
 
 @style.talk
-def draw(results: dict):
+def draw(results: style.Results) -> Figure:
   """Draw measured against predicted gain per model, and the residuals of a linear, symmetric map.
 
   Args:
-    results: model label -> arrays of the `gain` analysis.
+    results: model's title -> what the analysis `gain` found.
   """
   figure = style.figure(7.2)
   top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1))
@@ -43,8 +45,8 @@ def draw(results: dict):
   colors = style.model_colors(results)
   axes = bottom.subplots(1, len(_RESIDUALS))
   for axis, (name, title) in zip(axes, _RESIDUALS.items()):
-    for label, arrays in results.items():
-      style.curve(axis, arrays["sigma"], arrays[name], color=colors[label], label=label)
+    for label, found in results.items():
+      style.curve(axis, found.sigma, found[name], color=colors[label], label=label)
     axis.set_title(title)
     axis.set_ylim(bottom=0)
     style.sigma_axis(axis)
@@ -53,28 +55,28 @@ def draw(results: dict):
   return figure
 
 
-def _telling_levels(arrays: dict) -> list[int]:
+def _telling_levels(found) -> list[int]:
   """Return the noise levels at which gains are neither all near 0 nor all near 1, thinned out."""
-  lam, sigma = arrays["eigenvalues"], arrays["sigma"]
+  lam, sigma = found.eigenvalues.to_numpy(), found.sigma.to_numpy()
   telling = [i for i in range(len(sigma)) if lam[-1] / 10 < sigma[i] ** 2 < 10 * lam[0]]
   return style.spread(telling or range(len(sigma)), _LEVELS)
 
 
-def _draw_gain(axis, arrays: dict, levels: list[int]) -> None:
+def _draw_gain(axis: Axes, found, levels: list[int]) -> None:
   ratio = np.geomspace(2e-3, 5e2, 200)
   axis.plot(ratio, ratio / (1 + ratio), color=style.BLACK, linewidth=1.6, label="λ/(λ+σ²)", zorder=3)
-  lam, sigma = arrays["eigenvalues"], arrays["sigma"]
   for index, color in zip(levels, style.level_colors(len(levels))):
-    mean, low, high = intervals.bootstrap_mean(arrays["gain"][index])
+    at = found.isel(sigma=index)
+    mean, low, high = intervals.bootstrap_mean(at.gain)
     axis.errorbar(
-      lam / sigma[index] ** 2,
+      at.eigenvalues.to_numpy() / at.sigma.item() ** 2,
       mean,
       np.maximum([mean - low, high - mean], 0),
       fmt="o",
       markersize=4.5,
       elinewidth=1.2,
       color=color,
-      label=f"σ = {sigma[index]:.2g}",
+      label=f"σ = {at.sigma.item():.2g}",
     )
   axis.set_xscale("log")
   axis.set_xlim(ratio[0], ratio[-1])

@@ -1,6 +1,9 @@
 """What linear distillation can tell on each input law, for the exact memorizer and for the networks."""
 
+import itertools
+
 import numpy as np
+from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
 
@@ -17,24 +20,25 @@ _GAPS = {"weight": "‖W$_L$ − W$_G$‖ / ‖W$_G$‖", "output": "RMSE to Gau
 
 
 @style.talk
-def draw(results: dict):
+def draw(results: style.Results) -> Figure:
   """Draw the gaps of maps and of outputs, left and right, on both laws, one row a denoiser.
 
   Args:
-    results: model label -> arrays of the `input_law` analysis.
+    results: model's title -> what the analysis `input_law` found.
   """
   first = next(iter(results.values()))
-  denoisers = list(first["denoiser"])
+  denoisers = first.denoiser.to_numpy()
   figure = style.figure(1.1 + 2.8 * len(denoisers))
   colors = style.model_colors(results)
   for block, (gap, name) in zip(figure.subfigures(1, len(_GAPS)), _GAPS.items()):
     panels = block.subplots(len(denoisers), len(_LAWS), sharex=True, sharey=True, squeeze=False)
-    for axis, (row, law) in zip(panels.flat, np.ndindex(panels.shape)):
-      for label, arrays in results.items():
-        measured, beyond = _gaps(arrays, gap, denoisers[row], list(_LAWS)[law])
+    for axis, (denoiser, law) in zip(panels.flat, itertools.product(denoisers, _LAWS)):
+      for label, found in results.items():
+        fit = found.sel(denoiser=denoiser, law=law)
+        measured, beyond = _map_gap(fit) if gap == "weight" else _output_gap(fit.sel(evaluated=law))
         line = {"color": colors[label], "label": label}
-        axis.plot(arrays["sigma"], measured, linewidth=1.2, alpha=0.4, color=colors[label])
-        axis.plot(arrays["sigma"], beyond, "o-", markersize=4.5, **line)
+        axis.plot(found.sigma.to_numpy(), measured, linewidth=1.2, alpha=0.4, color=colors[label])
+        axis.plot(found.sigma.to_numpy(), beyond, "o-", markersize=4.5, **line)
       style.sigma_axis(axis)
       axis.label_outer()
     for axis, heading in zip(panels[0], _LAWS.values()):
@@ -46,12 +50,17 @@ def draw(results: dict):
   return figure
 
 
-def _gaps(arrays: dict, gap: str, denoiser: str, law: str):
-  """Return the gap [S], in the mean square over repeats and images, as measured and beyond its noise."""
-  row, index = list(arrays["denoiser"]).index(denoiser), list(arrays["law"]).index(law)
-  squares, noise = arrays[f"{gap}_gap"][row, index] ** 2, arrays[f"{gap}_noise"][row, index] ** 2
-  if gap == "output":
-    squares, noise = squares[:, index].mean(axis=(1, 2)), noise[:, index].mean(axis=1)
-  else:
-    squares = squares.mean(axis=1)
-  return np.sqrt(squares), np.sqrt(np.maximum(squares - noise, 0))
+def _map_gap(fit) -> tuple[np.ndarray, np.ndarray]:
+  """Return the gap of maps at each level, root mean square over repeats, as measured and beyond its noise."""
+  squares = (fit.weight_gap**2).mean("repeat")
+  return _roots(squares, fit.weight_noise**2)
+
+
+def _output_gap(fit) -> tuple[np.ndarray, np.ndarray]:
+  """Return the gap of outputs likewise, root mean square over repeats and images."""
+  squares = (fit.output_gap**2).mean(["repeat", "image"])
+  return _roots(squares, (fit.output_noise**2).mean("image"))
+
+
+def _roots(squares, noise) -> tuple[np.ndarray, np.ndarray]:
+  return np.sqrt(squares).to_numpy(), np.sqrt(np.maximum(squares - noise, 0)).to_numpy()

@@ -1,6 +1,7 @@
 """Linearity score and linearity error against noise level, one line per model."""
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
 
@@ -15,28 +16,28 @@ _FLOOR = np.sqrt(2) - 1
 
 
 @style.talk
-def draw(results: dict):
+def draw(results: style.Results) -> Figure:
   """Draw |cosine|, NMSE and mean-centred NMSE at the hardest mixture, alpha² nearest to 1/2.
 
   Args:
-    results: model label -> arrays of the `linearity` analysis.
+    results: model's title -> what the analysis `linearity` found.
   """
   figure = style.figure(7.2)
   axes = figure.subplots(2, 2, sharex=True, sharey="row")
   colors = style.model_colors(results)
-  for label, arrays in results.items():
-    half = np.abs(arrays["alpha2"] - 0.5).argmin()
-    panels = [*np.abs(arrays["cosine"]), arrays["nmse"][0], arrays["centred_nmse"][0]]
+  for label, found in results.items():
+    half = found.isel(alpha2=np.abs(found.alpha2 - 0.5).argmin("alpha2"))
+    noisy, pure = half.sel(inputs="noisy image"), half.sel(inputs="pure noise")
+    panels = np.abs(noisy.cosine), np.abs(pure.cosine), noisy.nmse, noisy.centred_nmse
     for axis, values in zip(axes.flat, panels):
-      style.curve(axis, arrays["sigma"], values[:, half], color=colors[label], label=label)
-  first, second = arrays["inputs"]
+      style.curve(axis, found.sigma, values, color=colors[label], label=label)
   titles = (
-    f"Linearity score, {first}",
-    f"Linearity score, {second}",
-    f"Linearity error, {first}",
-    f"Linearity error after centring, {first}",
+    "Linearity score, noisy image",
+    "Linearity score, pure noise",
+    "Linearity error, noisy image",
+    "Linearity error after centring, noisy image",
   )
-  score = f"LS = mean |cosine|  (α² = {arrays['alpha2'][half]:.2g})"
+  score = f"LS = mean |cosine|  (α² = {half.alpha2:.2g})"
   names = (score, score, "NMSE", "mean-centred NMSE")
   for axis, title, name in zip(axes.flat, titles, names):
     style.sigma_axis(axis)

@@ -1,6 +1,9 @@
 """Where the Jacobian's leading singular vectors point, and what they look like, along the noise levels."""
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.image import AxesImage
 
 from gauss_diffusion.plots import style
 
@@ -17,11 +20,11 @@ _ROWS, _COLUMNS = 4, 8  # noise levels and singular vectors shown as images
 
 
 @style.talk
-def draw(results: dict):
+def draw(results: style.Results) -> Figure:
   """Draw alignment against sigma; for the first and the last model, correlations and vectors as images.
 
   Args:
-    results: model label -> arrays of the `modes` analysis.
+    results: model's title -> what the analysis `modes` found.
   """
   shown = style.spread(results, 2)
   figure = style.figure(8.6)
@@ -33,14 +36,14 @@ def draw(results: dict):
   sheets = bottom.subplots(1, len(shown), squeeze=False)[0]
   maps = []
   for i, label in enumerate(shown):
-    arrays = results[label]
-    names = [f"σ = {sigma:.2g}" for sigma in arrays["sigma"]]
+    found = results[label]
+    names = [f"σ = {sigma:.2g}" for sigma in found.sigma.to_numpy()]
     for j, level in enumerate(style.spread(range(len(names)), most)):
       maps.append(axes[i * (most + 1) + j])
-      image = _draw_correlation(maps[-1], arrays["correlation"][level].mean(0))
+      image = _draw_correlation(maps[-1], found.correlation.isel(sigma=level).mean("latent"))
       maps[-1].set_title(f"{'' if j else label}\n{names[level]}", fontsize=13)
     levels = style.spread(range(len(names)), _ROWS)
-    vectors = np.concatenate([arrays["components"][None], arrays["vectors"][levels]])[:, :_COLUMNS]
+    vectors = np.stack([found.components, *found.vectors.isel(sigma=levels)])[:, :_COLUMNS]
     peak = np.abs(vectors).max(axis=(2, 3, 4), keepdims=True)
     vectors = vectors / np.where(peak > 0, peak, 1)
     rows = ["principal\ncomponents"] + [names[level] for level in levels]
@@ -56,13 +59,13 @@ def draw(results: dict):
   return figure
 
 
-def _draw_alignment(figure, results: dict) -> None:
+def _draw_alignment(figure: SubFigure, results: style.Results) -> None:
   axis = figure.subplots()
   colors = style.model_colors(results)
-  for label, arrays in results.items():
-    style.curve(axis, arrays["sigma"], arrays["alignment"], color=colors[label], label=label)
-  axis.axhline(arrays["chance"], color="0.35", linestyle="--", linewidth=1.4, label="random directions")
-  count = arrays["correlation"].shape[-1]
+  for label, found in results.items():
+    style.curve(axis, found.sigma, found.alignment, color=colors[label], label=label)
+  axis.axhline(found.chance.item(), color="0.35", linestyle="--", linewidth=1.4, label="random directions")
+  count = found.sizes["component"]
   axis.set_title(f"Span of the first {count} singular vectors within that of the first {count} components")
   axis.set_ylabel("share of the span")
   axis.set_ylim(0, 1.02)
@@ -70,11 +73,12 @@ def _draw_alignment(figure, results: dict) -> None:
   figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper")
 
 
-def _draw_correlation(axis, correlation):
+def _draw_correlation(axis: Axes, correlation) -> AxesImage:
   """Show [k, k], component up, singular vector to the right; the first at the lower left."""
-  ends = 0.5, len(correlation) + 0.5
-  image = axis.imshow(correlation.T, cmap="cividis", vmin=0, vmax=1, origin="lower", extent=(*ends, *ends))
-  axis.set_xticks([1, len(correlation)])
-  axis.set_yticks([1, len(correlation)])
+  count = correlation.sizes["vector"]
+  ends, upright = (0.5, count + 0.5), correlation.transpose("component", "vector").to_numpy()
+  image = axis.imshow(upright, cmap="cividis", vmin=0, vmax=1, origin="lower", extent=(*ends, *ends))
+  axis.set_xticks([1, count])
+  axis.set_yticks([1, count])
   axis.grid(False)
   return image

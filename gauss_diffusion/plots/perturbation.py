@@ -1,6 +1,7 @@
 """Samples after a push along the Jacobian's first singular vector, and how far a push moves the sample."""
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
 
@@ -15,35 +16,33 @@ _COLUMNS = 8  # latents shown
 
 
 @style.talk
-def draw(results: dict):
+def draw(results: style.Results) -> Figure:
   """Draw pushed samples of the first and the last model, and the change against sigma for all.
 
   Args:
-    results: model label -> arrays of the `perturbation` analysis.
+    results: model's title -> what the analysis `perturbation` found.
   """
   shown = style.spread(results, 2)
   figure = style.figure(8.6)
   top, bottom = figure.subfigures(2, 1, height_ratios=(5.8, 2.8))
   for axis, label in zip(top.subplots(1, len(shown), squeeze=False)[0], shown):
-    arrays = results[label]
-    along = arrays["samples"][:, list(arrays["direction"]).index("first singular vector")]
-    rows = [arrays["unmoved"][None], *along]  # of each level: minus, plus
-    images = np.concatenate(rows)[:, :_COLUMNS]
+    found = results[label].isel(latent=slice(_COLUMNS))
+    moved = found.samples.sel(direction="first singular vector").stack(move=("sigma", "sign"))
+    images = np.concatenate([found.unmoved.to_numpy()[None], moved.transpose("move", ...).to_numpy()])
     names = ["unmoved"]
-    for sigma in arrays["sigma"]:
+    for sigma in found.sigma.to_numpy():
       names += [f"σ = {sigma:.2g}  − ", "+ "]
     style.sheet(axis, images, names if axis is top.axes[0] else [""] * len(names), [""] * images.shape[1])
     axis.set_title(label)
   axis = bottom.subplots()
   colors = style.model_colors(results)
-  for label, arrays in results.items():
-    for direction, dashes in zip(arrays["direction"], ("-", "--")):
-      change = arrays["change"][:, list(arrays["direction"]).index(direction)].mean(axis=1)
-      name = label if dashes == "-" else None
-      style.curve(
-        axis, arrays["sigma"], change, color=colors[label], linestyle=dashes, marker="o", label=name
-      )
-  axis.set_title(f"Change of the sample by a push of {_strength(arrays):g} σ")
+  for label, found in results.items():
+    for direction, dashes in (("first singular vector", "-"), ("random", "--")):
+      change = found.change.sel(direction=direction).mean("sign")
+      line = {"color": colors[label], "linestyle": dashes, "label": label if dashes == "-" else None}
+      style.curve(axis, found.sigma, change, marker="o", **line)
+  strength = (found.length / found.sigma).to_numpy()[0]
+  axis.set_title(f"Change of the sample by a push of {strength:g} σ")
   axis.set_ylabel("RMS change of a pixel")
   axis.set_yscale("log")
   style.plain_log(axis.yaxis)
@@ -52,7 +51,3 @@ def draw(results: dict):
   axis.plot([], [], "--", color="0.35", label="random direction")
   bottom.legend(*axis.get_legend_handles_labels(), loc="outside right upper")
   return figure
-
-
-def _strength(arrays) -> float:
-  return arrays["length"][0] / arrays["sigma"][0]

@@ -1,6 +1,7 @@
 """Distance between the network and each simple denoiser against noise level, one panel per model."""
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
 
@@ -17,30 +18,24 @@ _FAR = 1.0  # from mid-grey to white: beyond this a denoiser knows nothing, and 
 
 
 @style.talk
-def draw(results: dict):
+def draw(results: style.Results) -> Figure:
   """Draw the RMSE on held-out inputs between the first pair's first denoiser and each it is paired with.
 
   Args:
-    results: model label -> arrays of the `score_gap` analysis.
+    results: model's title -> what the analysis `score_gap` found.
   """
   rows, columns = style.grid(len(results))
   figure = style.figure(5.4 if rows == 1 else 3.3 * rows + 0.8)
   axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-  for axis, (label, arrays) in zip(axes.flat, results.items()):
-    pairs = [pair.split(" / ") for pair in arrays["pair"]]
-    subject, _ = pairs[0]
-    others = [other if one == subject else None for one, other in pairs]
-    held_out = arrays["rmse"][list(arrays["law"]).index("held-out")]
-    colors = style.denoiser_colors(filter(None, others))
-    for other, values in zip(others, held_out):
-      if other:
-        dashes = style.DASHES.get(other, "-")
-        style.curve(
-          axis, arrays["sigma"], values, color=colors[other], linestyle=dashes, label=style.named(other)
-        )
-    if "gaussian" in others:
+  for axis, (label, found) in zip(axes.flat, results.items()):
+    one = found.one.to_numpy()[0]
+    gaps = found.rmse.sel(law="held-out", one=one)
+    for other, color in style.denoiser_colors(gaps.two.to_numpy()).items():
+      line = {"color": color, "linestyle": style.DASHES.get(other, "-"), "label": style.named(other)}
+      style.curve(axis, found.sigma, gaps.sel(two=other), **line)
+    if "gaussian" in gaps.two:
       floor = {"color": style.BLUE, "linestyle": "--", "linewidth": 1.3, "zorder": 1.5}
-      axis.axhline(np.mean(arrays["floor"]), **floor, label="low-noise floor of Gaussian")
+      axis.axhline(np.mean(found.floor), **floor, label=f"low-noise floor of {style.named('gaussian')}")
     axis.set_title(label)
     style.sigma_axis(axis)
   for axis in axes.flat[:-columns]:
@@ -50,7 +45,7 @@ def draw(results: dict):
     above = axes[-2, axis.get_subplotspec().colspan.start]
     above.tick_params(labelbottom=True)
     above.set_xlabel("noise level σ")
-  figure.supylabel(f"RMSE to {subject}  (pixels in [−1, 1])", fontsize=13)
+  figure.supylabel(f"RMSE to {style.named(one)}  (pixels in [−1, 1])", fontsize=13)
   axes[0, 0].set_ylim(0, min(axes[0, 0].get_ylim()[1], _FAR))
   figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
   return figure

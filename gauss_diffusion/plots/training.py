@@ -2,6 +2,7 @@
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
 
@@ -15,18 +16,19 @@ _WINDOWS = 40  # of bold points a curve, spaced evenly in log images
 
 
 @style.talk
-def draw(results: dict):
+def draw(results: style.Results) -> Figure:
   """Draw training loss against images seen, both logarithmic.
 
   Args:
-    results: model label -> columns of `results.read_metrics`: images, loss.
+    results: model's title -> `images` and `loss` along the axis `line`, of the lines of its metrics.
   """
   figure = style.figure(6.0)
   axis = figure.subplots()
   colors = style.model_colors(results)
-  for label, arrays in results.items():
-    axis.plot(arrays["images"], arrays["loss"], color=colors[label], alpha=0.25, linewidth=1)
-    axis.plot(*_smooth(arrays["images"], arrays["loss"]), color=colors[label], label=label)
+  for label, found in results.items():
+    images, loss = found.images.to_numpy(), found.loss.to_numpy()
+    axis.plot(images, loss, color=colors[label], alpha=0.25, linewidth=1)
+    axis.plot(*_smooth(images, loss), color=colors[label], label=label)
   axis.set(xscale="log", yscale="log", xlabel="images seen", ylabel="training loss  (EDM weighting)")
   style.plain_log(axis.xaxis)
   axis.xaxis.set_major_formatter(mpl.ticker.EngFormatter(sep=""))
@@ -35,7 +37,7 @@ def draw(results: dict):
   return figure
 
 
-def _smooth(images, loss):
+def _smooth(images: np.ndarray, loss: np.ndarray) -> tuple[list, list]:
   """Return means over windows that are equally long in log images."""
   window = np.digitize(images, np.geomspace(images[0], images[-1], _WINDOWS + 1)[1:-1])
   groups = [window == w for w in np.unique(window)]
