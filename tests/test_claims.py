@@ -1,60 +1,80 @@
 """Claims decided on results that are made up, so that each verdict is known beforehand."""
 
+import json
+import pathlib
+
 import numpy as np
 import pytest
 
+from gauss_diffusion import results
 from gauss_diffusion.analyses import ANALYSES
+from gauss_diffusion.analyses.subject import IMAGE, LAWS
 from gauss_diffusion.plots import STUDY_PLOTS
 from gauss_diffusion.readings import claims, intervals
 from gauss_diffusion.readings.claims import CLAIMS
 from gauss_diffusion.readings.intervals import Interval
-from gauss_diffusion.readings.measures import Model
+from gauss_diffusion.readings.measures import Reading
 
+RESULTS = pathlib.Path(__file__).parents[1] / "results"
 SIGMA = np.array([80.0, 5.0, 0.5, 0.01])
 PAIRS = (
-  "network / gaussian",
-  "network / multi-delta",
-  "network / linear (held-out)",
-  "linear (held-out) / gaussian",
+  ("network", "gaussian"),
+  ("network", "multi-delta"),
+  ("network", "linear (held-out)"),
+  ("linear (held-out)", "gaussian"),
 )
 
 
-def model(
+def reading(
   size, *, to_gaussian=0.2, to_memorizer=0.2, score=0.97, gl=0.5, error=0.3, noise=0.0, floor=None, **entry
 ):
   rng = np.random.default_rng(size)
   spread = lambda value, *shape: value + noise * rng.normal(size=(*shape, 50))  # noqa: E731
   rmse = np.stack([spread(value, 2, 4) for value in (to_gaussian, to_memorizer, 0.04, 0.03)], axis=1)
   network = {"model_channels": entry.pop("width", 8)}
-  return Model(
+  one, two = zip(*PAIRS)
+  score_gap = results.labelled(
+    {
+      "rmse": (("law", "pair", "sigma", "image"), rmse),
+      "error": (("denoiser", "law", "sigma", "image"), spread(error, 1, 2, 4)),
+      "floor": ("image", rmse[1, 0, -1] if floor is None else np.full(50, floor)),
+    },
+    {
+      "law": list(LAWS),
+      "sigma": SIGMA,
+      "denoiser": ["network"],
+      "one": ("pair", list(one)),
+      "two": ("pair", list(two)),
+    },
+  )
+  cosine = np.stack([spread(1.0, 2, 4), spread(score, 2, 4)], axis=2)
+  linearity = results.labelled(
+    {"cosine": (("inputs", "sigma", "alpha2", "sample"), cosine)},
+    {"inputs": ["noisy image", "pure noise"], "sigma": SIGMA, "alpha2": [0.99, 0.5]},
+  )
+  return Reading(
     title=f"N = {size}",
     entry={"size": size, "network": network, "train": {"steps": entry.pop("steps", 1), "batch": 1}, **entry},
     found={
-      "score_gap": {
-        "sigma": SIGMA,
-        "law": np.array(["train", "held-out"]),
-        "pair": np.array(PAIRS),
-        "rmse": rmse,
-        "error": spread(error, 2, 4),
-        "floor": rmse[1, 0, -1] if floor is None else np.full(50, floor),
-      },
-      "linearity": {
-        "sigma": SIGMA,
-        "alpha2": np.array([0.99, 0.5]),
-        "inputs": np.array(["noisy image", "pure noise"]),
-        "cosine": np.stack([spread(1.0, 2, 4), spread(score, 2, 4)], axis=2),
-      },
-      "samples": {
-        "denoiser": np.array(["network", "gaussian"]),
-        "gl": np.stack([spread(gl), spread(0.7)]),
-        "memorized": np.zeros((2, 50), bool),
-      },
+      "score_gap": score_gap,
+      "linearity": linearity,
+      "samples": samples(gl=np.stack([spread(gl), spread(0.7)]), memorized=np.zeros((2, 50), bool)),
     },
+    absent={},
   )
 
 
-def judged(names, models, sweep="size"):
-  rows = claims.judge(names, models, sweep)
+def samples(**arrays):
+  """Return a result of `samples` of the network and the Gaussian denoiser."""
+  axes = ("denoiser", "sample", *IMAGE)
+  return results.labelled(
+    {name: (axes[: values.ndim], values) for name, values in arrays.items()},
+    {"denoiser": ["network", "gaussian"]},
+  )
+
+
+def judged(names, readings, sweep="size"):
+  rows = claims.judge(names, readings, sweep)
   return {name: row for name, row in zip(names, rows, strict=True)}
 
 
@@ -69,23 +89,23 @@ def test_verdict_asks_for_the_whole_interval():
 
 def test_the_papers_story_holds_in_a_world_made_for_it_whatever_the_order():
   world = [
-    model(1000, to_gaussian=0.1, to_memorizer=0.3, score=0.99, gl=0.7),
-    model(10, to_gaussian=0.3, to_memorizer=0.1, score=0.90, gl=0.1),
-    model(100, to_gaussian=0.2, to_memorizer=0.2, score=0.95, gl=0.4),
+    reading(1000, to_gaussian=0.1, to_memorizer=0.3, score=0.99, gl=0.7),
+    reading(10, to_gaussian=0.3, to_memorizer=0.1, score=0.90, gl=0.1),
+    reading(100, to_gaussian=0.2, to_memorizer=0.2, score=0.95, gl=0.4),
   ]
   names = ("linearity rises", "gl rises", "gl and linearity", "gap falls", "memorizer", "generalizer")
   rows = judged((*names, "low-noise floor"), world)
   assert {row["verdict"] for row in rows.values()} == {"holds"}
   assert rows["gap falls"]["value"] == (-1.0, -1.0, -1.0)
   np.testing.assert_allclose(rows["memorizer"]["value"], 0.2)
-  mirrored = [m._replace(entry=m.entry | {"size": 1 / m.entry["size"]}) for m in world]
+  mirrored = [one._replace(entry=one.entry | {"size": 1 / one.entry["size"]}) for one in world]
   rows = judged(names, mirrored)
   assert {row["verdict"] for name, row in rows.items() if name != "gl and linearity"} == {"does not hold"}
 
 
 def test_what_noise_hides_is_not_decided():
-  world = [model(size, to_gaussian=0.2, noise=0.1) for size in (10, 11)]
-  world += [model(12, to_gaussian=0.2, noise=0.1)]
+  world = [reading(size, to_gaussian=0.2, noise=0.1) for size in (10, 11)]
+  world += [reading(12, to_gaussian=0.2, noise=0.1)]
   assert judged(("gap falls",), world)["gap falls"]["verdict"] == "not decided"
 
 
@@ -94,27 +114,27 @@ def test_rank_correlation_is_spearmans():
     ((0.1, 0.5, 0.3, 0.7), 1 - 6 * (1 + 1) / (4 * 15), "holds"),
     ((0.1, 0.7, 0.5, 0.3), 1 - 6 * (4 + 4) / (4 * 15), "does not hold"),  # too weak to call it a trend
   ):
-    row = judged(("gl rises",), [model(size, gl=gl) for size, gl in enumerate(scores)])["gl rises"]
+    row = judged(("gl rises",), [reading(size, gl=gl) for size, gl in enumerate(scores)])["gl rises"]
     np.testing.assert_allclose(row["value"], correlation)
     assert row["verdict"] == verdict
 
 
 def test_floor_is_missed_where_the_gap_is_not_it():
-  world = [model(10, to_gaussian=0.3), model(20, to_gaussian=0.3, floor=0.25)]
+  world = [reading(10, to_gaussian=0.3), reading(20, to_gaussian=0.3, floor=0.25)]
   row = judged(("low-noise floor",), world)["low-noise floor"]
   np.testing.assert_allclose(row["value"], 0.05)
   assert row["verdict"] == "does not hold"
 
 
 def test_time_turns_where_the_gap_has_a_minimum_inside():
-  turning = [model(16, steps=steps, to_gaussian=gap) for steps, gap in ((1, 0.5), (2, 0.1), (3, 0.3))]
-  falling = [model(16, steps=steps, to_gaussian=gap) for steps, gap in ((1, 0.5), (2, 0.3), (3, 0.1))]
+  turning = [reading(16, steps=steps, to_gaussian=gap) for steps, gap in ((1, 0.5), (2, 0.1), (3, 0.3))]
+  falling = [reading(16, steps=steps, to_gaussian=gap) for steps, gap in ((1, 0.5), (2, 0.3), (3, 0.1))]
   np.testing.assert_allclose(judged(("time turns",), turning, "time")["time turns"]["value"], 0.2)
   assert judged(("time turns",), falling, "time")["time turns"]["verdict"] == "does not hold"
 
 
 def test_one_networks_claims():
-  one = [model(10, score=0.95)]
+  one = [reading(10, score=0.95)]
   names = ("linear everywhere", "even weights are worst", "linear at high noise", "linear is gaussian")
   rows = judged(names, one, "")
   assert [rows[name]["verdict"] for name in names] == ["does not hold", "holds", "holds", "holds"]
@@ -122,12 +142,12 @@ def test_one_networks_claims():
 
 
 def halves(group, seeds, gaussian_seeds=(7, 7)):
-  """Return two models that draw the pictures of their seeds: the same seed, the same pictures."""
+  """Return two readings that draw the pictures of their seeds: the same seed, the same pictures."""
   draw = lambda seed: np.random.default_rng(seed).normal(size=(40, 4, 4, 1))  # noqa: E731
   pair = []
   for part, seed in enumerate(seeds):
-    one = model(16, group=group, part=part)
-    one.found["samples"]["samples"] = np.stack([draw(seed), draw(gaussian_seeds[part])])
+    one = reading(16, group=group, part=part)
+    one.found["samples"] = samples(samples=np.stack([draw(seed), draw(gaussian_seeds[part])]))
     pair.append(one)
   return pair
 
@@ -146,14 +166,53 @@ def test_halves_agree_where_they_draw_the_same_pictures():
 def test_architectures_are_judged_together_and_plain_ve_by_its_preconditioning():
   world = []
   for group, score, alignment in (("edm", 0.98, 0.9), ("plain ve", 0.7, 0.1), ("dit", 0.97, 0.8)):
-    one = model(16, group=group, score=score)
+    one = reading(16, group=group, score=score)
     at_high_noise = (SIGMA >= 10)[:, None]
-    one.found["modes"] = {"sigma": SIGMA, "alignment": np.where(at_high_noise, alignment, 0.05) + np.zeros(8)}
+    alignments = np.where(at_high_noise, alignment, 0.05) + np.zeros(8)
+    one.found["modes"] = results.labelled({"alignment": (("sigma", "latent"), alignments)}, {"sigma": SIGMA})
     world.append(one)
   rows = judged(("preconditioning", "modes are components", "modes lose order"), world, "")
   np.testing.assert_allclose(rows["preconditioning"]["value"], 0.28)
   np.testing.assert_allclose(rows["modes are components"]["value"], 0.8)
   np.testing.assert_allclose(rows["modes lose order"]["value"], 0.75)
+
+
+def test_a_reading_without_the_analysis_leaves_the_claim_undecided_and_says_why():
+  world = [reading(size, to_gaussian=1 / size, gl=size / 100) for size in (10, 20, 30)]
+  lacking = world[1]._replace(
+    title="a function",
+    found={name: arrays for name, arrays in world[1].found.items() if name == "samples"},
+    absent={"linearity": "it is too slow", "score_gap": "it is too slow", "modes": "it has no derivatives"},
+  )
+  found = judged(("gl rises", "gap falls", "gl and linearity"), [world[0], lacking, world[2]])
+  assert found["gl rises"] == judged(("gl rises",), world)["gl rises"]
+  assert found["gl rises"]["verdict"] == "holds" and "why" not in found["gl rises"]
+  for name in ("gap falls", "gl and linearity"):
+    row, decided = found[name], judged((name,), world)[name]
+    assert row == decided | {"value": None, "verdict": "not decided", "why": "a function: it is too slow"}
+    assert list(row) == [*decided, "why"]
+  twice = judged(("gap falls",), [lacking, world[0], lacking._replace(title="another")])["gap falls"]
+  assert twice["why"] == "a function: it is too slow; another: it is too slow"
+  neither = lacking._replace(found={}, absent=dict.fromkeys(ANALYSES, "it is too slow"))
+  assert judged(("gl and linearity",), [neither])["gl and linearity"]["why"] == "a function: it is too slow"
+
+
+def test_claims_say_what_the_committed_results_say():
+  # Statements are quoted in the README. Where one changes by design, run its study again.
+  wording = {
+    claim.statement: (claim.source, claim.statistic, claims.holds_if(claim)) for claim in CLAIMS.values()
+  }
+  rows = [row for path in RESULTS.glob("*/*/claims.json") for row in json.loads(path.read_text())]
+  assert len(rows) > 60
+  for row in rows:
+    assert wording[row["claim"]] == (row["in the paper"], row["statistic"], row["holds if"])
+
+
+def test_no_claim_stands_in_two_tables():
+  claim = CLAIMS["gap falls"]
+  assert list(claims.merged([{"b": claim}, {"a": claim, "c": claim}])) == ["b", "a", "c"]
+  with pytest.raises(ValueError, match="two tables of claims have 'a'"):
+    claims.merged([{"a": claim, "b": claim}, {"c": claim, "a": claim}])
 
 
 def test_every_claim_says_what_it_needs_and_no_two_say_the_same():

@@ -4,48 +4,64 @@ import numpy as np
 import pytest
 from test_plots import legible
 
-from gauss_diffusion import plots
+from gauss_diffusion import plots, results
+from gauss_diffusion.analyses.subject import IMAGE, LAWS
 from gauss_diffusion.plots import style
 from gauss_diffusion.readings import measures
-from gauss_diffusion.readings.measures import Model
+from gauss_diffusion.readings.measures import Reading
 
 SIGMA = np.geomspace(80, 0.002, 10)
+ANALYSES = ("samples", "linearity", "score_gap", "score_gap")  # of the panels of `sweep`
 
 
-def model(i, **entry):
+def reading(i, **entry):
   rng = np.random.default_rng(i)
-  gap = rng.uniform(0.1, 0.3, (2, 2, 10, 20))
-  pairs = np.array(["network / gaussian", "network / multi-delta"])
-  found = {
-    "score_gap": {"sigma": SIGMA, "law": np.array(["train", "held-out"]), "pair": pairs, "rmse": gap}
-    | {"error": rng.uniform(0.3, 0.4, (2, 10, 20))},
-    "linearity": {
-      "sigma": SIGMA,
-      "alpha2": np.array([0.5]),
-      "inputs": np.array(["noisy image", "pure noise"]),
-    }
-    | {"cosine": rng.uniform(0.9, 1, (2, 10, 1, 20))},
-    "samples": {
-      "denoiser": np.array(["network", "gaussian"]),
-      "gl": rng.uniform(0, 1, (2, 20)),
-      "memorized": rng.uniform(0, 1, (2, 20)) < 0.5,
-      "samples": rng.normal(size=(2, 20, 8, 8, 1)),
+  denoisers = {"denoiser": ["network", "gaussian"]}
+  score_gap = results.labelled(
+    {
+      "rmse": (("law", "pair", "sigma", "image"), rng.uniform(0.1, 0.3, (2, 2, 10, 20))),
+      "error": (("denoiser", "law", "sigma", "image"), rng.uniform(0.3, 0.4, (2, 2, 10, 20))),
     },
-  }
+    denoisers
+    | {
+      "law": list(LAWS),
+      "sigma": SIGMA,
+      "one": ("pair", ["network", "network"]),
+      "two": ("pair", ["gaussian", "multi-delta"]),
+    },
+  )
+  linearity = results.labelled(
+    {"cosine": (("inputs", "sigma", "alpha2", "sample"), rng.uniform(0.9, 1, (2, 10, 1, 20)))},
+    {"inputs": ["noisy image", "pure noise"], "sigma": SIGMA, "alpha2": [0.5]},
+  )
+  samples = results.labelled(
+    {
+      "gl": (("denoiser", "sample"), rng.uniform(0, 1, (2, 20))),
+      "memorized": (("denoiser", "sample"), rng.uniform(0, 1, (2, 20)) < 0.5),
+      "samples": (("denoiser", "sample", *IMAGE), rng.normal(size=(2, 20, 8, 8, 1))),
+    },
+    denoisers,
+  )
   entry = {
     "size": 4**i,
     "network": {"model_channels": 2**i},
     "train": {"steps": 10 * 2**i, "batch": 8},
   } | entry
-  return Model(entry.pop("title", f"N = {4**i}"), entry, found)
+  found = {"score_gap": score_gap, "linearity": linearity, "samples": samples}
+  return Reading(entry.pop("title", f"N = {4**i}"), entry, found, {})
+
+
+def without(one, *analyses):
+  found = {name: arrays for name, arrays in one.found.items() if name not in analyses}
+  return one._replace(found=found, absent=dict.fromkeys(analyses, "it is too slow"))
 
 
 @pytest.mark.parametrize("sweep", measures.SWEEPS)
 def test_sweep_draws_the_measures_in_order_and_rings_the_best(sweep):
-  models = [model(i) for i in (5, 2, 3, 7)]
-  figure = plots.sweep.draw(models, sweep)
+  readings = [reading(i) for i in (5, 2, 3, 7)]
+  figure = plots.sweep.draw(readings, sweep)
   assert measures.SWEEPS[sweep] in legible(figure)
-  ordered = [models[i] for i in (1, 2, 0, 3)]
+  ordered = [readings[i] for i in (1, 2, 0, 3)]
   x = [measures.position(m, sweep) for m in ordered]
   lines = [line for axis in figure.axes for line in axis.lines]
   assert [list(line.get_xdata()) for line in lines[:-1]] == [x] * 7
@@ -61,24 +77,58 @@ def test_sweep_draws_the_measures_in_order_and_rings_the_best(sweep):
   assert lines[-1].get_xdata() == [x[np.argmin(errors)]] and lines[-1].get_ydata() == [min(errors)]
 
 
+def test_sweep_leaves_out_what_a_reading_lacks():
+  full = [reading(i) for i in (2, 3, 5)]
+  best = min(range(3), key=lambda i: measures.error(full[i]).mean())
+  mixed = list(full)
+  mixed[best] = without(mixed[best], "score_gap")
+  mixed[best - 1] = without(mixed[best - 1], "linearity")
+  figure = plots.sweep.draw(mixed, "size")
+  assert {"16", "64", "1024"} <= set(legible(figure).split())
+  for axis, name, curves in zip(figure.axes, ANALYSES, (2, 1, 2, 2)):
+    shown = [one.entry["size"] for one in mixed if name in one.found]
+    assert len(shown) == (3 if name == "samples" else 2)
+    assert [list(line.get_xdata()) for line in axis.lines[:curves]] == [shown] * curves
+  kept = [measures.error(one).mean() for one in mixed if "score_gap" in one.found]
+  assert figure.axes[3].lines[-1].get_ydata() == [min(kept)]
+  bare = plots.sweep.draw([without(one, "linearity", "score_gap") for one in full], "size")
+  legible(bare)
+  assert [len(axis.lines) for axis in bare.axes] == [2, 0, 0, 0]
+  assert [axis.get_legend() is not None for axis in bare.axes] == [True, False, False, False]
+
+
 @pytest.mark.parametrize("num_pairs", [1, 2, 4])
 def test_agreement_draws_each_pair_and_its_distance(num_pairs):
-  models = [
-    model(2 * p + part, group=f"g{p}", part=part, title=f"halves of {p}, {part + 1}")
+  readings = [
+    reading(2 * p + part, group=f"g{p}", part=part, title=f"halves of {p}, {part + 1}")
     for p in range(num_pairs)
     for part in (1, 0)
   ]
-  alone = model(9, group="alone", part=0, title="not of a pair, 1")
-  figure = plots.agreement.draw([alone, *models], "")
+  alone = reading(9, group="alone", part=0, title="not of a pair, 1")
+  figure = plots.agreement.draw([alone, *readings], "")
   words = legible(figure)
   assert "not of a pair" not in words
   assert all(f"halves of {p}" in words for p in range(num_pairs))
   widths = [bar.get_width() for bar in figure.axes[-1].patches]
-  pairs = [(models[2 * p + 1], models[2 * p]) for p in range(num_pairs)]
+  pairs = [(readings[2 * p + 1], readings[2 * p]) for p in range(num_pairs)]
   want = [measures.distance(*pair).mean() for pair in pairs]
   want += [measures.apart(pair, "network", "gaussian").mean() for pair in pairs]
   want += [measures.distance(*pair, "gaussian").mean() for pair in pairs]
   np.testing.assert_allclose(widths, want)
+
+
+def test_agreement_leaves_out_a_pair_without_samples():
+  pairs = [
+    [reading(2 * p + part, group=f"g{p}", part=part, title=f"halves of {p}, {part + 1}") for part in (0, 1)]
+    for p in range(2)
+  ]
+  figure = plots.agreement.draw([*pairs[0], pairs[1][0], without(pairs[1][1], "samples")], "")
+  words = legible(figure)
+  assert "halves of 0" in words and "halves of 1" not in words
+  assert len(figure.axes[-1].patches) == 3
+  none = plots.agreement.draw([without(one, "samples") for one in pairs[0]], "")
+  legible(none)
+  assert not none.axes[-1].patches
 
 
 def test_logarithmic_axes_of_few_decades_are_labelled_between_the_powers():

@@ -1,9 +1,11 @@
 """Do networks trained on disjoint halves of the data draw the same pictures from the same noise?"""
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
 from gauss_diffusion.readings import intervals, measures
+from gauss_diffusion.readings.measures import Reading
 
 TITLE = "Same noise, disjoint training sets"
 LOOK_FOR = (
@@ -24,27 +26,25 @@ _BARS = {
 
 
 @style.talk
-def draw(models: list, sweep: str):
-  """Draw samples of each pair of models and how far they lie apart.
+def draw(readings: list[Reading], sweep: str) -> Figure:
+  """Draw samples of each pair of readings and how far they lie apart.
 
   Args:
-    models: `measures.Model`s with results of `samples`; each of their `measures.halves` is a pair.
+    readings: of the study; each of their `measures.halves` is a pair, left out where either lacks `samples`.
     sweep: not used.
   """
   del sweep
-  pairs = measures.halves(models)
-  columns = 2
-  rows = -(-len(pairs) // columns)
+  pairs = measures.halves([reading for reading in readings if "samples" in reading.found])
+  columns, rows = 2, max(1, -(-len(pairs) // 2))
   figure = style.figure(2.6 + 3.3 * rows)
   top, bottom = figure.subfigures(2, 1, height_ratios=(3.3 * rows, 2.6))
   axes = top.subplots(rows, columns, squeeze=False)
-  for axis, (name, pair) in zip(axes.flat, pairs.items()):
-    names = list(pair[0].found["samples"]["denoiser"])
-    shown = [(d, m) for d in ("network", "gaussian") for m in pair]
-    images = np.stack([m.found["samples"]["samples"][names.index(d)][:_COLUMNS] for d, m in shown])
-    labels = [f"{style.named(d)} {i + 1}" for d in ("network", "gaussian") for i in range(2)]
-    style.sheet(axis, images, labels, [""] * images.shape[1])
-    axis.set_title(pair[0].title.rsplit(",", 1)[0])
+  for axis, pair in zip(axes.flat, pairs.values()):
+    shown = [(denoiser, part) for denoiser in ("network", "gaussian") for part in (0, 1)]
+    images = [_pictures(pair[part], denoiser) for denoiser, part in shown]
+    labels = [f"{style.named(denoiser)} {part + 1}" for denoiser, part in shown]
+    style.sheet(axis, np.stack(images), labels, [""] * len(images[0]))
+    axis.set_title(_title(pair))
   for axis in axes.flat[len(pairs) :]:
     axis.set_axis_off()
 
@@ -54,9 +54,9 @@ def draw(models: list, sweep: str):
   for b, (name, (one, other, color)) in enumerate(_BARS.items()):
     values = [intervals.bootstrap_mean(measures.apart(pair, one, other)) for pair in pairs.values()]
     means = np.array([value.mean for value in values])
-    ends = np.array([(value.mean - value.low, value.high - value.mean) for value in values]).T
+    ends = np.reshape([(value.mean - value.low, value.high - value.mean) for value in values], (-1, 2)).T
     axis.barh(place + (b - 1) * height, means, height, color=color, label=name, xerr=ends, ecolor="0.25")
-  axis.set_yticks(place, [pair[0].title.rsplit(",", 1)[0] for pair in pairs.values()])
+  axis.set_yticks(place, [_title(pair) for pair in pairs.values()])
   axis.invert_yaxis()
   axis.grid(axis="y", visible=False)
   axis.set_xlim(0, max(1.05, axis.get_xlim()[1]))
@@ -64,3 +64,11 @@ def draw(models: list, sweep: str):
   axis.set_xlabel("distance of samples from the same noise  (1 = unrelated)")
   bottom.legend(*axis.get_legend_handles_labels(), loc="outside right upper")
   return figure
+
+
+def _pictures(reading: Reading, denoiser: str) -> np.ndarray:
+  return reading.found["samples"].samples.sel(denoiser=denoiser).isel(sample=slice(_COLUMNS)).to_numpy()
+
+
+def _title(pair: tuple[Reading, Reading]) -> str:
+  return pair[0].title.rsplit(",", 1)[0]

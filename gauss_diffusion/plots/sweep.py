@@ -1,9 +1,11 @@
 """What changes along a study: one panel per measure, against size, width or time."""
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
 from gauss_diffusion.readings import measures
+from gauss_diffusion.readings.measures import MIDDLE, Reading, spelled
 
 TITLE = "Along the study"
 LOOK_FOR = (
@@ -24,55 +26,80 @@ NEEDS = measures.Needs(
 )
 
 
+def _error_on_training_images(reading: Reading) -> np.ndarray:
+  return measures.error(reading, "train")
+
+
+# Analysis, title, name of the y axis, label of a curve -> its measure and colour.
+_PANELS = (
+  (
+    "samples",
+    "Do samples copy training images?",
+    "GL score, memorized share",
+    {"GL score": (measures.gl, style.BLUE), "memorized share": (measures.memorized, style.VERMILLION)},
+  ),
+  (
+    "linearity",
+    "How linear?",
+    f"linearity score, {spelled(MIDDLE)}",
+    {"": (measures.linearity, style.BLACK)},
+  ),
+  (
+    "score_gap",
+    "Gaussian or memorizer?",
+    f"RMSE, {spelled(MIDDLE)}",
+    {
+      "to Gaussian": (measures.to_gaussian, style.BLUE),
+      "to multi-delta": (measures.to_memorizer, style.VERMILLION),
+    },
+  ),
+  (
+    "score_gap",
+    "How well does it denoise?",
+    f"denoising RMSE, {spelled(MIDDLE)}",
+    {
+      "training images": (_error_on_training_images, style.GREEN),
+      "held-out images": (measures.error, style.ORANGE),
+    },
+  ),
+)
+
+
 @style.talk
-def draw(models: list, sweep: str):
+def draw(readings: list[Reading], sweep: str) -> Figure:
   """Draw GL score, linearity, score differences and denoising error against the sweep's position.
 
   Args:
-    models: `measures.Model`s with results of samples, linearity and score_gap.
+    readings: of the study, with results of `samples`, `linearity` and `score_gap`; one that lacks a result is
+      left out of the panels that show it.
     sweep: one of `measures.SWEEPS`.
   """
-  models = sorted(models, key=lambda model: measures.position(model, sweep))
-  x = np.array([measures.position(model, sweep) for model in models], float)
+  readings = sorted(readings, key=lambda reading: measures.position(reading, sweep))
+  ticks = [measures.position(reading, sweep) for reading in readings]
   figure = style.figure(7.2)
   axes = figure.subplots(2, 2, sharex=True)
-  panels = (
-    (
-      "Do samples copy training images?",
-      "GL score, memorized share",
-      {"GL score": (measures.gl, style.BLUE), "memorized share": (measures.memorized, style.VERMILLION)},
-    ),
-    ("How linear?", "linearity score, σ in [0.1, 20]", {"": (measures.linearity, style.BLACK)}),
-    (
-      "Gaussian or memorizer?",
-      "RMSE, σ in [0.1, 20]",
-      {
-        "to Gaussian": (lambda model: measures.gap(model, "network", "gaussian"), style.BLUE),
-        "to multi-delta": (lambda model: measures.gap(model, "network", "multi-delta"), style.VERMILLION),
-      },
-    ),
-    (
-      "How well does it denoise?",
-      "denoising RMSE, σ in [0.1, 20]",
-      {
-        "training images": (lambda model: measures.error(model, "train"), style.GREEN),
-        "held-out images": (lambda model: measures.error(model, "held-out"), style.ORANGE),
-      },
-    ),
-  )
-  for axis, (title, name, lines) in zip(axes.flat, panels):
-    for label, (measure, color) in lines.items():
-      style.curve(
-        axis, x, np.stack([measure(model) for model in models]), color=color, label=label, marker="o"
-      )
+  for axis, (analysis, title, name, lines) in zip(axes.flat, _PANELS):
+    shown = [reading for reading in readings if analysis in reading.found]
+    x = [measures.position(reading, sweep) for reading in shown]
+    for label, (measure, color) in lines.items() if shown else ():
+      values = np.stack([measure(reading) for reading in shown])
+      style.curve(axis, x, values, color=color, label=label, marker="o")
     axis.set(title=title, ylabel=name, xscale="log")
-    axis.set_xticks(x, [style.count(value) for value in x])
+    axis.set_xticks(ticks, [style.count(value) for value in ticks])
     axis.minorticks_off()
-    if len(lines) > 1:
+    if len(axis.lines) > 1:
       axis.legend()
-  best = min(range(len(models)), key=lambda i: measures.error(models[i]).mean())
-  ring = {"marker": "o", "markersize": 16, "fillstyle": "none", "color": style.BLACK, "markeredgewidth": 1.5}
-  axes[1, 1].plot(x[best], measures.error(models[best]).mean(), **ring)
+  denoised = [reading for reading in readings if "score_gap" in reading.found]
+  if denoised:
+    best = min(denoised, key=lambda reading: measures.error(reading).mean())
+    ring = {
+      "marker": "o",
+      "markersize": 16,
+      "fillstyle": "none",
+      "color": style.BLACK,
+      "markeredgewidth": 1.5,
+    }
+    axes[1, 1].plot(measures.position(best, sweep), measures.error(best).mean(), **ring)
   for axis in axes[1]:
     axis.set_xlabel(measures.SWEEPS[sweep])
   return figure

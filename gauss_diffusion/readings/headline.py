@@ -1,38 +1,46 @@
 """The few numbers a study is remembered by, with their intervals."""
 
+from typing import Any
+
+from gauss_diffusion import edm
 from gauss_diffusion.readings import measures
 from gauss_diffusion.readings.intervals import Interval, bootstrap_mean
-from gauss_diffusion.readings.measures import Model
+from gauss_diffusion.readings.measures import Reading
 
 SIGMA = 0.47  # the middle of the paper's ten levels: where memorization and generalization part
+# On the training images even an exact memorizer's best affine map is the Gaussian denoiser: no number to
+# remember. The map on held-out images is.
+LEFT_OUT = ("linear (train)",)
 
 
-def headlines(model: Model) -> dict[str, Interval]:
-  """Return the headline numbers of one model; analyses that were not run leave theirs out."""
-  found, values = model.found, {}
-  if "samples" in found and "network" in found["samples"]["denoiser"]:
-    values["GL score"] = measures.gl(model)
-    values["memorized share"] = measures.memorized(model)
+def headlines(reading: Reading) -> dict[str, Interval]:
+  """Return the headline numbers of one reading; analyses that it lacks leave theirs out.
+
+  The network's RMSE is given to every denoiser that `score_gap` paired it with, in the order of the pairs,
+  but to those of `LEFT_OUT`.
+  """
+  found, values = reading.found, {}
+  if "samples" in found and "network" in found["samples"].denoiser.to_numpy():
+    values["GL score"] = measures.gl(reading)
+    values["memorized share"] = measures.memorized(reading)
   if "linearity" in found:
-    arrays = found["linearity"]
-    level = arrays["sigma"][edm.nearest(arrays["sigma"], SIGMA)]
-    alpha2 = arrays["alpha2"][abs(arrays["alpha2"] - 0.5).argmin()]
-    name = f"linearity score at σ = {level:.2g}, α² = {alpha2:g}"
-    values[name] = measures.linearity(model, (level, level), alpha2)
+    sigmas, alpha2 = found["linearity"].sigma.to_numpy(), found["linearity"].alpha2.to_numpy()
+    level = sigmas[edm.nearest(sigmas, SIGMA)]
+    weight = alpha2[abs(alpha2 - 0.5).argmin()]
+    name = f"linearity score at σ = {level:.2g}, α² = {weight:g}"
+    values[name] = measures.linearity(reading, (level, level), weight)
   if "score_gap" in found:
-    arrays = found["score_gap"]
-    level = arrays["sigma"][edm.nearest(arrays["sigma"], SIGMA)]
-    for denoiser in ("gaussian", "linear (held-out)", "multi-delta"):
-      if f"network / {denoiser}" in arrays["pair"]:
-        values[f"RMSE to {denoiser} at σ = {level:.2g}"] = measures.gap(
-          model, "network", denoiser, (level, level)
-        )
-    values["denoising RMSE on held-out images"] = measures.error(model)
+    pairs, sigmas = found["score_gap"].indexes["pair"], found["score_gap"].sigma.to_numpy()
+    level = sigmas[edm.nearest(sigmas, SIGMA)]
+    for one, two in pairs:
+      if one == "network" and two not in LEFT_OUT:
+        values[f"RMSE to {two} at σ = {level:.2g}"] = measures.gap(reading, one, two, (level, level))
+    values["denoising RMSE on held-out images"] = measures.error(reading)
   return {name: bootstrap_mean(samples) for name, samples in values.items()}
 
 
-def table(rows: list[dict]) -> str:
-  """Return the rows as text, one line per number and one column per model, intervals in brackets."""
+def table(rows: list[dict[str, Any]]) -> str:
+  """Return the rows as text, one line per number and one column per reading, intervals in brackets."""
   names = list(dict.fromkeys(name for row in rows for name in row))
   cells = [[name, *(_cell(row.get(name)) for row in rows)] for name in names]
   widths = [max(map(len, column)) for column in zip(*cells)]
@@ -41,12 +49,14 @@ def table(rows: list[dict]) -> str:
   )
 
 
-def verdicts(rows: list[dict]) -> str:
-  """Return claims as text, one line each: verdict, statement, value with its interval."""
-  return "".join(f"{row['verdict']:<14}  {row['claim']}  {_cell(row['value'])}\n" for row in rows)
+def verdicts(rows: list[dict[str, Any]]) -> str:
+  """Return claims as text, one line each: verdict, statement, value with interval or why there is none."""
+  return "".join(
+    f"{row['verdict']:<14}  {row['claim']}  {_cell(row['value']) or row['why']}\n" for row in rows
+  )
 
 
-def _cell(value) -> str:
+def _cell(value: Any) -> str:
   if value is None or isinstance(value, str):
     return value or ""
   mean, low, high = value

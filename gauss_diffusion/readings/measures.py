@@ -1,13 +1,20 @@
-"""What one model's results say, one number per sample: the ground of headlines, claims and sweeps."""
+"""What one subject's results say, one number per sample: the ground of headlines, claims and sweeps."""
 
-from typing import NamedTuple
+import typing
+from typing import Any, NamedTuple
 
 import numpy as np
 
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
+
+Band = tuple[float, float]  # of noise levels, both ends included
+
 # Noise levels, as the paper divides them.
-HIGH = (20.0, np.inf)
-MIDDLE = (0.1, 20.0)  # where memorization and generalization part
-LOW = (0.0, 0.1)
+HIGH: Band = (20.0, np.inf)
+MIDDLE: Band = (0.1, 20.0)  # where memorization and generalization part
+LOW: Band = (0.0, 0.1)
+ALL: Band = (0.0, np.inf)
 # What may change along a study, by its name in `sweep` -> what an axis calls it.
 SWEEPS = {
   "size": "training images",
@@ -16,27 +23,28 @@ SWEEPS = {
 }
 
 
-class Model(NamedTuple):
-  """One model of a study with everything that was found about it."""
+class Reading(NamedTuple):
+  """One subject of a study with everything that was found about it."""
 
   title: str
-  entry: dict  # of the study's `models`, and `size`, the number of its training images
-  found: dict[str, dict[str, np.ndarray]]  # analysis -> arrays
+  entry: dict[str, Any]  # of the study's `models`, and `size`, the number of its training images
+  found: "dict[str, xarray.Dataset]"  # analysis -> its result
+  absent: dict[str, str]  # analysis -> why this subject has no result of it
 
 
 class Needs(NamedTuple):
   """What a study must hold for a claim or a figure of the whole of it."""
 
   results: dict[str, tuple]  # an analysis, or ``analysis.option`` -> what that option must list
-  along: int = 1  # models; with more than one, a sweep
-  groups: tuple[str, ...] = ()  # with a model each
-  halves: tuple[str, ...] = ()  # groups with two models, on disjoint halves of the data
+  along: int = 1  # readings; with more than one, a sweep
+  groups: tuple[str, ...] = ()  # with a reading each
+  halves: tuple[str, ...] = ()  # groups with two readings, on disjoint halves of the data
   paired: bool = False  # at least one such group, whatever its name
 
 
-def position(model: Model, sweep: str) -> float:
-  """Return where a model stands along a sweep, one of `SWEEPS`."""
-  entry = model.entry
+def position(reading: Reading, sweep: str) -> float:
+  """Return where a reading stands along a sweep, one of `SWEEPS`."""
+  entry = reading.entry
   if sweep == "size":
     return entry["size"]
   if sweep == "width":
@@ -44,46 +52,62 @@ def position(model: Model, sweep: str) -> float:
   return entry["train"]["steps"] * entry["train"]["batch"]
 
 
-def gl(model: Model) -> np.ndarray:
+def gl(reading: Reading) -> np.ndarray:
   """Return the GL score of each of the network's samples (Li et al. 2024, eq. 14)."""
-  return model.found["samples"]["gl"][_row(model.found["samples"]["denoiser"], "network")]
+  return reading.found["samples"].gl.sel(denoiser="network").to_numpy()
 
 
-def memorized(model: Model) -> np.ndarray:
+def memorized(reading: Reading) -> np.ndarray:
   """Return which of the network's samples copy a training image, as 0 and 1."""
-  arrays = model.found["samples"]
-  return arrays["memorized"][_row(arrays["denoiser"], "network")].astype(float)
+  return reading.found["samples"].memorized.sel(denoiser="network").to_numpy().astype(float)
 
 
-def linearity(model: Model, band=MIDDLE, alpha2: float = 0.5) -> np.ndarray:
-  """Return |cosine| of each pair of noisy images, averaged over the levels in `band` (eq. 11)."""
-  arrays = model.found["linearity"]
-  weight = np.argmin(np.abs(arrays["alpha2"] - alpha2))
-  cosine = np.abs(arrays["cosine"][_row(arrays["inputs"], "noisy image"), :, weight])
-  return cosine[within(arrays["sigma"], band)].mean(0)
+def linearity(reading: Reading, band: Band = MIDDLE, alpha2: float = 0.5) -> np.ndarray:
+  """Return |cosine| of each pair of noisy images, averaged over the levels in `band` (eq. 11).
+
+  Args:
+    reading: with a result of `linearity`.
+    band: of noise levels.
+    alpha2: weight of the first image; the nearest one that was measured is taken.
+  """
+  found = reading.found["linearity"]
+  weight = np.argmin(np.abs(found.alpha2.to_numpy() - alpha2))
+  return _over(band, abs(found.cosine.sel(inputs="noisy image").isel(alpha2=weight)))
 
 
 def gap(
-  model: Model, one: str, two: str, band=MIDDLE, law: str = "held-out", unit: str = "rmse"
+  reading: Reading, one: str, two: str, band: Band = MIDDLE, law: str = "held-out", unit: str = "rmse"
 ) -> np.ndarray:
   """Return two denoisers' score difference on each image, averaged over the levels in `band` (eq. 10)."""
-  arrays = model.found["score_gap"]
-  values = arrays[unit][_row(arrays["law"], law), _row(arrays["pair"], f"{one} / {two}")]
-  return values[within(arrays["sigma"], band)].mean(0)
+  return _over(band, reading.found["score_gap"][unit].sel(law=law, one=one, two=two))
 
 
-def error(model: Model, law: str = "held-out", band=MIDDLE) -> np.ndarray:
+def to_gaussian(reading: Reading) -> np.ndarray:
+  """Return the network's `gap` to the Gaussian denoiser, on held-out images at middle noise."""
+  return gap(reading, "network", "gaussian")
+
+
+def to_memorizer(reading: Reading) -> np.ndarray:
+  """Return the network's `gap` to the memorizing denoiser, on held-out images at middle noise."""
+  return gap(reading, "network", "multi-delta")
+
+
+def nearer_gaussian(reading: Reading) -> np.ndarray:
+  """Return how much nearer the network is to the Gaussian denoiser than to the memorizing one."""
+  return to_memorizer(reading) - to_gaussian(reading)
+
+
+def error(reading: Reading, law: str = "held-out", band: Band = MIDDLE) -> np.ndarray:
   """Return the network's denoising RMSE on each image, averaged over the levels in `band`.
 
   Its mean square is the least that any denoiser can have plus the square of the distance to that denoiser
   (Pythagoras): of two networks, the one with the lower error on held-out images has learned more.
   """
-  arrays = model.found["score_gap"]
-  return arrays["error"][_row(arrays["law"], law)][within(arrays["sigma"], band)].mean(0)
+  return _over(band, reading.found["score_gap"].error.sel(denoiser="network", law=law))
 
 
-def distance(one: Model, two: Model, denoiser: str = "network", other: str | None = None) -> np.ndarray:
-  """Return how far the samples of two models from the same noise lie apart, in units of chance.
+def distance(one: Reading, two: Reading, denoiser: str = "network", other: str | None = None) -> np.ndarray:
+  """Return how far the samples of two readings from the same noise lie apart, in units of chance.
 
   ``‖a_i − b_i‖ / mean over j ≠ i of ‖a_i − b_j‖``: 0 for the same image, about 1 for unrelated ones.
   """
@@ -93,62 +117,96 @@ def distance(one: Model, two: Model, denoiser: str = "network", other: str | Non
   return same / ((apart.sum(1) - same) / (len(a) - 1))
 
 
-def halves(models: list[Model]) -> dict[str, tuple[Model, Model]]:
-  """Return the groups that are two models trained alike on disjoint halves of the data, part 0 first."""
+def halves(readings: list[Reading]) -> dict[str, tuple[Reading, Reading]]:
+  """Return the groups that are two subjects trained alike on disjoint halves of the data, part 0 first."""
   groups = {}
-  for model in sorted(models, key=lambda model: model.entry["part"]):
-    groups.setdefault(model.entry["group"], []).append(model)
-  return {name: tuple(group) for name, group in groups.items() if [m.entry["part"] for m in group] == [0, 1]}
+  for reading in sorted(readings, key=lambda reading: reading.entry["part"]):
+    groups.setdefault(reading.entry["group"], []).append(reading)
+  return {name: tuple(group) for name, group in groups.items() if [r.entry["part"] for r in group] == [0, 1]}
 
 
-def apart(pair: tuple[Model, Model], one: str = "network", other: str = "network") -> np.ndarray:
-  """Return the `distance` between two models' samples; of two denoisers, the mean over both models."""
+def apart(pair: tuple[Reading, Reading], one: str = "network", other: str = "network") -> np.ndarray:
+  """Return the `distance` between two readings' samples; of two denoisers, the mean over both readings."""
   if one == other:
     return distance(*pair, one)
   return np.mean([distance(a, b, one, other) for a in pair for b in pair], axis=0)
 
 
-def push(model: Model, level: int, direction: str = "first singular vector") -> np.ndarray:
+def push(reading: Reading, level: int, direction: str = "first singular vector") -> np.ndarray:
   """Return how far each sample moves (RMSE) when its state is pushed at one level, 0 the highest."""
-  arrays = model.found["perturbation"]
-  highest_first = np.argsort(-arrays["sigma"])
-  return arrays["change"][highest_first[level], _row(arrays["direction"], direction)].mean(0)
+  found = reading.found["perturbation"]
+  highest_first = np.argsort(-found.sigma.to_numpy())
+  return _mean(found.change.isel(sigma=highest_first[level]).sel(direction=direction), "sign")
 
 
-def alignment(model: Model, band) -> np.ndarray:
+def alignment(reading: Reading, band: Band) -> np.ndarray:
   """Return the share of the Jacobian's leading singular vectors that lies in the principal components'."""
-  arrays = model.found["modes"]
-  return arrays["alignment"][within(arrays["sigma"], band)].mean(0)
+  return _over(band, reading.found["modes"].alignment)
 
 
-def map_gap(model: Model, denoiser: str, law: str, band=MIDDLE) -> np.ndarray:
+def weight_gap(reading: Reading) -> np.ndarray:
+  """Return ``‖W_L − W_G‖/‖W_G‖`` at each noise level, of the best affine map on held-out images (fig. 4)."""
+  return reading.found["distillation"].weight_gap.sel(law="held-out").to_numpy()
+
+
+def singular_correlation(reading: Reading, band: Band) -> np.ndarray:
+  """Return how well each singular vector of the best affine map matches its principal component (fig. 14)."""
+  return _over(band, reading.found["distillation"].singular_correlation.sel(law="held-out"))
+
+
+def change(reading: Reading) -> np.ndarray:
+  """Return ``‖D(x) − x‖/‖x‖`` for each noisy image at the lowest level, D the network (fig. 15)."""
+  found = reading.found["denoised"]
+  lowest = np.argmin(found.sigma.to_numpy())
+  return found.nmse.sel(compared="network").isel(sigma=lowest).to_numpy()
+
+
+def map_gap(reading: Reading, denoiser: str, law: str, band: Band = MIDDLE) -> np.ndarray:
   """Return the squared output gap on each held-out image between a best affine map and the Gaussian denoiser.
 
   ``law`` says on which images the denoiser was distilled. What Monte-Carlo noise in the map adds is taken
   off, so that the mean estimates the gap of the exact map, and may fall below 0.
   """
-  arrays = model.found["input_law"]
-  row = _row(arrays["denoiser"], denoiser), _row(arrays["law"], law)
-  levels, evaluated = within(arrays["sigma"], band), _row(arrays["law"], "held-out")
-  squared = np.mean(arrays["output_gap"][row][levels, evaluated].astype(np.float64) ** 2, axis=1)
-  return (squared - arrays["output_noise"][row][levels, evaluated] ** 2).mean(0)
+  found = reading.found["input_law"].sel(denoiser=denoiser, law=law, evaluated="held-out")
+  found = found.isel(sigma=within(found.sigma.to_numpy(), band))
+  squared = _mean(found.output_gap.astype(np.float64) ** 2, "repeat")  # [level, image]
+  return (squared - found.output_noise.to_numpy() ** 2).mean(0)
 
 
-def within(sigma: np.ndarray, band) -> np.ndarray:
-  """Return which levels lie in ``[low, high]``; of a grid with none, the nearest one."""
+def within(sigma: np.ndarray, band: Band) -> np.ndarray:
+  """Return which levels lie in `band`; where none does, the level nearest to it stands in.
+
+  Args:
+    sigma: noise levels [S].
+    band: lowest and highest level.
+
+  Returns:
+    Booleans [S], at least one of them true.
+  """
   low, high = band
   inside = (sigma >= low) & (sigma <= high)
   if not inside.any():
-    away = np.maximum(np.log(np.maximum(low, 1e-9) / sigma), np.log(sigma / high))
-    inside = np.arange(len(sigma)) == np.argmin(away)
+    ratio = np.maximum(low / sigma, sigma / high)  # to the nearer end of the band
+    inside = np.arange(len(sigma)) == np.argmin(ratio)
   return inside
 
 
-def _samples(model: Model, denoiser: str) -> np.ndarray:
-  arrays = model.found["samples"]
-  samples = arrays["samples"][_row(arrays["denoiser"], denoiser)]
+def spelled(band: Band) -> str:
+  """Return a band as prose: ``σ in [0.1, 20]``, ``σ ≥ 20``, ``σ ≤ 0.1`` or ``all σ``."""
+  low, high = band
+  if high == np.inf:
+    return f"σ ≥ {low:g}" if low > 0 else "all σ"
+  return f"σ in [{low:g}, {high:g}]" if low > 0 else f"σ ≤ {high:g}"
+
+
+def _over(band: Band, values: "xarray.DataArray") -> np.ndarray:
+  return _mean(values.isel(sigma=within(values.sigma.to_numpy(), band)), "sigma")
+
+
+def _mean(values: "xarray.DataArray", axis: str) -> np.ndarray:
+  return values.to_numpy().mean(values.get_axis_num(axis))
+
+
+def _samples(reading: Reading, denoiser: str) -> np.ndarray:
+  samples = reading.found["samples"].samples.sel(denoiser=denoiser).to_numpy()
   return samples.reshape(len(samples), -1).astype(np.float64)
-
-
-def _row(names: np.ndarray, name: str) -> int:
-  return list(names).index(name)

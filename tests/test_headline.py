@@ -1,0 +1,111 @@
+"""Headlines of results that are made up: which numbers there are, what they say, how they are printed."""
+
+import numpy as np
+
+from gauss_diffusion import results
+from gauss_diffusion.analyses.subject import LAWS
+from gauss_diffusion.readings import headline, measures
+from gauss_diffusion.readings.intervals import bootstrap_mean
+from gauss_diffusion.readings.measures import Reading
+
+SIGMA = np.array([80.0, 5.0, 0.5, 0.01])
+PAIRS = (
+  ("network", "gaussian"),
+  ("network", "linear (train)"),
+  ("network", "linear (held-out)"),
+  ("network", "multi-delta"),
+  ("linear (held-out)", "gaussian"),
+)
+
+
+def score_gap(pairs):
+  rng = np.random.default_rng(0)
+  one, two = zip(*pairs)
+  return results.labelled(
+    {
+      "rmse": (("law", "pair", "sigma", "image"), rng.uniform(size=(2, len(pairs), 4, 9))),
+      "error": (("denoiser", "law", "sigma", "image"), rng.uniform(size=(2, 2, 4, 9))),
+    },
+    {
+      "law": list(LAWS),
+      "sigma": SIGMA,
+      "denoiser": ["gaussian", "network"],
+      "one": ("pair", list(one)),
+      "two": ("pair", list(two)),
+    },
+  )
+
+
+def linearity():
+  cosine = np.random.default_rng(1).uniform(-1, 1, (2, 4, 2, 9))
+  return results.labelled(
+    {"cosine": (("inputs", "sigma", "alpha2", "sample"), cosine)},
+    {"inputs": ["noisy image", "pure noise"], "sigma": SIGMA, "alpha2": [0.9, 0.6]},
+  )
+
+
+def samples(*denoisers):
+  rng = np.random.default_rng(2)
+  values = {"gl": rng.uniform(size=(len(denoisers), 9)), "memorized": np.ones((len(denoisers), 9), bool)}
+  return results.labelled(
+    {name: (("denoiser", "sample"), value) for name, value in values.items()}, {"denoiser": list(denoisers)}
+  )
+
+
+def reading(**found):
+  return Reading("one", {}, found, {})
+
+
+def test_numbers_are_those_of_the_measures_at_the_nearest_level_and_weight():
+  one = reading(score_gap=score_gap(PAIRS), linearity=linearity(), samples=samples("gaussian", "network"))
+  level = (0.5, 0.5)
+  assert headline.headlines(one) == {
+    "GL score": bootstrap_mean(measures.gl(one)),
+    "memorized share": (1.0, 1.0, 1.0),
+    "linearity score at σ = 0.5, α² = 0.6": bootstrap_mean(measures.linearity(one, level, 0.6)),
+    "RMSE to gaussian at σ = 0.5": bootstrap_mean(measures.gap(one, "network", "gaussian", level)),
+    "RMSE to linear (held-out) at σ = 0.5": bootstrap_mean(
+      measures.gap(one, "network", "linear (held-out)", level)
+    ),
+    "RMSE to multi-delta at σ = 0.5": bootstrap_mean(measures.gap(one, "network", "multi-delta", level)),
+    "denoising RMSE on held-out images": bootstrap_mean(measures.error(one)),
+  }
+
+
+def test_the_network_is_held_against_what_it_was_paired_with_in_that_order():
+  pairs = (
+    ("network", "kernel"),
+    ("kernel", "gaussian"),
+    ("network", "multi-delta"),
+    ("network", "linear (train)"),
+    ("network", "gaussian"),
+  )
+  names = list(headline.headlines(reading(score_gap=score_gap(pairs))))
+  assert names == [
+    *(f"RMSE to {name} at σ = 0.5" for name in ("kernel", "multi-delta", "gaussian")),
+    "denoising RMSE on held-out images",
+  ]
+  alone = headline.headlines(reading(score_gap=score_gap(pairs[:1])))
+  assert list(alone) == ["RMSE to kernel at σ = 0.5", "denoising RMSE on held-out images"]
+
+
+def test_what_was_not_measured_is_left_out():
+  assert headline.headlines(reading()) == {}
+  assert headline.headlines(reading(samples=samples("gaussian"))) == {}
+  rows = [{"model": "a", "x": (0.5, 0.25, 0.75)}, {"model": "b", "y": (1.0, 1.0, 1.0)}]
+  assert headline.table(rows).splitlines() == [
+    "model  a                     b",
+    "x      0.500 [0.250, 0.750]",
+    "y                            1.000 [1.000, 1.000]",
+  ]
+
+
+def test_verdicts_show_the_value_or_why_there_is_none():
+  rows = [
+    {"verdict": "holds", "claim": "Snow is white", "value": (0.5, 0.25, 0.75)},
+    {"verdict": "not decided", "claim": "Grass is green", "value": None, "why": "moss: it is no grass"},
+  ]
+  assert headline.verdicts(rows).splitlines() == [
+    "holds           Snow is white  0.500 [0.250, 0.750]",
+    "not decided     Grass is green  moss: it is no grass",
+  ]
