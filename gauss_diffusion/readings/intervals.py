@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 _BLOCK = 2**22  # float64 elements alive at once in a block of resamples or of their means: 32 MiB
 
@@ -17,7 +18,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap_mean(
-  values, axis: int = -1, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+  values: ArrayLike, axis: int = -1, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
 ) -> Interval:
   """Return the mean of `values` along `axis` with its percentile bootstrap interval.
 
@@ -64,7 +65,7 @@ def bootstrap_mean(
 
 def bootstrap_statistic(
   statistic: Callable[[np.ndarray], np.ndarray],
-  values,
+  values: ArrayLike,
   *,
   resamples: int = 2000,
   confidence: float = 0.95,
