@@ -15,7 +15,7 @@ from gauss_diffusion.images import to_float
 from gauss_diffusion.types import Affine, Array, Denoiser, GaussianStats, Trajectory
 
 if typing.TYPE_CHECKING:
-  import xarray
+  from gauss_diffusion.results import xarray
 
 NETWORK = "network"  # what every result calls the denoiser under the microscope, whatever it is
 # Its best affine maps, as the analysis `distillation` finds them, by the law of their inputs.
@@ -100,6 +100,11 @@ def sample(subject: Subject, denoise: Denoiser, noise: np.ndarray) -> Trajectory
   """Run the PF-ODE from each of the latents [n, H, W, C] on the study's grid; fields gain an axis n."""
   shared = denoise, subject.sigmas.astype(np.float32)
   return parallel.map_samples(_SOLVE[subject.solver], shared, noise, batch=32)
+
+
+def calls(levels: int, solver: str) -> int:
+  """Return how often `sample` calls the denoiser for one latent: Heun corrects every step but the last."""
+  return levels if solver == "euler" else 2 * levels - 1
 
 
 def key(subject: Subject, tag: str) -> Array:

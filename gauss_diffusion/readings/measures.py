@@ -48,7 +48,8 @@ def position(reading: Reading, sweep: str) -> float:
   if sweep == "size":
     return entry["size"]
   if sweep == "width":
-    return entry["network"]["model_channels"]
+    network = entry["network"]  # a transformer's width has another name
+    return network["model_channels"] if "model_channels" in network else network["hidden_size"]
   return entry["train"]["steps"] * entry["train"]["batch"]
 
 

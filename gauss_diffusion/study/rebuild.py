@@ -75,11 +75,20 @@ def _write(folder: pathlib.Path, config: dict[str, Any], cards: Cards, made_from
     config={name: value for name, value in config.items() if name != "command"},
     subjects=[_describe(folder, config, cards, label) for label in asked.in_order(config["models"])],
     headline=rows,
-    claims=decided,
+    claims=[_shown(row) for row in decided],
     absent=absent,
     figures={name: _settings(config, name) for name in drawn},
     made_from=made_from,
   )
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+  """Return a claim's row with the reason in the place of a value that it does not have."""
+  return {
+    name: row.get("why") if name == "value" and value is None else value
+    for name, value in row.items()
+    if name != "why"
+  }
 
 
 def _readings(folder: pathlib.Path, config: dict[str, Any], cards: Cards) -> list[Reading]:
@@ -91,7 +100,8 @@ def _readings(folder: pathlib.Path, config: dict[str, Any], cards: Cards) -> lis
     readings.append(
       Reading(
         title=config["models"][label]["title"],
-        entry=config["models"][label] | {"size": first["data"]["size"]},
+        entry=config["models"][label]
+        | {"size": first["data"]["size"], "network": first["subject"].get("network", {})},
         found={name: arrays for name, arrays in found.items() if arrays is not None},
         absent={name: card["absent"] for name, card in own.items() if card["absent"]},
       )
