@@ -56,7 +56,7 @@ def test_every_figure_is_inside_with_title_advice_settings_and_files(workdir):
     assert base64.b64encode(PNG + name.encode()).decode() in shown
     assert plot.TITLE in text and plot.LOOK_FOR in text
     assert f'href="figures/{name}.png"' in shown and f'href="figures/{name}.pdf"' in shown
-  assert re.findall(r'<section id="(\w+)">', shown)[3:-1] == list(PLOTS)
+  assert re.findall(r'<section id="(\w+)">', shown)[3:] == [*PLOTS, "absent", "models"]
   assert shown.count("alpha2 <b>0.5, 0.75</b>") == len(PLOTS)
 
 
