@@ -9,8 +9,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Key
 
-from gauss_diffusion.types import Array
+from gauss_diffusion.types import Array, ArrayLike, Number
 
 SIGMA_MIN = 0.002
 SIGMA_MAX = 80.0
@@ -19,21 +20,23 @@ SIGMA_DATA = 0.5  # EDM's constant for images in [-1, 1]
 P_MEAN = -1.2
 P_STD = 1.2
 
+Levels = Float[ArrayLike, "*s"] | float  # noise levels; what is computed from them has their shape
+
 
 class Preconditioning(NamedTuple):
   """Scalars that wrap a raw network F: ``D(x) = c_skip x + c_out F(c_in x; c_noise)``."""
 
-  c_skip: Array
-  c_out: Array
-  c_in: Array
-  c_noise: Array
+  c_skip: Levels
+  c_out: Levels
+  c_in: Levels
+  c_noise: Levels
 
 
 class TrainingNoise(NamedTuple):
   """Noise levels to train on, and how much the squared error counts at each."""
 
-  sigma: Array
-  weight: Array
+  sigma: Float[Array, "*s"]
+  weight: Levels
 
 
 def sigma_grid(
@@ -41,7 +44,7 @@ def sigma_grid(
   sigma_min: float = SIGMA_MIN,
   sigma_max: float = SIGMA_MAX,
   rho: float = RHO,
-) -> np.ndarray:
+) -> Float[np.ndarray, " {num_steps}"]:
   """Return the decreasing noise levels of EDM's sampler (Karras et al. 2022, eq. 5).
 
   ``sigma_i = (sigma_max^(1/rho) + i/(n-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho``
@@ -70,22 +73,24 @@ def sigma_grid(
   return grid
 
 
-def nearest(sigmas: np.ndarray, sigma: float) -> int:
+def nearest(sigmas: Float[ArrayLike, " S"], sigma: Number) -> int:
   """Return the index of that noise level of `sigmas` which is nearest to `sigma`, in ratio."""
   return int(np.argmin(np.abs(np.log(np.asarray(sigmas) / sigma))))
 
 
-def sample_sigma(key: Array, shape: tuple[int, ...], p_mean: float = P_MEAN, p_std: float = P_STD) -> Array:
+def sample_sigma(
+  key: Key[Array, ""], shape: tuple[int, ...], p_mean: float = P_MEAN, p_std: float = P_STD
+) -> Float[Array, "..."]:
   """Draw training noise levels, ``ln sigma ~ N(p_mean, p_std^2)`` (Karras et al. 2022, table 1)."""
   return jnp.exp(p_mean + p_std * jax.random.normal(key, shape))
 
 
-def loss_weight(sigma: Array, sigma_data: float = SIGMA_DATA) -> Array:
+def loss_weight(sigma: Levels, sigma_data: Number = SIGMA_DATA) -> Levels:
   """Return ``lambda(sigma) = (sigma^2 + sigma_data^2) / (sigma sigma_data)^2``, which is 1 / c_out^2."""
   return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
 
 
-def precondition(sigma: Array, sigma_data: float = SIGMA_DATA) -> Preconditioning:
+def precondition(sigma: Levels, sigma_data: Number = SIGMA_DATA) -> Preconditioning:
   """Return EDM's scalings at `sigma` (Karras et al. 2022, table 1, column "Ours")."""
   total = sigma**2 + sigma_data**2
   return Preconditioning(
@@ -97,7 +102,7 @@ def precondition(sigma: Array, sigma_data: float = SIGMA_DATA) -> Preconditionin
 
 
 def precondition_vp(
-  sigma: Array, beta_d: float = 19.9, beta_min: float = 0.1, M: int = 1000
+  sigma: Levels, beta_d: float = 19.9, beta_min: float = 0.1, M: int = 1000
 ) -> Preconditioning:
   """Return the variance-preserving scalings (Karras et al. 2022, table 1, column "VP").
 
@@ -109,13 +114,13 @@ def precondition_vp(
   return Preconditioning(jnp.ones_like(sigma), -sigma, 1 / jnp.sqrt(sigma**2 + 1), (M - 1) * time)
 
 
-def precondition_ve(sigma: Array) -> Preconditioning:
+def precondition_ve(sigma: Levels) -> Preconditioning:
   """Return the variance-exploding scalings (Karras et al. 2022, table 1, column "VE")."""
   return Preconditioning(jnp.ones_like(sigma), sigma, jnp.ones_like(sigma), jnp.log(sigma / 2))
 
 
 def precondition_iddpm(
-  sigma: Array, C_1: float = 0.001, C_2: float = 0.008, M: int = 1000
+  sigma: Float[ArrayLike, "*s"], C_1: float = 0.001, C_2: float = 0.008, M: int = 1000
 ) -> Preconditioning:
   """Return improved DDPM's scalings (Karras et al. 2022, table 1, column "iDDPM").
 
@@ -127,7 +132,7 @@ def precondition_iddpm(
   return Preconditioning(jnp.ones_like(sigma), -sigma, scale, (M - 1 - step).astype(sigma.dtype))
 
 
-def iddpm_sigmas(C_1: float = 0.001, C_2: float = 0.008, M: int = 1000) -> np.ndarray:
+def iddpm_sigmas(C_1: float = 0.001, C_2: float = 0.008, M: int = 1000) -> Float[np.ndarray, " {M}+1"]:
   """Return improved DDPM's noise levels u_0 > ... > u_M = 0, float64 [M + 1] (Karras et al. 2022, table 1).
 
   ``u_{j-1}^2 = (u_j^2 + 1) / max(a_{j-1} / a_j, C_1) - 1`` with ``a_j = sin^2(pi j / (2 M (C_2 + 1)))``.
@@ -139,7 +144,7 @@ def iddpm_sigmas(C_1: float = 0.001, C_2: float = 0.008, M: int = 1000) -> np.nd
   return levels
 
 
-def precondition_none(sigma: Array) -> Preconditioning:
+def precondition_none(sigma: Levels) -> Preconditioning:
   """Return the scalings of a plain denoising autoencoder, D = F (Li et al. 2024, fig. 24)."""
   return Preconditioning(jnp.zeros_like(sigma), jnp.ones_like(sigma), jnp.ones_like(sigma), sigma)
 
@@ -154,7 +159,7 @@ PRECONDITIONINGS: dict[str, Callable[..., Preconditioning]] = {
 
 
 def training_noise(
-  key: Array,
+  key: Key[Array, ""],
   shape: tuple[int, ...],
   sigma_data: float = SIGMA_DATA,
   p_mean: float = P_MEAN,
@@ -166,7 +171,7 @@ def training_noise(
 
 
 def training_noise_vp(
-  key: Array,
+  key: Key[Array, ""],
   shape: tuple[int, ...],
   beta_d: float = 19.9,
   beta_min: float = 0.1,
@@ -184,7 +189,7 @@ def training_noise_vp(
 
 
 def training_noise_ve(
-  key: Array, shape: tuple[int, ...], sigma_min: float = 0.02, sigma_max: float = 100.0
+  key: Key[Array, ""], shape: tuple[int, ...], sigma_min: float = 0.02, sigma_max: float = 100.0
 ) -> TrainingNoise:
   """Draw variance-exploding training noise (Karras et al. 2022, table 1, column "VE").
 
@@ -195,7 +200,7 @@ def training_noise_ve(
 
 
 def training_noise_iddpm(
-  key: Array, shape: tuple[int, ...], C_1: float = 0.001, C_2: float = 0.008, M: int = 1000
+  key: Key[Array, ""], shape: tuple[int, ...], C_1: float = 0.001, C_2: float = 0.008, M: int = 1000
 ) -> TrainingNoise:
   """Draw improved DDPM's training noise (Karras et al. 2022, table 1, column "iDDPM").
 
@@ -207,7 +212,7 @@ def training_noise_iddpm(
 
 
 def training_noise_none(
-  key: Array, shape: tuple[int, ...], sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX
+  key: Key[Array, ""], shape: tuple[int, ...], sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX
 ) -> TrainingNoise:
   """Draw noise for a plain denoising autoencoder: any level of the sampler's range, and no weight.
 

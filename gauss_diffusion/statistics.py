@@ -2,14 +2,17 @@
 
 import numpy as np
 import scipy.linalg
+from jaxtyping import Float, Shaped, UInt8
 from tqdm import tqdm
 
 from gauss_diffusion.types import GaussianStats
 
 EXACT_ROWS = 1024  # products of centred uint8 are at most 2^14: float32 sums of 2^10 stay exact integers
 
+Basis = tuple[Float[np.ndarray, "D K"], Float[np.ndarray, " K"]]  # orthonormal columns, eigenvalues
 
-def gaussian_stats(images: np.ndarray) -> GaussianStats:
+
+def gaussian_stats(images: Shaped[np.ndarray, "..."]) -> GaussianStats:
   """Return the mean of the images and the eigenbasis of their covariance.
 
   ``μ = (1/N) Σ y``, ``Σ = (1/N) Σ (y - μ)(y - μ)ᵀ = U diag(λ) Uᵀ`` with y = v / 127.5 - 1. Sums are
@@ -35,7 +38,7 @@ def gaussian_stats(images: np.ndarray) -> GaussianStats:
   return GaussianStats((mean / 127.5 - 1).reshape(images.shape[1:]), basis, eigenvalues / 127.5**2)
 
 
-def _primal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _primal(rows: UInt8[np.ndarray, "N D"]) -> Basis:
   count, total = len(rows), (rows.sum(axis=0, dtype=np.int64) - 128 * len(rows)).astype(np.float64)
   covariance = _second_moment(rows)
   covariance *= count  # N^2 Sigma stays below 2^53, so float64 holds it exactly
@@ -44,7 +47,7 @@ def _primal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return _eigh(covariance)
 
 
-def _dual(rows: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _dual(rows: UInt8[np.ndarray, "N D"], mean: Float[np.ndarray, " D"]) -> Basis:
   gram = _second_moment(rows.T)
   gram -= gram.mean(axis=0)
   gram -= gram.mean(axis=1, keepdims=True)
@@ -54,7 +57,7 @@ def _dual(rows: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return scipy.linalg.qr((rows - mean).T @ vectors, mode="economic", overwrite_a=True)[0], eigenvalues
 
 
-def _second_moment(rows: np.ndarray) -> np.ndarray:
+def _second_moment(rows: UInt8[np.ndarray, "N D"]) -> Float[np.ndarray, "D D"]:
   moment = np.zeros((rows.shape[1], rows.shape[1]))
   for start in tqdm(range(0, len(rows), EXACT_ROWS), "covariance", unit="chunk", delay=2):
     centred = rows[start : start + EXACT_ROWS].astype(np.float32) - 128
@@ -62,7 +65,7 @@ def _second_moment(rows: np.ndarray) -> np.ndarray:
   return moment
 
 
-def _eigh(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _eigh(matrix: Float[np.ndarray, "D D"]) -> Basis:
   # The matrix is symmetric: its transpose is in LAPACK's order, and overwritten without a copy.
   values, vectors = scipy.linalg.eigh(matrix.T, overwrite_a=True, check_finite=False, driver="evd")
   rank = np.sum(values > len(matrix) * np.finfo(np.float64).eps * values[-1])  # eigh's own rounding

@@ -1,16 +1,29 @@
-"""Names for the roles and records that every other file speaks of.
+"""Names for the roles and records that every other file speaks of, and how signatures state axes.
 
 One convention holds everywhere. Images are float arrays ``[H, W, C]`` in [-1, 1]; noise is variance
 exploding, ``x = x0 + sigma * noise``; a denoiser estimates ``x0`` from one noisy sample.
+
+``Float[ArrayLike, "S D"]`` is a float array of JAX or NumPy with two axes; what has one name in a signature has
+one length. N counts images, H W C are the axes of one and D = H * W * C; K counts components, S noise levels,
+T steps; ``...`` and ``*n`` stand for any number of axes. The tests check every call against its signature.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
+import numpy as np
+from jaxtyping import Float, UInt8
 
 Array = jax.Array
+ArrayLike = jax.Array | np.ndarray
+
+Image = Float[ArrayLike, "H W C"]
+Pixels = UInt8[np.ndarray, "N H W C"]  # images as they lie in memory, see `images`
+Number = Float[ArrayLike, ""] | float
+Sigma = Number  # a noise level, > 0, on the [-1, 1] scale
 
 
+@runtime_checkable
 class Denoiser(Protocol):
   """Estimate ``x0`` from one noisy image: ``D(x; sigma)``.
 
@@ -20,8 +33,8 @@ class Denoiser(Protocol):
     denoise = Partial(gaussian.denoise, stats)
   """
 
-  def __call__(self, x: Array, sigma: Array) -> Array:
-    """Return the estimate, shaped as `x` [H, W, C], at the scalar noise level `sigma` > 0."""
+  def __call__(self, x: Image, sigma: Sigma) -> Float[Array, "H W C"]:
+    """Return the estimate, shaped as `x`, at the scalar noise level `sigma` > 0."""
     ...
 
 
@@ -31,25 +44,22 @@ class GaussianStats(NamedTuple):
   Only the span of the data is stored: the rank K is at most min(N - 1, D), with D = H * W * C.
   """
 
-  mean: Array  # [H, W, C], in [-1, 1]
-  basis: Array  # [D, K], orthonormal columns, in order of falling eigenvalue
-  eigenvalues: Array  # [K], positive, falling; pixel variance on the [-1, 1] scale
+  mean: Image  # in [-1, 1]
+  basis: Float[ArrayLike, "D K"]  # orthonormal columns, in order of falling eigenvalue
+  eigenvalues: Float[ArrayLike, " K"]  # positive, falling; pixel variance on the [-1, 1] scale
 
 
 class Affine(NamedTuple):
-  """An affine map of flattened images at one noise level or, with a leading axis, at several.
+  """Affine maps of flattened images, ``D(x) = weight @ x + bias``, one for each of S noise levels."""
 
-  ``D(x) = weight @ x + bias``. With an axis of length S, `sigma` says which map serves which level.
-  """
-
-  weight: Array  # [S, D, D]
-  bias: Array  # [S, D]
-  sigma: Array  # [S]
+  weight: Float[ArrayLike, "S D D"]
+  bias: Float[ArrayLike, "S D"]
+  sigma: Float[ArrayLike, " S"]  # which map serves which level
 
 
 class Trajectory(NamedTuple):
   """What a sampler saw on its way from noise to image, T steps."""
 
-  sigma: Array  # [T + 1], the last is 0
-  x: Array  # [T + 1, H, W, C], the state at each sigma; x[-1] is the sample
-  denoised: Array  # [T, H, W, C], D(x[t]; sigma[t])
+  sigma: Float[ArrayLike, " T+1"]  # the last is 0
+  x: Float[ArrayLike, "T+1 H W C"]  # the state at each sigma; x[-1] is the sample
+  denoised: Float[ArrayLike, "T H W C"]  # D(x[t]; sigma[t])
