@@ -1,9 +1,9 @@
 """Data: the same images in the same order everywhere, held-out ones apart, every wrong input named."""
 
-import importlib.util
 import io
 import pathlib
-import tarfile
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -14,7 +14,6 @@ from sklearn.datasets import load_digits
 from gauss_diffusion import data
 
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
-TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
 
 
 def pictures(num, height=6, width=6, channels=3, seed=0):
@@ -223,7 +222,7 @@ def test_decoding_happens_once_and_a_damaged_cache_is_rebuilt(tmp_path, cache, l
     raise AssertionError("decoded again")
 
   with monkeypatch.context() as patch:
-    patch.setitem(data.DATASETS, "files", refuse)
+    patch.setitem(data.SOURCES, "files", refuse)
     np.testing.assert_array_equal(load(folder).pool, first.pool)
     with pytest.raises(AssertionError, match="again"):
       load(folder, size=3)
@@ -245,137 +244,29 @@ def test_decoding_happens_once_and_a_damaged_cache_is_rebuilt(tmp_path, cache, l
   assert load(folder).fingerprint != first.fingerprint
 
 
-# TensorFlow data sets
+def test_a_new_source_is_one_function_and_one_name(tmp_path, cache, monkeypatch):
+  folder = tmp_path / "disk" / "ramps"
+  folder.mkdir(parents=True)
+  np.save(folder / "own.npy", pictures(4))
+
+  def decode(name, place, fit):
+    images = [fit(image) for image in np.load(place / name / "own.npy")]
+    return data.pixels.decoded("Ramps", (np.stack(images), np.array([f"r{i}" for i in range(len(images))])))
+
+  monkeypatch.setitem(data.SOURCES, "ramps", decode)
+  first = data.load("ramps", dir=str(tmp_path / "disk"), held_out=1, size=3, cache=cache)
+  assert first.title == "Ramps" and first.pool.shape == (3, 3, 3, 3)
+  np.save(folder / "own.npy", pictures(6, seed=1))  # the cache holds other images than the disk now
+  assert data.load("ramps", dir=str(tmp_path / "disk"), held_out=1, size=3, cache=cache).pool.shape[0] == 5
+  with pytest.raises(ValueError, match="want digits, files, ramps or a TFDS image data set .close: .*ramps"):
+    data.load("ramp", cache=cache)
 
 
-@pytest.mark.skipif(not SHARED_DATA.exists(), reason="no ../shared/data")
-def test_prepared_tfds_is_read_without_tensorflow(cache, monkeypatch):
-  tfds = pytest.importorskip("tensorflow_datasets")
-  whole = tfds.data_source
-  slices = {"train": "train[:40]", "test": "test[:10]"}  # the first records on disk: all 60,000 take too long
-  monkeypatch.setattr(
-    tfds, "data_source", lambda name, *, split, **kw: whole(name, split=slices[split], **kw)
-  )
-  directory = str(SHARED_DATA / "tfds")
-  dataset = data.load("cifar10", dir=directory, held_out=10, cache=cache)
-  assert dataset.title == "CIFAR-10 (JPEG copy)"
-  assert dataset.pool.shape == (40, 32, 32, 3) and dataset.held_out.shape == (10, 32, 32, 3)
-  found = by_id(dataset)
-  for split in slices.values():
-    for example in whole("cifar10", data_dir=directory, split=split, download=False):
-      np.testing.assert_array_equal(found.pop(example["id"].decode()), example["image"])
-  assert not found
-
-
-def archive_of_cifar(path):
-  """Write a tiny archive in CIFAR-10's own binary format, and return {id: image}."""
-  names = [f"data_batch_{k}.bin" for k in range(1, 6)] + ["test_batch.bin"]
-  images = pictures(4 * len(names), 32, 32)
-  files = {
-    "batches.meta.txt": "\n".join("airplane automobile bird cat deer dog frog horse ship truck".split())
-  }
-  for k, name in enumerate(names):
-    planes = images[4 * k : 4 * k + 4].transpose(0, 3, 1, 2).reshape(4, -1)
-    files[name] = np.hstack([np.full((4, 1), k, np.uint8), planes]).tobytes()
-  with tarfile.open(path, "w:gz") as archive:
-    for name, content in files.items():
-      content = content.encode() if isinstance(content, str) else content
-      entry = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
-      entry.size = len(content)
-      archive.addfile(entry, io.BytesIO(content))
-  ids = [f"train_{i:05d}" for i in range(20)] + [f"test_{i:05d}" for i in range(4)]
-  return dict(zip(ids, images, strict=True))
-
-
-@pytest.mark.skipif(
-  not TENSORFLOW, reason="TFDS prepares with TensorFlow: pip install 'gauss-diffusion[prepare]'"
-)
-def test_official_builder_prepares_an_archive_on_first_use(tmp_path, cache, monkeypatch):
-  tfds = pytest.importorskip("tensorflow_datasets")
-  by_hand = tmp_path / "tfds" / "downloads" / "manual"
-  by_hand.mkdir(parents=True)
-  want = archive_of_cifar(by_hand / "cifar-10-binary.tar.gz")
-  # The builder checks the official archive's hash: tell it that of ours.
-  builder = tfds.builder("cifar10", data_dir=tmp_path / "tfds")
-  (url,) = builder.url_infos
-  ours = tfds.core.download.checksums.compute_url_info(by_hand / "cifar-10-binary.tar.gz")
-  monkeypatch.setitem(builder.url_infos, url, ours)
-  for _ in range(2):
-    dataset = data.load("cifar10", dir=str(tmp_path / "tfds"), held_out=4, cache=cache)
-    assert dataset.title == "CIFAR-10"
-    found = by_id(dataset)
-    assert found.keys() == want.keys()
-    assert all((found[key] == want[key]).all() for key in want)
-  assert len(list(pathlib.Path(cache, "data").iterdir())) == 1
-
-
-def test_data_set_is_prepared_on_first_use_and_read_back(tmp_path, cache, monkeypatch):
-  tfds = pytest.importorskip("tensorflow_datasets")
-  images = pictures(8, 5, 7)
-
-  class TinyPictures(tfds.core.GeneratorBasedBuilder):  # of files as they are, which TFDS can do by itself
-    VERSION = tfds.core.Version("1.0.0")
-    pkg_dir_path = tmp_path
-
-    def _info(self):
-      features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(None, None, 3))})
-      return self.dataset_info_from_configs(features=features)
-
-    def _split_generators(self, manager):
-      return {"train": self._generate_examples()}
-
-    def _generate_examples(self):
-      for i, image in enumerate(images):
-        yield i, {"image": Image.fromarray(image)}
-
-  monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-  for _ in range(2):
-    dataset = data.load(
-      "tiny_pictures", dir=str(tmp_path / "tfds"), held_out=3, size=4, crop=True, cache=cache
-    )
-  assert dataset.title == "tiny_pictures" and dataset.pool.shape == (5, 4, 4, 3)
-  assert set(by_id(dataset)) == {f"train_{i:05d}" for i in range(8)}
-  assert len(list(pathlib.Path(cache, "data").iterdir())) == 1
-  unfit = data.load("tiny_pictures", dir=str(tmp_path / "tfds"), held_out=3, cache=cache)
-  found = {image.tobytes() for image in [*unfit.pool, *unfit.held_out]}
-  assert found == {image.tobytes() for image in images}
-
-
-def test_unprepared_tfds_says_where_to_point_and_what_to_install(tmp_path, cache, monkeypatch):
-  pytest.importorskip("tensorflow_datasets")
-  find_spec = importlib.util.find_spec
-  monkeypatch.setattr(
-    importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find_spec(name)
-  )
-  with pytest.raises(ValueError, match=r"`cifar10` is not prepared .*`data.dir`.*gauss-diffusion\[prepare\]"):
-    data.load("cifar10", dir=str(tmp_path / "nowhere"), cache=cache)
-  monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-  monkeypatch.setattr(data, "_reachable", lambda url: False)
-  with pytest.raises(
-    ValueError, match=r"`data.dir`.*cifar-10-binary.tar.gz.*www.cs.toronto.edu does not answer"
-  ):
-    data.load("cifar10", dir=str(tmp_path / "nowhere"), cache=cache)
-  assert not (tmp_path / "nowhere").exists() and not pathlib.Path(cache).exists()
-
-  by_hand = tmp_path / "nowhere" / "downloads" / "manual"
-  by_hand.mkdir(parents=True)
-  (by_hand / "cifar-10-binary.tar.gz").write_bytes(b"not what it says")
-  with pytest.raises(ValueError, match="preparing it failed: NonMatchingChecksumError"):
-    data.load("cifar10", dir=str(tmp_path / "nowhere"), cache=cache)
-
-
-def test_probe_of_a_dead_host_is_quick_and_a_live_one_is_seen(monkeypatch):
-  requests = pytest.importorskip("requests")
-  monkeypatch.setattr(requests, "head", lambda url, timeout: requests.Response())
-  assert data._reachable("https://host.invalid/a.zip")
-
-  def unknown(url, timeout):
-    raise requests.ConnectionError("no such host")
-
-  monkeypatch.setattr(requests, "head", unknown)
-  assert not data._reachable("https://host.invalid/a.zip")
-  monkeypatch.setattr(requests, "head", lambda url, timeout: __import__("time").sleep(5))
-  assert not data._reachable("https://host.invalid/a.zip", seconds=0.05)
+def test_import_leaves_out_what_only_one_source_needs():
+  heavy = "sklearn", "tensorflow_datasets", "requests"
+  program = f"import sys, gauss_diffusion.data; print([name for name in {heavy} if name in sys.modules])"
+  found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+  assert found.stdout.strip() == "[]"
 
 
 # Errors
@@ -401,6 +292,15 @@ def test_unknown_names_answer_with_the_known_ones(cache, tmp_path):
     ({"held_out": 0}, "`data.held_out` is 0"),
     ({"held_out": 1797}, "`data.held_out` is 1797; digits can spare at most 1796"),
     ({"size": -1}, "`data.size` is -1"),
+    (
+      {"name": "files", "path": "/no/such", "size": 4097},
+      "`data.size` is 4097; want a number of pixels up to 4096",
+    ),
+    ({"seed": -1}, "`data.seed` is -1"),
+    ({"name": "files", "path": "~nosuchuser/x"}, "`data.path` is '~nosuchuser/x', which cannot be looked up"),
+    ({"name": "files", "path": "x" * 999}, "`data.path` is 'xxx.*', which cannot be looked up .*too long"),
+    ({"dir": "~nosuchuser/x"}, "`data.dir` is '~nosuchuser/x'"),
+    ({"cache": "~nosuchuser/x"}, "`data.cache` is '~nosuchuser/x'"),
     ({"path": "x"}, "`data.path` is 'x' but `data.name` is 'digits'"),
     ({"name": "files"}, "`data.path` is empty"),
     ({"name": "files", "path": "/no/such"}, "`data.path` /no/such does not exist"),
@@ -408,8 +308,9 @@ def test_unknown_names_answer_with_the_known_ones(cache, tmp_path):
   ],
 )
 def test_wrong_options_are_named(options, want, cache):
-  with pytest.raises(ValueError, match=want):
+  with pytest.raises(ValueError, match=want) as error:
     data.load(**{"name": "digits", "cache": cache, **options})
+  assert "\n" not in str(error.value)
 
 
 def test_subsets_that_cannot_be_are_refused(cache):
