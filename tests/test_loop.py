@@ -57,6 +57,13 @@ def test_batches_are_a_pure_function_and_see_every_image_equally():
   assert not np.array_equal(loop.batch_indices(6, 2, 16, 20), seen[32:48])
 
 
+def test_every_pass_has_an_order_of_its_own():
+  passes = [loop.batch_indices(5, step, 20, 20) for step in range(4)]  # a batch is a whole pass
+  for order in passes:
+    np.testing.assert_array_equal(np.sort(order), np.arange(20))
+  assert len({order.tobytes() for order in passes}) == 4  # two alike by chance: once in 20! / 6 seeds
+
+
 def test_eight_devices_take_the_step_of_one(network, images):
   # Noise belongs to the image, so the averaged gradient is that of the whole batch (no dropout).
   plain = network.clone(model=network.model.clone(dropout=0.0))
