@@ -35,7 +35,7 @@ FLOORS = {
 HOMES = {
   "flax.linen": ("networks/",),
   "orbax": ("training/checkpoint.py",),
-  "tensorflow_datasets": ("data/",),
+  "tensorflow_datasets": ("data/tfds.py",),
   "matplotlib": ("plots/",),
   "jinja2": ("page.py",),
   "xarray": ("results.py",),
