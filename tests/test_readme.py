@@ -1,61 +1,107 @@
-"""Every number that the README quotes stands in a committed card."""
+"""What the README shows works as it stands: its commands, its example, its map."""
 
+import importlib.util
 import json
 import pathlib
 import re
+import runpy
+import shlex
 
+import jax
+import numpy as np
 import pytest
 
+from gauss_diffusion import networks, results
 from gauss_diffusion.readings import headline
+from gauss_diffusion.training import checkpoint
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
-RESULTS = REPOSITORY / "results"
-COLUMNS = ("digits", "cifar10_16")
+CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text()
 
 
-def quoted():
-  """Yield study, statement, data and cell of the table of claims."""
-  study = None
-  for line in README.splitlines():
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    if line.startswith("| **"):
-      study = re.search(r"configs/(\w+)\.py", line)[1]
-    elif study and line.startswith("| ") and len(cells) == 5:
-      yield from ((study, cells[0], data, cell) for data, cell in zip(COLUMNS, cells[3:]))
+def blocks(text, language):
+  return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def test_the_table_holds_every_claim_that_was_decided():
-  found = {(study, statement, data): cell for study, statement, data, cell in quoted() if cell != "–"}
-  cards = {}
-  for path in RESULTS.glob("*/*/claims.json"):
-    for row in json.loads(path.read_text()):
-      value = " ".join(f"{x:.3f}" for x in row["value"]).replace("-0.000", "0.000").split()
-      cell = f"{row['verdict']} {value[0]} [{value[1]}, {value[2]}]".replace("-", "−")
-      cards[path.parts[-3], row["claim"], path.parts[-2]] = cell
-  assert len(cards) > 30
-  assert {key: cell.replace("*", "") for key, cell in found.items()} == cards
+def commands():
+  """Return every command of the package that README and CONTRIBUTING show, as its words."""
+  found = []
+  for block in [block for text in (README, CONTRIBUTING) for block in blocks(text, "bash")]:
+    for line in block.replace("\\\n", " ").split("\n"):
+      for command in line.split("&&"):
+        words = shlex.split(command, comments=True)
+        if "-m" in words and words[words.index("-m") + 1].startswith("gauss_diffusion"):
+          found.append(words[words.index("-m") + 1 :])
+  return found
 
 
-def test_the_main_job_prints_what_the_readme_shows():
-  rows = json.loads((RESULTS / "digits" / "headline.json").read_text())
+def test_it_is_read_in_one_sitting():
+  assert len(README.splitlines()) < 150
+
+
+def test_the_main_job_prints_what_it_shows():
+  rows = json.loads((REPOSITORY / "results" / "digits" / "headline.json").read_text())
   assert headline.table(rows) in README
 
 
-def test_what_does_not_hold_is_explained_with_numbers_of_the_cards():
-  def means(study, name):
-    return [row[name][0] for row in json.loads((RESULTS / study / "headline.json").read_text())]
-
-  text, gap = " ".join(README.split()), "RMSE to gaussian at σ = 0.47"
-  width, time = means("capacity/digits", gap), means("training_time/digits", gap)
-  assert f"rises with width from {width[0]:.3f} to {width[-1]:.3f}" in text
-  assert f"falls from {time[0]:.3f} to {min(time):.3f} in training and rises to {time[-1]:.3f}" in text
-  copies = means("dataset_size/cifar10_16", "memorized share")
-  score = means("dataset_size/cifar10_16", "GL score")
-  assert copies[0] > 0 and not any(copies[1:])
-  assert f"the score goes down from {score[1]:.3f} to {score[-1]:.3f}" in text
+def test_words_are_explained_before_they_are_used():
+  for word, explained in (("GL score", "*GL score* is"), ("D_G", "*Gaussian* denoiser, D_G")):
+    assert README.index(word) == README.index(explained) + explained.index(word)
+  assert README.index("multi-delta one knows") < README.index("*multi-delta*")
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
-def test_links_lead_somewhere(link):
-  assert (REPOSITORY / link).exists()
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_commands_name_modules_configs_and_fields_that_exist(command):
+  module, *words = command
+  assert importlib.util.find_spec(module)
+  flags = dict(word[2:].split("=", 1) for word in words if word.startswith("--") and "=" in word)
+  if "config" in flags:
+    file, _, variant = flags.pop("config").partition(":")
+    config = runpy.run_path(str(REPOSITORY / file))["get_config"](variant)
+    for field in [name for name in flags if name.startswith("config.")]:
+      value = config
+      for part in field.split(".")[1:]:
+        value = value[part]
+
+
+def test_the_map_names_every_room_and_no_other():
+  (drawn,) = [block for block in blocks(README, "text") if "gauss_diffusion/" in block]
+  inside, outside = set(), set()
+  for line in drawn.splitlines():
+    names = {name.rstrip("/") for name in re.split(r"\s{3,}|(?<=/)  ", line.strip())[0].split()}
+    (inside if line.startswith("  ") else outside).update(names)
+  inside.add("command_line")  # named in passing
+  rooms = {path.stem for path in (REPOSITORY / "gauss_diffusion").glob("[!_.]*") if path.suffix != ".html"}
+  assert inside == rooms
+  assert "command_line" in drawn
+  for name in outside:
+    assert (REPOSITORY / name).is_dir(), name
+
+
+def test_the_notebook_example_runs(tmp_path, monkeypatch):
+  workdir = tmp_path / "runs" / "digits"
+  levels, rmse = [0.5, 0.1], np.random.default_rng(0).uniform(size=(2, 1, 2, 5))
+  found = results.labelled(
+    {"rmse": (("law", "pair", "sigma", "image"), rmse)},
+    {
+      "law": ["train", "held-out"],
+      "sigma": levels,
+      "one": ("pair", ["network"]),
+      "two": ("pair", ["gaussian"]),
+    },
+  )
+  results.save(workdir / "results" / "score_gap" / "n16", found, {})
+  options = {"name": "ddpmpp", "img_resolution": 8, "img_channels": 1, "model_channels": 8}
+  network = networks.create(**options, channel_mult=[1], num_blocks=1, attn_resolutions=[])
+  params = jax.device_get(networks.init(network, jax.random.key(0)))
+  checkpoint.save_ema(workdir / "models" / "n1437", params, {"network": networks.card(network)})
+  monkeypatch.chdir(tmp_path)
+  (code,) = blocks(README, "python")
+  *_, last = lines = code.strip().splitlines()
+  names = {}
+  exec("\n".join([*lines[:-1], f"ends = {last}"]), names)
+  assert names["ends"].shape == (16, 8, 8, 1) and np.isfinite(names["ends"]).all()
+  np.testing.assert_allclose(
+    names["found"]["score_gap"]["n16"].rmse.sel(law="held-out", one="network", two="gaussian"), rmse[1, 0]
+  )
