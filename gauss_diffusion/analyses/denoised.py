@@ -27,6 +27,13 @@ def uses(settings) -> tuple[str, ...]:
   return tuple(dict.fromkeys([*settings.denoisers, *COMPARED]))
 
 
+def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+  """Return how many images each denoiser is given."""
+  inputs = settings.shown * (len(settings.sigmas) + len(settings.pure_noise))
+  found = dict.fromkeys(settings.denoisers, inputs)
+  return found | {name: found.get(name, 0) + levels * settings.images for name in COMPARED}
+
+
 def check(config, shape, num_held_out: int) -> None:
   """Refuse unknown denoisers, levels that are none, and more images than are kept apart."""
   settings = config.denoised

@@ -30,6 +30,12 @@ def uses(settings) -> tuple[str, ...]:
   return ("network",)
 
 
+def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+  """Return how many images each denoiser is given."""
+  sigmas = min(len(settings.sigmas), levels)
+  return {"network": sigmas * settings.batch * (2 * settings.steps + 1)}  # the last draw measures the fit
+
+
 def check(config, shape, num_held_out: int) -> None:
   """Refuse an unknown law, and counts that make no descent or determine no map."""
   settings, dimension = config.descent, int(np.prod(shape))

@@ -24,6 +24,15 @@ def uses(settings) -> tuple[str, ...]:
   return ("network",)
 
 
+def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+  """Return how many images each denoiser is given."""
+  if settings.method == "closed_form":
+    pairs = settings.pairs
+  else:
+    pairs = (settings.steps + 1) * distill.gradient_descent.__kwdefaults__["batch"]
+  return {"network": len(subjects.LAWS) * levels * pairs}
+
+
 def check(config, shape, num_held_out: int) -> None:
   """Refuse an unknown method, or too few pairs to determine the map."""
   settings, dimension = config.distillation, int(np.prod(shape))

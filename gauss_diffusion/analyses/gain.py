@@ -17,6 +17,12 @@ def uses(settings) -> tuple[str, ...]:
   return ("network",)
 
 
+def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+  """Return how many images each denoiser is given; a product with its Jacobian counts 2."""
+  probes = jacobian.random_probes(1, dimension, seed=0).shape[1]
+  return {"network": levels * 2 * settings.pairs * 2 * (settings.directions + probes + 1)}
+
+
 def check(config, shape, num_held_out: int) -> None:
   """Refuse more pairs than images, and too few directions."""
   settings = config.gain

@@ -31,6 +31,17 @@ def uses(settings) -> tuple[str, ...]:
   return tuple(dict.fromkeys([*settings.denoisers, "gaussian"]))
 
 
+def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+  """Return how many images each denoiser is given."""
+  fits = min(len(settings.sigmas), levels) * settings.repeats
+  found = dict.fromkeys(settings.denoisers, len(subjects.LAWS) * fits * settings.pairs)
+  compared = len(settings.denoisers) * len(subjects.LAWS) * settings.images
+  for name in subjects.LINEAR:  # the maps found, by the law of their fit
+    found[name] = found.get(name, 0) + fits * compared
+  gaussian = len(subjects.LAWS) * min(len(settings.sigmas), levels) * compared
+  return found | {"gaussian": found.get("gaussian", 0) + gaussian}
+
+
 def check(config, shape, num_held_out: int) -> None:
   """Refuse unknown denoisers, and counts that determine no map or no spread."""
   settings, dimension = config.input_law, int(np.prod(shape))

@@ -18,6 +18,11 @@ def uses(settings) -> tuple[str, ...]:
   return ("network",)
 
 
+def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+  """Return how many images each denoiser is given."""
+  return {"network": settings.levels * len(INPUTS) * settings.pairs * (2 + 2 * len(settings.alpha2))}
+
+
 def check(config, shape, num_held_out: int) -> None:
   """Refuse levels, weights or pairs that cannot be."""
   settings = config.linearity

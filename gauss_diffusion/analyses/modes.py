@@ -17,6 +17,15 @@ def uses(settings) -> tuple[str, ...]:
   return ("network",)
 
 
+def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+  """Return how many images each denoiser is given; a product with its Jacobian counts 2, a transposed 3."""
+  block = settings.vectors + modes.OVERSAMPLING
+  pushes, pulls = (settings.iterations + 1) * block, settings.iterations * block
+  if dimension <= pushes + pulls:  # the whole Jacobian is as cheap
+    pushes, pulls = dimension, 0
+  return {"network": settings.latents * (subjects.calls(levels, solver) + levels * (2 * pushes + 3 * pulls))}
+
+
 def check(config, shape, num_held_out: int) -> None:
   """Refuse counts of which there must be at least one, and more vectors than dimensions."""
   settings, dimension = config.modes, int(np.prod(shape))

@@ -20,6 +20,17 @@ def uses(settings) -> tuple[str, ...]:
   return ("network",)
 
 
+def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+  """Return how many images each denoiser is given; a product with its Jacobian counts 2, a transposed 3."""
+  block = 1 + modes.OVERSAMPLING
+  pushes, pulls = (settings.iterations + 1) * block, settings.iterations * block
+  if dimension <= pushes + pulls:  # the whole Jacobian is as cheap
+    pushes, pulls = dimension, 0
+  calls, moves = subjects.calls(levels, solver), len(DIRECTIONS) * len(SIGNS)
+  at_a_level = 2 * pushes + 3 * pulls + moves * calls
+  return {"network": settings.latents * (calls + min(len(settings.levels), levels) * at_a_level)}
+
+
 def check(config, shape, num_held_out: int) -> None:
   """Refuse levels that are none, no latent, and a push of no length."""
   settings = config.perturbation

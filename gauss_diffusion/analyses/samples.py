@@ -17,6 +17,11 @@ def uses(settings) -> tuple[str, ...]:
   return tuple(settings.denoisers)
 
 
+def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+  """Return how many images each denoiser is given."""
+  return dict.fromkeys(settings.denoisers, settings.num * subjects.calls(levels, solver))
+
+
 def check(config, shape, num_held_out: int) -> None:
   """Refuse unknown denoisers and a request for no sample."""
   settings = config.samples

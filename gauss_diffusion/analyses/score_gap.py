@@ -26,6 +26,11 @@ def uses(settings) -> tuple[str, ...]:
   return tuple(dict.fromkeys(["network", *(name for pair in settings.pairs for name in pair)]))
 
 
+def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+  """Return how many images each denoiser is given."""
+  return dict.fromkeys(uses(settings), len(subjects.LAWS) * levels * settings.images)
+
+
 def check(config, shape, num_held_out: int) -> None:
   """Refuse pairs that are none, unknown denoisers, and more images than are kept apart."""
   settings = config.score_gap

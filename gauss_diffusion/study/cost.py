@@ -1,7 +1,7 @@
-"""What a study would cost from nothing: evaluations of denoisers, time, memory, disk; nothing of it is run.
+"""What a study would cost from nothing: evaluations of denoisers, time, memory, disk. None of it is run.
 
 Times follow from counted operations and from how fast this machine does such operations, measured in about a
-second. Expect them to be right within a factor of two where devices are idle.
+second. Where devices are idle they are right within a factor of two.
 """
 
 import functools
@@ -14,70 +14,72 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gauss_diffusion import analyses, distill, networks, parallel
+from gauss_diffusion import analyses, networks, parallel
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.denoisers import FAMILIES, external
+from gauss_diffusion.probes import modes
 from gauss_diffusion.study import pipeline
 from gauss_diffusion.study.subjects import Model
 from gauss_diffusion.types import Array
 
-BACKWARD = 2  # a gradient costs as much as two more evaluations
-# Shares of the bytes of all intermediate results, as operations state them, that XLA holds at one time:
-# of `compiled.memory_analysis()` of DDPM++, ADM and DiT at 8 x 8 and 32 x 32, 0.26 to 0.36 and 0.03 to 0.06.
-KEPT_IN_TRAINING = 0.35
-KEPT_IN_DENOISING = 0.06
-# Cubes n³ of float64 operations that a matrix product would do in the time of a factorisation, at n = 1024.
-EIGH, LEADING, SVD, SOLVE = 20, 15, 50, 5
-SMALL_RESULT = 100_000  # bytes of a card and of the numbers of a result, without images and maps
-# Seconds of one compile without a cache: a network of 16 channels on 8 x 8 images, two idle CPU cores; from
-# the cards of `configs/digits.py`, the first model's seconds less the mean of those that share its programs.
+STEP = 3  # evaluations that the forward and backward pass of one image in training cost
+PARAMETER = 4  # bytes
+# What XLA holds at a time of all intermediate results, whose bytes `cost_analysis` knows: 0.3 to 0.5 and 0.04
+# to 0.07 by `compiled.memory_analysis()` of DDPM++, ADM and DiT at 8 x 8 and 32 x 32.
+KEPT_IN_TRAINING, KEPT_IN_DENOISING = 0.4, 0.06
+LATENTS, PROBES = 32, 16  # at a time: of `analyses.subject.sample`, of `jacobian.random_probes`
+RESULT = 100_000  # bytes of a result and its card, but for maps; images may add a few MB
+# Operations of factorisations of n x n, in units of n³: what a matrix product does in their time at n = 1024.
+EIGH, LEADING_VECTORS, SVD, SOLVE = 20, 15, 50, 5
+# Seconds of one compile without a cache, of a network with as many parameter arrays as `TENSORS`, on two idle
+# CPU cores: of the cards of `configs/digits.py`, the first model's seconds less those of its likes.
 COMPILE = {"train": 20.0, "denoise": 6.0, "score": 3.0, "sample": 2.5, "push": 6.0, "pull": 6.0}
-COMPILE_FAMILY = 0.5  # of an ideal denoiser, anew for every number of images
-PROGRAMS = {
-  "distillation": ("denoise",),
-  "input_law": ("denoise",),
-  "descent": ("denoise",),
+TENSORS = 130
+COMPILE_IDEAL = 0.5  # of an ideal denoiser, for every number of images anew
+PROGRAMS = {  # of analyses that do more than denoise
   "linearity": ("score",),
-  "score_gap": ("denoise",),
-  "denoised": ("denoise",),
   "trajectories": ("sample",),
   "samples": ("sample",),
   "gain": ("push",),
   "modes": ("sample", "push", "pull"),
   "perturbation": ("sample", "push", "pull"),
 }
+SMALLER = {  # the field by which a stage's memory shrinks most; for all others `data.size`
+  "train": "models.{}.train.batch",
+  "linearity": "linearity.pairs",
+  "gain": "gain.pairs",
+  "modes": "modes.latents",
+  "perturbation": "perturbation.latents",
+}
+WIDTHS = (16, 64)  # channels of the layers by which devices are measured
+IDEAL_WIDTH = 16  # of layers that are as fast as an ideal denoiser's arithmetic
+PROBE_SECONDS = 0.2
+SECONDS = (("s", 1), ("min", 60), ("h", 3600))
+BYTES = (("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
 
 
 class Stage(NamedTuple):
-  """One piece of work, for one model."""
+  """One piece of work."""
 
-  what: str  # its kind and the model's label, "train n16"
+  what: str  # its kind, and the label of its model: "train n16"
   evaluations: float  # passes of one image through a network or another denoiser
   seconds: float
-  bytes_memory: float  # at its peak, beside the data; host and devices together
+  bytes_memory: float  # at its peak beside the data, host and devices together
   bytes_disk: float  # that it leaves behind
 
 
 class _Network(NamedTuple):
+  tensors: int  # parameter arrays
   parameters: int
+  width: int
   flops: float  # of one evaluation
   results: float  # bytes of all intermediate results of one evaluation
-
-
-class _Demand(NamedTuple):
-  """What an analysis asks for beside the passes themselves."""
-
-  in_flight: float = parallel.BATCH  # evaluations at a time
-  host: float = 0.0  # float64 operations on the host
-  memory: float = 0.0  # bytes of D x D matrices
-  maps: int = 0  # D x D, float32, that its result keeps
-  pictures: int = 0  # float32 images that its result keeps
 
 
 def estimate(config: ConfigDict, models: list[Model], num_held_out: int) -> list[Stage]:
   """Return what each piece of a study's work would cost, as if nothing of it had been done.
 
-  Functions from outside are timed on a few images; networks are traced, never initialised or compiled.
+  Networks are traced, never initialised or compiled; functions from outside are timed on a few images.
 
   Args:
     config: the study, checked.
@@ -85,42 +87,35 @@ def estimate(config: ConfigDict, models: list[Model], num_held_out: int) -> list
     num_held_out: images kept apart from training.
   """
   stages = [_train(model, steps) for model, steps in _steps(models)]
-  fitted = {model.subset.fingerprint: model for model in reversed(models)}
-  stages += [_statistics(model) for model in models if fitted[model.subset.fingerprint] is model]
+  subsets = {model.subset.fingerprint: model for model in reversed(models)}  # each is looked at once
+  stages += [_statistics(model) for model in models if model is subsets[model.subset.fingerprint]]
   for model in models:
-    for name in analyses.ANALYSES:
-      if name in config.analyses and _answerable(name, model):
+    derivatives = model.source != "function" or model.entry.jax
+    for name, analysis in analyses.ANALYSES.items():
+      if name in config.analyses and (derivatives or not analysis.DERIVATIVES):
         stages.append(_analyse(name, config, model, num_held_out))
-  compiles = _compiles(config, models)
-  return [*stages, Stage(f"compile {len(compiles)} programs", 0, sum(compiles.values()), 0, 0)]
+  compiled = _programs(config, models)
+  return [*stages, Stage(f"compile {len(compiled)} programs", 0, sum(compiled.values()), 0, 0)]
 
 
 def table(stages: list[Stage]) -> str:
   """Return stages and their total as text, a line each, 100 columns at most."""
-  head = f"{'stage':<13} {'model':<28} {'evaluations':>14} {'time':>9} {'memory':>9} {'disk':>9}"
-  lines = [head]
-  for stage in stages:
-    kind, _, label = stage.what.partition(" ")
-    label = label if len(label) <= 28 else label[:27] + "…"
-    size = [_bytes(stage.bytes_memory), _bytes(stage.bytes_disk)]
-    count, seconds = _count(stage.evaluations), _time(stage.seconds)
-    lines.append(f"{kind:<13} {label:<28} {count:>14} {seconds:>9} {size[0]:>9} {size[1]:>9}")
-  evaluations, seconds, disk = (sum(getattr(stage, field) for stage in stages) for field in _SUMMED)
   memory = max((stage.bytes_memory for stage in stages), default=0)
-  lines.append(
-    f"total: {_count(evaluations)} evaluations, {_time(seconds)}, at most {_bytes(memory)} of memory, "
-    f"{_bytes(disk)} on disk"
-  )
-  devices = f"{jax.local_device_count()} × {jax.local_devices()[0].device_kind}"
-  lines.append(f"as this machine would do it: {platform.node()}, {devices}"[:100])
+  count, seconds, _, disk = (sum(numbers) for numbers in zip(*(stage[1:] for stage in stages)))
+  lines = [f"{'stage':<13} {'model':<28} {'evaluations':>14} {'time':>9} {'memory':>9} {'disk':>9}"]
+  for stage in [*stages, Stage("total", count, seconds, memory, disk)]:
+    kind, _, label = stage.what.partition(" ")
+    numbers = _in(stage.evaluations), _in(stage.seconds, SECONDS)
+    sizes = _in(stage.bytes_memory, BYTES), _in(stage.bytes_disk, BYTES)
+    label = label if len(label) <= 28 else f"{label[:27]}…"
+    lines.append(f"{kind:<13} {label:<28} {numbers[0]:>14} {numbers[1]:>9} {sizes[0]:>9} {sizes[1]:>9}")
+  device = jax.local_devices()[0].device_kind
+  lines.append(f"on {platform.node()}, as busy as it is now: {jax.local_device_count()} × {device}"[:100])
   return "\n".join(lines)
 
 
-_SUMMED = ("evaluations", "seconds", "bytes_disk")
-
-
 def check(stages: list[Stage], available_memory: float) -> None:
-  """Refuse a study with a stage that does not fit in memory.
+  """Refuse a study of which a stage does not fit in memory.
 
   Args:
     stages: from `estimate`.
@@ -133,26 +128,13 @@ def check(stages: list[Stage], available_memory: float) -> None:
     if stage.bytes_memory > available_memory:
       kind, _, label = stage.what.partition(" ")
       raise ValueError(
-        f"`{kind}` of the model {label!r} needs about {_bytes(stage.bytes_memory)} of memory, and there are "
-        f"{_bytes(available_memory)}; {_remedy(kind, label)}"
+        f"`{stage.what}` needs about {_in(stage.bytes_memory, BYTES)} of memory, and there are "
+        f"{_in(available_memory, BYTES)}; want a smaller `{SMALLER.get(kind, 'data.size').format(label)}`"
       )
 
 
-def _remedy(kind: str, label: str) -> str:
-  if kind == "train":
-    return f"lower `models.{label}.train.batch`"
-  fields = {"gain": "pairs", "linearity": "pairs", "modes": "latents", "perturbation": "latents"}
-  if kind in fields:
-    return f"lower `{kind}.{fields[kind]}`"
-  smaller = "set `data.size` to make the images smaller"
-  if kind in ("score_gap", "denoised", "trajectories", "samples"):
-    field = "pairs" if kind == "score_gap" else "denoisers"
-    return f"leave the linear denoisers out of `{kind}.{field}`, or {smaller}"
-  return smaller if kind == "statistics" else f"{smaller}, or leave {kind!r} out of `analyses`"
-
-
 def _steps(models: list[Model]) -> list[tuple[Model, int]]:
-  """Return the models trained here and how many steps of its own each makes, after the one it continues."""
+  """Return the models trained here, and the steps that each makes after those of the one it continues."""
   found = []
   for run in pipeline.runs([model for model in models if model.source == "training"]):
     before = 0
@@ -164,95 +146,225 @@ def _steps(models: list[Model]) -> list[tuple[Model, int]]:
 
 def _train(model: Model, steps: int) -> Stage:
   network, train = _network(model), model.entry.train
-  evaluations = (1 + BACKWARD) * steps * train.batch
-  half = train.dtype == "bfloat16" and jax.default_backend() != "cpu"  # which computes it in float32
-  activations = KEPT_IN_TRAINING * network.results * train.batch / (2 if half else 1)
-  # Parameters, their average, two moments; on the way, gradients and updates. The state is on the host too.
-  memory = activations + 4 * network.parameters * (6 * jax.local_device_count() + 4)
+  evaluations = STEP * steps * train.batch
+  narrow = train.dtype == "bfloat16" and jax.default_backend() != "cpu"  # a CPU holds it as float32
+  activations = KEPT_IN_TRAINING * network.results * train.batch / (2 if narrow else 1)
+  # Parameters, their average and two moments, on devices also gradients and updates.
+  copies = 4 + 6 * jax.local_device_count()
   checkpoints = min(train.keep, -(-train.steps // train.checkpoint_every))
-  disk = 4 * 4 * network.parameters * checkpoints
-  seconds = evaluations * network.flops / _device_rate(*_layer(model), train.dtype)
-  return Stage(f"train {model.label}", evaluations, seconds, memory, disk)
+  return Stage(
+    f"train {model.label}",
+    evaluations,
+    evaluations * network.flops / _device_rate(network.width, train.dtype),
+    activations + copies * PARAMETER * network.parameters,
+    checkpoints * 4 * PARAMETER * network.parameters,
+  )
 
 
 def _statistics(model: Model) -> Stage:
   num, dimension = len(model.subset.images), model.subset.images[0].size
   rank = min(num, dimension)
+  memory = 8 * (4 * rank**2 + dimension * rank)  # the matrix, its eigenvectors, LAPACK's work; the basis
   seconds = _moments(num, dimension) / _host_rate()
-  # The matrix, its eigenvectors and twice as much of LAPACK's work space; the basis.
-  memory = 8 * (4 * rank**2 + dimension * rank)
   return Stage(f"statistics {model.label}", 0, seconds, memory, 8 * dimension * rank)
 
 
 def _moments(num: int, dimension: int) -> float:
-  """Return the operations of `statistics.gaussian_stats`: a product, eigenvectors, and where N <= D a QR."""
+  """Return the operations of `statistics.gaussian_stats`: in the smaller space, and from there to pixels."""
   rank = min(num, dimension)
-  dual = (2 + EIGH) * dimension * rank**2 if num <= dimension else 0
-  return 2 * num * dimension * rank + EIGH * rank**3 + dual
-
-
-def _answerable(name: str, model: Model) -> bool:
-  outside = model.source == "function" and not model.entry.jax
-  return not (analyses.ANALYSES[name].DERIVATIVES and outside)
+  to_pixels = (2 + EIGH) * dimension * rank**2 if num <= dimension else 0
+  return 2 * num * dimension * rank + EIGH * rank**3 + to_pixels
 
 
 def _analyse(name: str, config: ConfigDict, model: Model, num_held_out: int) -> Stage:
-  analysis, settings, sampler = analyses.ANALYSES[name], config[name], config.sampler
-  dimension = model.subset.images[0].size
-  counts = analysis.evaluations(settings, sampler.levels, sampler.solver, dimension)
-  demand = _demand(name, settings, sampler.levels, dimension, num_held_out, counts)
+  analysis, settings, levels = analyses.ANALYSES[name], config[name], config.sampler.levels
+  dimension, devices = model.subset.images[0].size, jax.local_device_count()
+  counts = analysis.evaluations(settings, levels, config.sampler.solver, dimension)
+  operations, memory, disk = _maps(name, settings, counts, levels, dimension, num_held_out)
   seconds = sum(count * _pass_seconds(used, config, model) for used, count in counts.items())
-  seconds += demand.host / _host_rate()
-  memory = demand.memory
+  seconds += operations / _host_rate()
   if model.card:
     network = _network(model)
-    memory += KEPT_IN_DENOISING * network.results * demand.in_flight
-    memory += 4 * network.parameters * (1 + jax.local_device_count())
-  if set(subjects.LINEAR) & set(analysis.uses(settings)):  # maps of both laws, and one law's on each device
-    memory += 4 * dimension**2 * sampler.levels * (2 + jax.local_device_count())
-  disk = SMALL_RESULT + 4 * dimension * (demand.pictures + demand.maps * dimension)
-  return Stage(f"{name} {model.label}", sum(counts.values()), seconds, memory, disk)
+    memory += KEPT_IN_DENOISING * network.results * _in_flight(name, settings)
+    memory += PARAMETER * network.parameters * (1 + devices)
+  if set(subjects.LINEAR) & set(analysis.uses(settings)):  # the maps of both laws; one law's on each device
+    memory += 4 * dimension**2 * levels * (len(subjects.LAWS) + devices)
+  return Stage(f"{name} {model.label}", sum(counts.values()), seconds, memory, RESULT + disk)
 
 
-def _demand(name: str, settings, levels: int, dimension: int, num_held_out: int, counts) -> _Demand:
+def _in_flight(name: str, settings: ConfigDict) -> float:
+  """Return how many evaluations of the network are under way at a time."""
+  match name:
+    case "linearity":
+      return settings.pairs * (2 + 2 * len(settings.alpha2))
+    case "gain":
+      return 2 * settings.pairs * 2 * (settings.directions + PROBES + 1)
+    case "modes":
+      return 3 * settings.latents * (settings.vectors + modes.OVERSAMPLING)
+    case "perturbation":
+      return 3 * settings.latents * (1 + modes.OVERSAMPLING)
+    case "trajectories" | "samples":
+      return LATENTS
+  return parallel.BATCH
+
+
+def _maps(
+  name: str, settings: ConfigDict, counts: dict[str, float], levels: int, dimension: int, num_held_out: int
+) -> tuple[float, float, float]:
+  """Return what affine maps cost to find: operations on the host, bytes of memory, bytes kept on disk."""
   square, cube = dimension**2, dimension**3
-  moments = 5 * 8 * square  # a least-squares problem: two sums, a factor, a solution, a copy
+  a_map, problem = 4 * square, 5 * 8 * square  # least squares: two moments, a factor, a solution, a copy
 
   def least_squares(pairs):
     return 4 * pairs * square + SOLVE * cube
 
   match name:
-    case "distillation":
+    case "distillation":  # each map is held against W_G, and its leading singular vectors are found
       maps = len(subjects.LAWS) * levels
-      fit = least_squares(counts["network"] / maps)
-      # Each map is also held against W_G, and its leading singular vectors are found; lists, then stacked.
-      return _Demand(host=maps * (fit + (4 + LEADING) * cube), memory=2 * maps * 4 * square + moments, maps=maps)
+      operations = maps * (least_squares(counts["network"] / maps) + (4 + LEADING_VECTORS) * cube)
+      return operations, 2 * maps * a_map + problem, maps * a_map  # one by one, then stacked
     case "input_law":
-      maps = len(settings.denoisers) * len(subjects.LAWS) * min(len(settings.sigmas), levels) * settings.repeats
-      host = maps * (least_squares(settings.pairs) + 2 * cube)
-      return _Demand(host=host, memory=3 * settings.repeats * 4 * square + moments)
+      sigmas = min(len(settings.sigmas), levels)
+      maps = len(settings.denoisers) * len(subjects.LAWS) * sigmas * settings.repeats
+      operations = maps * (least_squares(settings.pairs) + 2 * cube)
+      return operations, 3 * settings.repeats * a_map + problem, 0
     case "descent":
-      num, recorded = min(len(settings.sigmas), levels), settings.steps // settings.record_every
+      sigmas, recorded = min(len(settings.sigmas), levels), settings.steps // settings.record_every
       steps = settings.steps * (4 * settings.batch + 10) * square
-      fit = least_squares(settings.steps * settings.batch)
-      host = num * (steps + fit + (SVD + 6 * recorded) * cube) + 2 * _moments(num_held_out, dimension)
-      memory = (recorded + 4) * num * 4 * square + moments
-      return _Demand(host=host, memory=memory, pictures=settings.vectors * (num + 1))
-    case "linearity":
-      return _Demand(in_flight=settings.pairs * (2 + 2 * len(settings.alpha2)))
-    case "gain":
-      return _Demand(in_flight=counts["network"] / levels)
-    case "modes":
-      in_flight = 3 * settings.latents * (settings.vectors + 8)
-      return _Demand(in_flight=in_flight, pictures=settings.vectors * (levels + 1))
-    case "perturbation":
-      moved = 4 * min(len(settings.levels), levels)
-      return _Demand(in_flight=3 * 9 * settings.latents, pictures=settings.latents * (1 + moved))
-    case "denoised":
-      inputs = len(settings.sigmas) + len(settings.pure_noise)
-      return _Demand(pictures=settings.shown * (1 + inputs * (1 + len(settings.denoisers))))
-    case "samples":
-      return _Demand(in_flight=32, pictures=2 * settings.num * len(settings.denoisers))
-    case "trajectories":
-      return _Demand(in_flight=32, pictures=settings.latents * len(settings.denoisers) * (2 * levels + 1))
-  return _Demand()
+      compared = (SVD + 6 * recorded) * cube
+      operations = sigmas * (steps + least_squares(settings.steps * settings.batch) + compared)
+      operations += 2 * _moments(num_held_out, dimension)
+      return operations, sigmas * (recorded + 4) * a_map + problem, 0
+  return 0, 0, 0
+
+
+def _pass_seconds(name: str, config: ConfigDict, model: Model) -> float:
+  """Return the seconds of one evaluation of a denoiser that an analysis names."""
+  num, *shape = model.subset.images.shape
+  dimension = int(np.prod(shape))
+  if name == subjects.NETWORK and model.card:
+    network = _network(model)
+    return network.flops / _device_rate(network.width, "float32")
+  if name == subjects.NETWORK and model.source == "function":
+    return _function_seconds(model.entry.function, model.entry.jax, tuple(shape))
+  rank = min(config.denoisers.gaussian.rank or num, num, dimension)
+  operations = {"gaussian": 4 * dimension * rank} | dict.fromkeys(subjects.LINEAR, 2 * dimension**2)
+  # Three products with every training image, one with the weights, and norms.
+  operations |= dict.fromkeys(("multi-delta", "kernel"), 10 * num * dimension)
+  ideal = model.entry.denoiser if name == subjects.NETWORK else name
+  return operations.get(ideal, dimension) / _device_rate(IDEAL_WIDTH, "float32")
+
+
+@functools.cache
+def _function_seconds(place: str, of_jax: bool, shape: tuple[int, ...]) -> float:
+  """Return the seconds that one image takes under a user's function, once it is compiled or loaded."""
+  function, x, sigma = external.load(place), np.zeros((8, *shape), np.float32), np.ones(8, np.float32)
+  if of_jax:
+    function = jax.jit(jax.vmap(function))
+  for _ in range(2):
+    start = time.perf_counter()
+    jax.block_until_ready(function(x, sigma))
+  return (time.perf_counter() - start) / len(x)
+
+
+def _network(model: Model) -> _Network:
+  card = model.card["network"]
+  return _traced(networks.create(**card).model, networks.width_field(card["name"]))
+
+
+@functools.cache
+def _traced(raw: Any, width_field: str) -> _Network:
+  """Trace one evaluation of a raw network, a linen module, and count what it would compute."""
+
+  def evaluate(x, noise_label):
+    out, variables = raw.init_with_output(jax.random.key(0), x, noise_label)
+    return out, variables["params"]
+
+  image = (1, raw.img_resolution, raw.img_resolution, raw.img_channels)
+  traced = jax.jit(evaluate).trace(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (image, (1,))))
+  leaves = jax.tree.leaves(traced.out_info[1])
+  parameters = sum(leaf.size for leaf in leaves)
+  found = traced.lower().cost_analysis() or {}
+  flops = found.get("flops") or 2.0 * parameters * raw.img_resolution**2
+  results = found.get("bytes accessedout{}", flops / 10) - PARAMETER * parameters  # these are results here
+  return _Network(len(leaves), parameters, getattr(raw, width_field), flops, max(results, 0))
+
+
+def _device_rate(width: int, dtype: str) -> float:
+  """Return the operations per second of all devices together in a network of some width.
+
+  On a CPU narrow layers are slower than wide ones, between 16 and 64 channels by a factor of two: a power of
+  the width through these two.
+  """
+  narrow, wide = (_measured_rate(channels, dtype) for channels in WIDTHS)
+  power = np.log(wide / narrow) / np.log(WIDTHS[1] / WIDTHS[0])
+  return narrow * (np.clip(width, 4, 128) / WIDTHS[0]) ** power
+
+
+@functools.cache
+def _measured_rate(channels: int, dtype: str) -> float:
+  x = np.zeros((parallel.BATCH, 8, 8, channels), jnp.dtype(dtype))
+  kernel = np.zeros((3, 3, channels, channels), jnp.dtype(dtype))
+
+  def seconds(times):
+    start = time.perf_counter()
+    parallel.map_samples(_convolve, (kernel, np.int32(times)), x)
+    return time.perf_counter() - start
+
+  seconds(1)  # compiles
+  once, times = seconds(1), 2
+  while (taken := seconds(times)) < once + PROBE_SECONDS:
+    times *= 4
+  return (times - 1) * 2 * 9 * x.size * channels / (taken - once)
+
+
+def _convolve(shared: tuple[Array, Array], x: Array) -> Array:
+  kernel, times = shared
+  precision = None if x.dtype == jnp.bfloat16 else "highest"
+
+  def layer(_, h):
+    axes = ("NHWC", "HWIO", "NHWC")
+    h = jax.lax.conv_general_dilated(
+      h[None], kernel, (1, 1), "SAME", dimension_numbers=axes, precision=precision
+    )
+    return jax.nn.silu(h[0])
+
+  return jax.lax.fori_loop(0, times, layer, x)
+
+
+@functools.cache
+def _host_rate() -> float:
+  """Return the operations per second of float64 matrix products on the host."""
+  matrix = np.ones((1024, 1024))
+  for _ in range(2):
+    start = time.perf_counter()
+    matrix @ matrix
+  return 2 * 1024**3 / (time.perf_counter() - start)
+
+
+def _programs(config: ConfigDict, models: list[Model]) -> dict[tuple, float]:
+  """Return the distinct programs that will be compiled, with their seconds."""
+  found: dict[tuple, float] = {}
+  for model in models:
+    card, scale = str(model.card), _network(model).tensors / TENSORS if model.card else 0
+    if model.source == "training":
+      found[card, str(model.entry.train.to_dict() | {"steps": 0})] = scale * COMPILE["train"]
+    for name in config.analyses:
+      programs = PROGRAMS.get(name, ("denoise",))
+      if model.card:
+        found |= {(card, program): scale * COMPILE[program] for program in programs}
+      ideal = set(analyses.ANALYSES[name].uses(config[name])) & set(FAMILIES)
+      found |= {(family, len(model.subset.images), programs): COMPILE_IDEAL for family in ideal}
+  return found
+
+
+def _in(value: float, units: tuple[tuple[str, float], ...] = (("", 1),)) -> str:
+  """Return a number with two digits in the largest unit of which there is one, such as ``3.8 h``."""
+  if not value:
+    return "–"
+  unit, size = max(
+    (each for each in units if value >= 0.995 * each[1]), key=lambda each: each[1], default=units[0]
+  )
+  digits = float(f"{value / size:.2g}")
+  number = f"{digits:,.0f}" if digits >= 10 else f"{digits:g}" if digits >= 0.1 else "< 0.1"
+  return f"{number} {unit}".rstrip()
