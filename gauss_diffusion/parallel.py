@@ -5,44 +5,63 @@ arrays come out, and what happens between is the same maths on every shard.
 """
 
 import functools
+import math
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
-from gauss_diffusion.types import Denoiser
+from gauss_diffusion.types import Array, Denoiser
 
 AXIS = "batch"
-BATCH = 128  # samples in flight where nothing else is asked for
+BATCH = 128  # samples in flight where nothing else is asked for, fewer when they are large
+LARGE = 32 * 32 * 3  # values in a sample above which it counts as large
+
+Tree = TypeVar("Tree")  # a pytree of arrays, given back in the same structure
 
 
 @functools.cache
-def _pmapped(fn: Callable, num_mapped: int) -> Callable:
+def _pmapped(fn: Callable[..., Any], num_mapped: int) -> Callable[..., Any]:
   over_samples = jax.vmap(fn, in_axes=(None,) + (0,) * num_mapped)
   return jax.pmap(over_samples, AXIS, in_axes=(None,) + (0,) * num_mapped)
 
 
-def shard(tree):
+def shard(tree: Tree) -> Tree:
   """Split the leading axis of every leaf [n, ...] over the local devices, [devices, n / devices, ...]."""
   devices = jax.local_device_count()
   return jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]), tree)
 
 
-def map_samples(fn: Callable, shared, *per_sample, batch: int = BATCH):
+def samples_in_flight(num_values: int) -> int:
+  """Return how many samples to evaluate at once, given the number of values in one.
+
+  A network's activations grow with the image: 128 samples of 128x128x3 need about 16 times the memory of
+  128 samples of 32x32x3. So above `LARGE` values the number falls in inverse proportion, which keeps the
+  memory about constant, but every device gets at least one sample. Up to `LARGE` it is always `BATCH`.
+  """
+  return max(BATCH * LARGE // max(num_values, LARGE), jax.local_device_count())
+
+
+def map_samples(fn: Callable[..., Any], shared: Any, *per_sample: Any, batch: int | None = None) -> Any:
   """Evaluate ``fn(shared, *one_of_each)`` for every sample: vmap in a device, pmap over devices.
 
   Args:
     fn: module-level function of one sample; compiled once per function and shapes.
     shared: any pytree that every sample sees, such as ``(denoise, sigma)``; replicated.
     *per_sample: pytrees whose leaves share a leading axis of length n.
-    batch: samples in flight at once, rounded up to a multiple of the device count. Fewer samples are
-      padded to as many, so that one compile serves any n.
+    batch: samples in flight at once, rounded up to a multiple of the device count; None lets
+      the largest array of a sample decide, see `samples_in_flight`. Fewer samples are padded to as many,
+      so that one compile serves any n.
 
   Returns:
     The outputs as NumPy arrays, stacked along a leading axis of length n.
   """
-  num = len(jax.tree.leaves(per_sample)[0])
+  leaves = jax.tree.leaves(per_sample)
+  num = len(leaves[0])
   devices = jax.local_device_count()
+  if batch is None:
+    batch = samples_in_flight(max(math.prod(np.shape(leaf)[1:]) for leaf in leaves))
   batch = -(-batch // devices) * devices
   compiled = _pmapped(fn, len(per_sample))
   pending, done = None, []
@@ -65,18 +84,20 @@ def denoise(denoiser: Denoiser, x: np.ndarray, sigma: float) -> np.ndarray:
   return map_samples(_denoise, (denoiser, np.asarray(sigma, x.dtype)), x)
 
 
-def _denoise(shared, x):
+def _denoise(shared: tuple[Denoiser, Array], x: Array) -> Array:
   denoiser, sigma = shared
   return denoiser(x, sigma)
 
 
-def replicate(tree):
+def replicate(tree: Tree) -> Tree:
   """Put a copy of every leaf on each device; the result has no device axis."""
   copied = jax.pmap(lambda leaves, device: leaves, AXIS, in_axes=(None, 0), out_axes=None)
   return copied(tree, np.arange(jax.local_device_count()))
 
 
-def replicated_step(step: Callable) -> Callable:
+def replicated_step(
+  step: Callable[[Any, Any, Any], tuple[Any, Any]],
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
   """Compile ``step(state, batch, keys) -> (state, info)`` over the devices.
 
   `batch` and `keys` are split over devices (see `shard`); the state and the info have no device
@@ -86,7 +107,7 @@ def replicated_step(step: Callable) -> Callable:
   return jax.pmap(step, AXIS, in_axes=(None, 0, 0), out_axes=(None, None), donate_argnums=0)
 
 
-def mean(tree):
+def mean(tree: Tree) -> Tree:
   """Average a pytree over all devices, inside a step."""
   return jax.lax.pmean(tree, AXIS)
 

@@ -34,6 +34,57 @@ def test_one_compile_serves_other_values():
   assert len(traces) == 1
 
 
+def test_samples_in_flight_fall_with_the_size_of_a_sample():
+  for values, want in ((1, 128), (28 * 28, 128), (32 * 32 * 3, 128), (32 * 32 * 6, 64), (64 * 64 * 3, 32)):
+    assert parallel.samples_in_flight(values) == want
+  assert parallel.samples_in_flight(128 * 128 * 3) == 8
+  assert parallel.samples_in_flight(1024 * 1024 * 3) == 8  # one a device
+
+
+def in_flight(monkeypatch, x, **options):
+  """Map `scaled` over `x`; return its result and the numbers of samples that were in flight."""
+  seen, shard = [], parallel.shard
+
+  def spy(chunk):
+    seen.append(len(chunk[0]))
+    return shard(chunk)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(parallel, "shard", spy)
+    out = parallel.map_samples(scaled, np.float32(2.0), x, np.arange(len(x), dtype=np.float32), **options)
+  return out, seen
+
+
+def test_the_result_does_not_depend_on_the_samples_in_flight(monkeypatch):
+  x = np.random.default_rng(0).integers(0, 9, (20, 80, 80, 3)).astype(np.float32)  # sums below 2^24: exact
+  want, seen = in_flight(monkeypatch, x, batch=128)
+  assert seen == [128]
+  np.testing.assert_array_equal(want["x"], x)
+  got, seen = in_flight(monkeypatch, x)
+  assert seen == [24]  # 128 * 32^2 / 80^2 is 20.48: 20 samples, three on each of eight devices
+  np.testing.assert_array_equal(got["sum"], want["sum"])
+  np.testing.assert_array_equal(got["x"], x)
+  got, seen = in_flight(monkeypatch, np.repeat(x, 3, axis=0))
+  assert seen == [24, 24, 24]
+  np.testing.assert_array_equal(got["x"], np.repeat(x, 3, axis=0))
+
+
+@pytest.mark.parametrize("shape", [(), (8, 8, 1), (32, 32, 3)])
+def test_small_samples_are_padded_to_one_number_and_compile_once(shape, monkeypatch):
+  traces = []
+
+  def counted(shared, x, index):
+    traces.append(1)
+    return shared * x.sum() + index
+
+  for num in (1, 100, 300):
+    x = np.ones((num, *shape), np.float32)
+    out = parallel.map_samples(counted, np.float32(1.0), x, np.arange(num, dtype=np.float32))
+    np.testing.assert_array_equal(out, x[0].sum() + np.arange(num))
+    assert in_flight(monkeypatch, x)[1] == [128] * -(-num // 128)
+  assert len(traces) == 1
+
+
 def test_step_averages_over_devices_and_keeps_no_device_axis():
   def step(state, batch, keys):
     del keys
