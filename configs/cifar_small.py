@@ -8,8 +8,8 @@ first command wants a GPU; `:cpu` works on 16 x 16 pixels and smaller networks.
 
 The recipe is that of `configs/dataset_size.py`, of whose sizes these are two. `:cpu` takes about 20 minutes
 on two cores. Expect what `results/dataset_size/cifar10_16` has for 64 and 50,000 images of the JPEG copy: GL
-score 0.44 and 0.71, linearity score at sigma = 0.47 0.89 and 0.99, RMSE to the Gaussian denoiser there 0.23 and
-0.06. The full size has not been run yet: no numbers to expect.
+score 0.44 and 0.71, linearity score at sigma = 0.47 0.89 and 0.99, RMSE to the Gaussian denoiser there 0.23
+and 0.06. The full size has not been run yet: no numbers to expect.
 """
 
 from gauss_diffusion.study import recipes, schema

@@ -3,10 +3,10 @@
 python -m gauss_diffusion.main --config=configs/external.py --config.function=my_model.py:f \
     --config.data.name=files --config.data.path=images.zip --workdir=runs/external
 
-The file holds ``def f(x, sigma)``, which takes noisy images [N, H, W, C] in [-1, 1] plus noise and their noise
-levels [N], and returns estimates of the clean images. With ``--config.jax=True`` it is a function of JAX of one
-image [H, W, C] and a scalar sigma; only such a one has derivatives, which gain, modes and perturbation need.
-The data must be what the model was trained on. ``:smoke`` asks little of everything.
+The file holds ``def f(x, sigma)``, which takes noisy images [N, H, W, C] in [-1, 1] plus noise and their
+noise levels [N], and returns estimates of the clean images. With ``--config.jax=True`` it is a function of
+JAX, of one image [H, W, C] and a scalar sigma; only such a one has derivatives, which gain, modes and
+perturbation need. The data must be what the model was trained on. ``:smoke`` asks little of everything.
 """
 
 from gauss_diffusion.study import schema

@@ -7,10 +7,10 @@ from typing import Any
 
 import jinja2
 
-from gauss_diffusion import plots, results
+from gauss_diffusion import analyses, plots, results
 
 NAME = "report.html"
-_PLOTS = plots.STUDY_PLOTS | plots.PLOTS
+_FIGURES = plots.STUDY_PLOTS | analyses.FIGURES
 
 
 def write(
@@ -43,7 +43,7 @@ def write(
     claims: one row per claim of the paper, decided.
     absent: one row per analysis that a model cannot have, with the reason.
     figures: name -> settings behind it, in any order: the report has those of the whole study first, then
-      follows `plots.PLOTS`.
+      follows `analyses.FIGURES`.
     made_from: a digest of all that it shows, see `is_made_from`.
 
   Returns:
@@ -54,8 +54,8 @@ def write(
   """
   workdir = pathlib.Path(workdir)
   for name in figures:
-    if name not in _PLOTS:
-      raise ValueError(f"`figures` has no plot for {name!r}; known: {', '.join(_PLOTS)}")
+    if name not in _FIGURES:
+      raise ValueError(f"`figures` has no plot for {name!r}; known: {', '.join(_FIGURES)}")
   template = pathlib.Path(__file__).with_suffix(".html").read_text()
   environment = jinja2.Environment(
     autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -73,7 +73,7 @@ def write(
     made_from=made_from,
     headline=headline,
     claims=claims,
-    figures=[_figure(workdir, name, figures[name]) for name in _PLOTS if name in figures],
+    figures=[_figure(workdir, name, figures[name]) for name in _FIGURES if name in figures],
   )
   path = workdir / NAME
   with results.writing(path) as file:
@@ -93,8 +93,8 @@ def _figure(workdir: pathlib.Path, name: str, settings: dict) -> dict:
     raise ValueError(f"`{path}` is missing; draw it with `plots.save` before writing the report")
   return {
     "name": name,
-    "title": _PLOTS[name].TITLE,
-    "look_for": _PLOTS[name].LOOK_FOR,
+    "title": _FIGURES[name].TITLE,
+    "look_for": _FIGURES[name].LOOK_FOR,
     "settings": list(results.leaves(settings)),
     "png": base64.b64encode(path.read_bytes()).decode(),
   }

@@ -25,12 +25,12 @@ FLOORS = {
   "training": 5,
   "plots": 5,
   "analyses": 6,
-  "page": 6,
-  "study": 7,
-  "main": 8,
-  "report": 8,
-  "import_edm": 8,
-  "__init__": 8,
+  "page": 7,
+  "study": 8,
+  "main": 9,
+  "report": 9,
+  "import_edm": 9,
+  "__init__": 9,
 }
 HOMES = {
   "flax.linen": ("networks/",),

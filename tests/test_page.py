@@ -6,13 +6,13 @@ import re
 
 import pytest
 
-from gauss_diffusion import page, plots
+from gauss_diffusion import analyses, page, plots
 
 HOSTILE = "<script>alert('x')</script>\"&"
 PNG = b"\x89PNG not really"
 VOID = {"meta", "img", "br", "link", "input"}
 
-PLOTS = plots.STUDY_PLOTS | plots.PLOTS
+PLOTS = plots.STUDY_PLOTS | analyses.FIGURES
 
 
 def contents(**changes) -> dict:

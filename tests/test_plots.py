@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from gauss_diffusion import plots, results
+from gauss_diffusion.analyses import FIGURES
 from gauss_diffusion.analyses.subject import DENOISERS, IMAGE
 from gauss_diffusion.denoisers import FAMILIES
 from gauss_diffusion.plots import style
@@ -145,11 +146,11 @@ def legible(figure) -> str:
 
 
 @pytest.mark.parametrize("num_models", [1, 4, 7])
-@pytest.mark.parametrize("name", [name for name in plots.PLOTS if name not in ELSEWHERE])
+@pytest.mark.parametrize("name", [name for name in FIGURES if name not in ELSEWHERE])
 def test_figures_are_labelled_and_legible(name, num_models):
   before = dict(mpl.rcParams)
   found = fake(name, num_models)
-  figure = plots.PLOTS[name].draw(found)
+  figure = FIGURES[name].draw(found)
   words = legible(figure)
   assert isinstance(figure, Figure)
   assert not mpl._pylab_helpers.Gcf.figs and dict(mpl.rcParams) == before, "global state leaked"
@@ -169,7 +170,7 @@ def test_figures_are_labelled_and_legible(name, num_models):
 def test_eight_models_with_long_titles_are_legible_and_told_apart(name):
   groups = ("25,000", "64, 4 channels", "64", "64, 150 steps")
   labels = [f"halves of {group}, {part}" for group in groups for part in (1, 2)]
-  figure = plots.PLOTS[name].draw(dict(zip(labels, fake(name, len(labels)).values())))
+  figure = FIGURES[name].draw(dict(zip(labels, fake(name, len(labels)).values())))
   words = legible(figure)
   assert all(label in words for label in labels)
   assert len(set(style.model_colors(labels).values())) == len(labels)
@@ -181,7 +182,7 @@ def test_every_denoiser_of_a_study_is_shown_and_legible(name, num_models):
   _, *others = DENOISERS
   pairs = [("network", other) for other in others]
   found = fake(name, num_models, names=DENOISERS[:5] if name == "samples" else DENOISERS, pairs=pairs)
-  words = legible(plots.PLOTS[name].draw(found)).replace("\n", " ")
+  words = legible(FIGURES[name].draw(found)).replace("\n", " ")
   asked = found["N = 16"].two if name == "score_gap" else found["N = 16"].denoiser
   assert len(asked) >= 5 and all(style.named(denoiser) in words for denoiser in asked.to_numpy())
 

@@ -65,8 +65,8 @@ def now():
 def test_changed_code_has_another_version(name):
   recorded, found = json.loads(RECORD.read_text()).get(name, {}), now()[name]
   assert found == recorded, (
-    f"the code of {name!r} is not that of its VERSION {recorded.get('version')}: raise it if results can differ, "
-    "and run `python tests/test_versions.py`"
+    f"the code of {name!r} is not that of its VERSION {recorded.get('version')}: raise it if results can "
+    "differ, and run `python tests/test_versions.py`"
   )
 
 

@@ -1,4 +1,14 @@
-"""One analysis a file: ``compute(subject, settings, title)`` returns named arrays, raw values per sample."""
+"""One analysis a file: ``compute(subject, settings, title)`` returns labelled arrays, raw values per sample.
+
+Beside `compute` a file has
+
+- ``VERSION``, raised whenever its results can differ from those of the code before;
+- ``DERIVATIVES``, whether it differentiates the network;
+- ``FIGURE``, the file in `plots` that draws what it found;
+- ``DEFAULTS``, which become the section of its name in a study's config;
+- ``uses(settings)``, the denoisers that it evaluates, and ``evaluations(...)``, on how many images;
+- ``check(config, shape, num_held_out)``, which refuses settings that cannot be.
+"""
 
 from gauss_diffusion.analyses import (
   denoised,
@@ -13,14 +23,15 @@ from gauss_diffusion.analyses import (
   score_gap,
   trajectories,
 )
+from gauss_diffusion.plots import training
 
-# In the order in which they run: later ones may read what distillation found.
+# In the order of the report.
 ANALYSES = {
+  "linearity": linearity,
+  "score_gap": score_gap,
   "distillation": distillation,
   "input_law": input_law,
   "descent": descent,
-  "linearity": linearity,
-  "score_gap": score_gap,
   "denoised": denoised,
   "trajectories": trajectories,
   "samples": samples,
@@ -28,3 +39,4 @@ ANALYSES = {
   "modes": modes,
   "perturbation": perturbation,
 }
+FIGURES = {name: analysis.FIGURE for name, analysis in ANALYSES.items()} | {"training": training}

@@ -8,10 +8,12 @@ from tqdm import tqdm
 
 from gauss_diffusion import edm, parallel, results
 from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.plots import denoised as figure
 from gauss_diffusion.probes import score_gap
 
 VERSION = 1
 DERIVATIVES = False
+FIGURE = figure
 DEFAULTS = {
   "sigmas": (60.0, 4.0, 1.5, 0.5),  # of noisy images
   "pure_noise": (4.0,),  # of inputs without an image

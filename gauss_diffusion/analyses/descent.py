@@ -10,11 +10,13 @@ import scipy.linalg
 
 from gauss_diffusion import distill, edm, results, statistics
 from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.plots import descent as figure
 from gauss_diffusion.probes import spectrum
 from gauss_diffusion.types import GaussianStats
 
 VERSION = 1
 DERIVATIVES = False
+FIGURE = figure
 DEFAULTS = {
   "law": "held-out",
   "sigmas": (4.0, 0.5, 0.1),  # the nearest of the sampler's levels are taken

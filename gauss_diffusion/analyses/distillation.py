@@ -10,11 +10,13 @@ from tqdm import tqdm
 
 from gauss_diffusion import distill, results
 from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.plots import distillation as figure
 from gauss_diffusion.probes import spectrum
 from gauss_diffusion.types import Affine
 
 VERSION = 1
 DERIVATIVES = False
+FIGURE = figure
 DEFAULTS = {"method": "closed_form", "pairs": 1280, "steps": 2000, "singular_vectors": 32}
 METHODS = ("closed_form", "gradient_descent")
 

@@ -5,10 +5,12 @@ from tqdm import tqdm
 
 from gauss_diffusion import parallel, results
 from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.plots import gain as figure
 from gauss_diffusion.probes import jacobian
 
 VERSION = 1
 DERIVATIVES = True
+FIGURE = figure
 DEFAULTS = {"pairs": 8, "directions": 16}
 
 

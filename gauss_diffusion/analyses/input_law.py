@@ -13,10 +13,12 @@ from tqdm import tqdm
 from gauss_diffusion import distill, edm, parallel, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.denoisers import affine
+from gauss_diffusion.plots import input_law as figure
 from gauss_diffusion.probes import score_gap, spectrum
 
 VERSION = 1
 DERIVATIVES = False
+FIGURE = figure
 DEFAULTS = {
   "denoisers": ("multi-delta", "network"),
   "sigmas": (10.0, 4.0, 1.5, 0.5, 0.1, 0.02),  # the nearest of the sampler's levels are taken

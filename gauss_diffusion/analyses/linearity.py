@@ -5,10 +5,12 @@ from tqdm import tqdm
 
 from gauss_diffusion import edm, parallel, results
 from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.plots import linearity as figure
 from gauss_diffusion.probes import linearity
 
 VERSION = 1
 DERIVATIVES = False
+FIGURE = figure
 DEFAULTS = {"levels": 20, "alpha2": (0.5,), "pairs": 100}
 INPUTS = ("noisy image", "pure noise")
 

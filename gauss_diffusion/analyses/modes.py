@@ -5,10 +5,12 @@ from tqdm import tqdm
 
 from gauss_diffusion import results
 from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.plots import modes as figure
 from gauss_diffusion.probes import modes
 
 VERSION = 1
 DERIVATIVES = True
+FIGURE = figure
 DEFAULTS = {"latents": 8, "vectors": 8, "iterations": 4}
 
 

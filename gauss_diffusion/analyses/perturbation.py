@@ -5,10 +5,12 @@ from tqdm import tqdm
 
 from gauss_diffusion import edm, results
 from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.plots import perturbation as figure
 from gauss_diffusion.probes import modes
 
 VERSION = 1
 DERIVATIVES = True
+FIGURE = figure
 # The paper's levels; the study's nearest are taken.
 DEFAULTS = {"levels": (22.79, 1.979, 0.002), "latents": 8, "strength": 3.0, "iterations": 4}
 DIRECTIONS = ("first singular vector", "random")

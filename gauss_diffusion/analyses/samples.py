@@ -5,10 +5,12 @@ from tqdm import tqdm
 from gauss_diffusion import results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.images import to_float
+from gauss_diffusion.plots import samples as figure
 from gauss_diffusion.probes import generalization
 
 VERSION = 1
 DERIVATIVES = False
+FIGURE = figure
 DEFAULTS = {"num": 100, "denoisers": ("network", "gaussian")}
 
 

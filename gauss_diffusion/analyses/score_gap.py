@@ -5,10 +5,12 @@ from tqdm import tqdm
 
 from gauss_diffusion import parallel, results
 from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.plots import score_gap as figure
 from gauss_diffusion.probes import score_gap
 
 VERSION = 1
 DERIVATIVES = False
+FIGURE = figure
 DEFAULTS = {
   "images": 100,
   "pairs": (

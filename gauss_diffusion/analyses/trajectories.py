@@ -4,9 +4,11 @@ from tqdm import tqdm
 
 from gauss_diffusion import results
 from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.plots import trajectories as figure
 
 VERSION = 1
 DERIVATIVES = False
+FIGURE = figure
 DEFAULTS = {"latents": 4, "denoisers": ("network", "gaussian", "linear (held-out)", "multi-delta")}
 
 

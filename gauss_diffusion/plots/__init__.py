@@ -1,4 +1,4 @@
-"""One file per figure.
+"""One file per figure; those of an analysis are named in its file, those of a whole study here.
 
 Of an analysis, ``draw(results)`` takes model title -> its labelled result, in study order. Of a whole study,
 ``draw(readings, sweep)`` takes every `measures.Reading` and what changes along them.
@@ -9,38 +9,8 @@ import pathlib
 from matplotlib.figure import Figure
 
 from gauss_diffusion import results
-from gauss_diffusion.plots import (
-  agreement,
-  denoised,
-  descent,
-  distillation,
-  gain,
-  input_law,
-  linearity,
-  modes,
-  perturbation,
-  samples,
-  score_gap,
-  style,
-  sweep,
-  training,
-  trajectories,
-)
+from gauss_diffusion.plots import agreement, style, sweep
 
-PLOTS = {
-  "linearity": linearity,
-  "score_gap": score_gap,
-  "distillation": distillation,
-  "input_law": input_law,
-  "descent": descent,
-  "denoised": denoised,
-  "trajectories": trajectories,
-  "samples": samples,
-  "gain": gain,
-  "modes": modes,
-  "perturbation": perturbation,
-  "training": training,
-}
 STUDY_PLOTS = {"sweep": sweep, "agreement": agreement}
 
 

@@ -78,14 +78,13 @@ def analyse_models(
 
 
 def _analyse(plain, config, dataset, model, loaded, folder) -> int:
-  """Run what is not current for one model, in the order of `ANALYSES`: some read what earlier ones found."""
+  """Run what is not current for one model, distillation first: others read its maps."""
   examined = opened(model, plain["denoisers"], loaded, folder / "fits")
   subject, ran = None, 0
   if model.source == "training":
     _keep_training(plain, dataset, model, examined, folder)
-  for name, analysis in analyses.ANALYSES.items():
-    if name not in config.analyses:
-      continue
+  for name in sorted(config.analyses, key=lambda name: name != "distillation"):
+    analysis = analyses.ANALYSES[name]
     uses, place = analysis.uses(config[name]), _place(folder, name, model)
     reads = ["distillation"] if set(uses) & set(subjects.LINEAR) else []
     inputs = asked.inputs(plain, name) | {

@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from gauss_diffusion import page, plots, results
+from gauss_diffusion import analyses, page, plots, results
 from gauss_diffusion.readings import claims, headline
 from gauss_diffusion.readings.measures import Reading
 from gauss_diffusion.study import asked
@@ -123,14 +123,16 @@ def _draw(folder: pathlib.Path, config: dict[str, Any], cards: Cards, readings: 
         shown = {reading.title: reading.found[name] for reading in readings if name in reading.found}
       if not shown:
         continue
-      figure = plots.PLOTS[name].draw(shown)
+      figure = analyses.FIGURES[name].draw(shown)
     plots.save(figure, folder / "figures" / name)
     drawn.append(name)
   return drawn
 
 
 def _settings(config: dict[str, Any], figure: str) -> dict[str, Any]:
-  return config["train"] if figure == TRAINING else config.get(figure, {}) if figure in plots.PLOTS else {}
+  if figure == TRAINING:
+    return config["train"]
+  return config[figure] if figure in analyses.ANALYSES else {}
 
 
 def _about(cards: Cards) -> dict[str, dict[str, Any]]:
