@@ -1,5 +1,7 @@
 """Both analyses of Jacobian modes on denoisers that are known, and what their figures draw."""
 
+import itertools
+
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -177,8 +179,11 @@ def test_the_figure_of_pushes_draws_the_mean_change_of_both_directions(gaussian_
     ["+"],
   ]
   page = np.asarray(sheet.images[0].get_array())
-  minus = np.clip((gaussian_pushes.samples[0, 0, 0, 1] + 1) / 2, 0, 1)  # the second row, the second latent
-  np.testing.assert_allclose(page[103:199:12, 103:199:12, :1], minus, atol=1e-6)
+  along = gaussian_pushes.samples.sel(direction="first singular vector").isel(latent=1)
+  for row, (level, sign) in enumerate(itertools.product(range(3), (-1, 1)), 1):
+    moved = np.clip((along.isel(sigma=level).sel(sign=sign) + 1) / 2, 0, 1)
+    tile = page[103 * row : 103 * row + 96 : 12, 103:199:12, :1]  # of the second latent
+    np.testing.assert_allclose(tile, moved, atol=1e-6)
   for line, direction in zip(axis.lines, ("first singular vector", "random")):
     change = gaussian_pushes.change.sel(direction=direction)
     np.testing.assert_allclose(line.get_ydata(), change.mean(["sign", "latent"]))

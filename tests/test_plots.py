@@ -233,6 +233,11 @@ def test_trajectories_draw_a_row_a_denoiser():
   found.denoised.loc["network"] = 1
   page = plots.trajectories.draw({"N = 16": found}).axes[0].images[0].get_array()
   assert page[: len(page) // 5].min() == 1 and page[len(page) // 3 :, 5].min() == 0
+  found = fake("trajectories", 1)["N = 16"]
+  page = plots.trajectories.draw({"N = 16": found}).axes[0].images[0].get_array()
+  want = found.denoised.sel(denoiser="gaussian").isel(latent=0, sigma=2)
+  tile = page[103:199:12, 206:302:12]  # the second row, the third level
+  np.testing.assert_allclose(tile[..., 0], np.clip((want[..., 0] + 1) / 2, 0, 1), atol=1e-6)
 
 
 @pytest.mark.parametrize(
