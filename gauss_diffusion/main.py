@@ -57,7 +57,9 @@ def main(argv: list[str]) -> None:
     share = pipeline.share(models, FLAGS.task, FLAGS.tasks)
     loaded = subjects.functions(share)
     if FLAGS.dry_run:
-      return print(cost.table(cost.estimate(config, models, len(dataset.held_out))))
+      stages = cost.estimate(config, models, len(dataset.held_out))
+      print(cost.table(stages))
+      return cost.check(stages, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     command = shlex.join(["python", "-m", "gauss_diffusion.main", *sys.argv[1:]])
     workdir.take(folder, config, models, command)
   except (ValueError, OSError) as reason:

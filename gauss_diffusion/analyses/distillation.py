@@ -41,9 +41,11 @@ def check(config, shape, num_held_out: int) -> None:
   if settings.method not in METHODS:
     raise ValueError(f"`distillation.method` has no {settings.method!r}; known: {', '.join(METHODS)}")
   if settings.pairs < 2 * dimension:
+    maps = len(subjects.LAWS) * config.sampler.levels
     raise ValueError(
       f"`distillation.pairs` is {settings.pairs}; an affine map of {dimension} pixels needs at least "
-      f"{2 * dimension}"
+      f"{2 * dimension}: for each model {maps * 2 * dimension:,} passes through the network, and maps of "
+      f"{maps * 4 * dimension**2 / 1e9:.3g} GB; --dry_run says how long that takes"
     )
   if not 1 <= settings.singular_vectors <= dimension:
     raise ValueError(f"`distillation.singular_vectors` is {settings.singular_vectors}; want 1 to {dimension}")

@@ -47,5 +47,7 @@ def draw(results: style.Results) -> Figure:
     above.set_xlabel("noise level σ")
   figure.supylabel(f"RMSE to {style.named(one)}  (pixels in [−1, 1])", fontsize=13)
   axes[0, 0].set_ylim(0, min(axes[0, 0].get_ylim()[1], _FAR))
-  figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+  handles, labels = axes[0, 0].get_legend_handles_labels()
+  wide = len(labels) if len(labels) <= 5 else -(-len(labels) // 2)
+  figure.legend(handles, labels, loc="outside lower center", ncols=wide)
   return figure
