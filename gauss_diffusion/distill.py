@@ -16,37 +16,40 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+from jaxtyping import Float, Int, Key, Shaped, UInt8
 from tqdm import tqdm
 
 from gauss_diffusion import parallel, statistics
 from gauss_diffusion.images import to_float
-from gauss_diffusion.types import Affine, Array, Denoiser
+from gauss_diffusion.types import Affine, Array, ArrayLike, Denoiser, Pixels, Sigma, Sigmas
 
 _BLOCK = 1024  # pairs in one float64 update of the moments: keeps BLAS busy within 100 MB at D = 3072
+
+Pairs = tuple[Float[np.ndarray, "n D"], Float[np.ndarray, "n D"]]  # y and D(y)
 
 
 class Fit(NamedTuple):
   """How well the affine maps fit."""
 
-  residual_mse: np.ndarray  # [S], mean square of D(y) - W y - b per coordinate, on the pairs of the fit
+  residual_mse: Float[np.ndarray, " S"]  # mean square of D(y) - W y - b per coordinate, on the fit's pairs
   num_pairs: int  # at each level
 
 
 class Descent(NamedTuple):
   """How gradient descent went."""
 
-  residual_mse: np.ndarray  # [S], mean square of D(y) - W y - b per coordinate, on fresh pairs
-  learning_rate: np.ndarray  # [S], derived from the spectrum
-  loss: np.ndarray  # [num_steps, S], mean square residual of the iterate before each step
-  step: np.ndarray  # [R], the number of steps done when each entry of the history was recorded
-  history: list[Affine]  # [R], the maps so far
+  residual_mse: Float[np.ndarray, " S"]  # mean square of D(y) - W y - b per coordinate, on fresh pairs
+  learning_rate: Float[np.ndarray, " S"]  # derived from the spectrum
+  loss: Float[np.ndarray, "num_steps S"]  # mean square residual of the iterate before each step
+  step: Int[np.ndarray, " R"]  # the number of steps done when each entry of the history was recorded
+  history: list[Affine]  # R, the maps so far
 
 
 def closed_form(
   denoise: Denoiser,
-  images: np.ndarray,
-  sigmas: np.ndarray,
-  key: Array,
+  images: Shaped[np.ndarray, "..."],
+  sigmas: Sigmas,
+  key: Key[Array, ""],
   *,
   num_pairs: int = 8192,
 ) -> tuple[Affine, Fit]:
@@ -90,9 +93,9 @@ def closed_form(
 
 def gradient_descent(
   denoise: Denoiser,
-  images: np.ndarray,
-  sigmas: np.ndarray,
-  key: Array,
+  images: Shaped[np.ndarray, "..."],
+  sigmas: Sigmas,
+  key: Key[Array, ""],
   *,
   num_steps: int = 2000,
   batch: int = 256,
@@ -167,7 +170,7 @@ def gradient_descent(
   return affine(average), Descent(residual_mse, learning_rate, np.array(losses), np.array(steps), history)
 
 
-def _least_squares(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, float]:
+def _least_squares(pairs: Iterable[Pairs]) -> tuple[Float[np.ndarray, "D D"], Float[np.ndarray, " D"], float]:
   """Regress targets on inputs, blocks of (y [n, D], target [n, D]): weight, bias, residual per coordinate."""
   num = 0
   for y, target in pairs:
@@ -194,7 +197,14 @@ def _least_squares(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.n
 
 
 @functools.partial(jax.jit, donate_argnums=(0, 1))
-def _descend(theta, average, z, target, rate, step):
+def _descend(
+  theta: Float[Array, "S D D+1"],
+  average: Float[Array, "S D D+1"],
+  z: Float[Array, "S B D+1"],
+  target: Float[Array, "S B D"],
+  rate: Float[Array, " S"],
+  step: Int[Array, ""],
+) -> tuple[Float[Array, "S D D+1"], Float[Array, "S D D+1"], Float[Array, " S"]]:
   residual = _residual(theta, z, target)
   gradient = 2 * jnp.einsum("sbi,sbj->sij", residual, z, precision="highest") / z.shape[1]
   theta = theta - rate[:, None, None] * gradient
@@ -202,11 +212,20 @@ def _descend(theta, average, z, target, rate, step):
   return theta, average, jnp.mean(residual**2, axis=(1, 2))
 
 
-def _residual(theta, z, target):
+def _residual(
+  theta: Float[Array, "S D D+1"], z: Float[ArrayLike, "S B D+1"], target: Float[ArrayLike, "S B D"]
+) -> Float[Array, "S B D"]:
   return jnp.einsum("sij,sbj->sbi", theta, z, precision="highest") - target
 
 
-def _pairs(denoise, images, order, sigma, key, index) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(
+  denoise: Denoiser,
+  images: Pixels,
+  order: Int[np.ndarray, " N"],
+  sigma: float,
+  key: Key[Array, ""],
+  index: Int[np.ndarray, " n"],
+) -> Pairs:
   x0 = images[order[index // 2 % len(images)]]
   y = parallel.map_samples(_noisy, (sigma, key), x0, index)
   target = parallel.denoise(denoise, y, sigma)
@@ -215,19 +234,21 @@ def _pairs(denoise, images, order, sigma, key, index) -> tuple[np.ndarray, np.nd
   return y.reshape(len(index), -1), target.reshape(len(index), -1)
 
 
-def _noisy(shared, image, index):
+def _noisy(
+  shared: tuple[Sigma, Key[Array, ""]], image: UInt8[Array, "H W C"], index: Int[Array, ""]
+) -> Float[Array, "H W C"]:
   sigma, key = shared
   x0 = to_float(image)
   noise = jax.random.normal(jax.random.fold_in(key, index // 2), x0.shape)
   return x0 + sigma * (1 - 2 * (index % 2)) * noise
 
 
-def _order(images, key) -> np.ndarray:
+def _order(images: Pixels, key: Key[Array, ""]) -> Int[np.ndarray, " N"]:
   # On the host: a permutation compiled by JAX costs a second for every new number of images.
   return np.random.default_rng(np.asarray(jax.random.key_data(key))).permutation(len(images))
 
 
-def _checked(images, sigmas) -> np.ndarray:
+def _checked(images: Shaped[np.ndarray, "..."], sigmas: Sigmas) -> Float[np.ndarray, " S"]:
   dtype = np.asarray(images).dtype
   if np.ndim(images) != 4 or dtype != np.uint8 or not len(images):
     raise ValueError(f"`images` is {dtype} {list(np.shape(images))}; want uint8 [N, H, W, C]")

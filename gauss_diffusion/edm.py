@@ -20,7 +20,7 @@ SIGMA_DATA = 0.5  # EDM's constant for images in [-1, 1]
 P_MEAN = -1.2
 P_STD = 1.2
 
-Levels = Float[ArrayLike, "*s"] | float  # noise levels; what is computed from them has their shape
+Levels = Float[ArrayLike, "*s"] | np.floating | float  # noise levels; what follows from them has their shape
 
 
 class Preconditioning(NamedTuple):

@@ -12,24 +12,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
+from jaxtyping import Float
 
-from gauss_diffusion.types import Array, Denoiser, GaussianStats, Trajectory
+from gauss_diffusion.types import Array, ArrayLike, Denoiser, GaussianStats, Image, Sigma, Sigmas, Trajectory
 
 
 class Evaluation(NamedTuple):
   """One call of the denoiser and what becomes of x: ``keep x + (1 − keep) D + correct (D − previous D)``."""
 
-  sigma: Array
-  keep: Array
-  correct: Array
+  sigma: Float[Array, "..."]
+  keep: Float[Array, "..."]
+  correct: Float[Array, "..."]
 
 
-def _euler(sigmas: Array) -> Evaluation:
+def _euler(sigmas: Float[Array, " T"]) -> Evaluation:
   keep = jnp.append(sigmas[1:], 0) / sigmas
   return Evaluation(sigmas, keep, jnp.zeros_like(keep))
 
 
-def _heun(sigmas: Array) -> Evaluation:
+def _heun(sigmas: Float[Array, " T"]) -> Evaluation:
   # Predictor and corrector take turns; the last step, to 0, has no corrector.
   predict = _euler(sigmas)
   correct = Evaluation(jnp.roll(sigmas, -1), jnp.ones_like(sigmas), (1 / predict.keep - 1) / 2)
@@ -39,7 +40,9 @@ def _heun(sigmas: Array) -> Evaluation:
 SOLVERS = {"euler": _euler, "heun": _heun}
 
 
-def sample(denoise: Denoiser, noise: Array, sigmas: Array, *, solver: str = "euler") -> Trajectory:
+def sample(
+  denoise: Denoiser, noise: Float[ArrayLike, "*image"], sigmas: Sigmas, *, solver: str = "euler"
+) -> Trajectory:
   """Solve the probability-flow ODE for one image (Karras et al. 2022, algorithm 1 without churn).
 
   Heun's last step, to 0, is Euler's, as in EDM. One scan over the calls of the denoiser: it is compiled
@@ -74,7 +77,7 @@ def sample(denoise: Denoiser, noise: Array, sigmas: Array, *, solver: str = "eul
 
 
 def gaussian_trajectory(
-  stats: GaussianStats, noise: Array, sigmas: Array, *, method: str = "exact"
+  stats: GaussianStats, noise: Image, sigmas: Sigmas, *, method: str = "exact"
 ) -> Trajectory:
   """Return the trajectory of the Gaussian denoiser in closed form, mode by mode, with two matmuls in all.
 
@@ -113,17 +116,17 @@ def gaussian_trajectory(
   return Trajectory(gain.sigma, x, x0_hat)
 
 
-def _flow(lam: Array, sigmas: Array) -> Trajectory:
+def _flow(lam: Float[Array, " K"], sigmas: Float[Array, " T"]) -> Trajectory:
   levels = jnp.append(sigmas, 0)
   gain = jnp.sqrt((lam[None] + levels[:, None] ** 2) / (lam[None] + sigmas[0] ** 2))
   return Trajectory(levels, gain, jax.vmap(_shrink, (None, 0, 0))(lam, gain[:-1], sigmas))
 
 
-def _shrink(lam: Array, x: Array, sigma: Array) -> Array:
+def _shrink(lam: Float[Array, " K"], x: Float[Array, " K"], sigma: Sigma) -> Float[Array, " K"]:
   return lam / (lam + sigma**2) * x
 
 
-def _levels(sigmas: Array, dtype) -> Array:
+def _levels(sigmas: Sigmas, dtype: np.dtype) -> Float[Array, " T"]:
   concrete = not isinstance(sigmas, jax.core.Tracer)
   if np.ndim(sigmas) != 1 or (concrete and not np.all(np.asarray(sigmas) > 0)):
     raise ValueError(f"`sigmas` is {sigmas}; want a list of noise levels, all > 0")

@@ -3,11 +3,13 @@
 One convention holds everywhere. Images are float arrays ``[H, W, C]`` in [-1, 1]; noise is variance
 exploding, ``x = x0 + sigma * noise``; a denoiser estimates ``x0`` from one noisy sample.
 
-``Float[ArrayLike, "S D"]`` is a float array of JAX or NumPy with two axes; what has one name in a signature has
-one length. N counts images, H W C are the axes of one and D = H * W * C; K counts components, S noise levels,
-T steps; ``...`` and ``*n`` stand for any number of axes. The tests check every call against its signature.
+``Float[ArrayLike, "S D"]`` is a float array of JAX or NumPy with two axes; axes of one name in a signature
+have one length. N counts images, H W C are the axes of one and D = H * W * C; K counts components, S noise
+levels, T steps; ``...`` and ``*n`` stand for any number of axes. The tests check every call against its
+signature. Where a function refuses a wrong shape itself, by name, its docstring has the shape instead.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -19,8 +21,9 @@ ArrayLike = jax.Array | np.ndarray
 
 Image = Float[ArrayLike, "H W C"]
 Pixels = UInt8[np.ndarray, "N H W C"]  # images as they lie in memory, see `images`
-Number = Float[ArrayLike, ""] | float
+Number = Float[ArrayLike, ""] | np.floating | float
 Sigma = Number  # a noise level, > 0, on the [-1, 1] scale
+Sigmas = Float[ArrayLike, "..."] | Sequence[float] | float  # levels [S]; the callee refuses what is no list
 
 
 @runtime_checkable
