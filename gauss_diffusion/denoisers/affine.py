@@ -1,13 +1,14 @@
 """An affine denoiser, one map for each noise level at which it was fitted."""
 
 import jax.numpy as jnp
+from jaxtyping import Float
 
-from gauss_diffusion.types import Affine, Array
+from gauss_diffusion.types import Affine, Array, ArrayLike, Sigma
 
 SIGMA_TOLERANCE = 1e-3  # relative: far above float32 rounding, far below any grid's spacing
 
 
-def denoise(affine: Affine, x: Array, sigma: Array) -> Array:
+def denoise(affine: Affine, x: Float[ArrayLike, "*image"], sigma: Sigma) -> Float[Array, "*image"]:
   """Estimate ``x0`` from `x` by the map fitted at `sigma`.
 
   ``D(x; σ) = W_σ x + b_σ`` (Li et al. 2024, eq. 9). The map says nothing about other levels, so a

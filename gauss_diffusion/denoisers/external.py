@@ -31,8 +31,9 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.tree_util import Partial
+from jaxtyping import Float
 
-from gauss_diffusion.types import Array, Denoiser
+from gauss_diffusion.types import Array, Denoiser, Image, Sigma
 
 PROBE_LEVELS = (0.05, 0.5, 5.0)  # noise levels of the fixed inputs by which a function is known
 
@@ -45,7 +46,7 @@ class External:
   function: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def denoiser(f: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Denoiser:
+def denoiser(f: Callable[[np.ndarray, np.ndarray], np.ndarray] | Any) -> Denoiser:
   """Return `f` as a denoiser, for every probe and sampler that takes no derivative.
 
   However jit, vmap and pmap are nested, `f` is called once for a device's batch. Score gaps, linearity,
@@ -83,6 +84,7 @@ def load(place: str) -> Callable[..., Any]:
   if not path.is_file():
     raise ValueError(f"`function` {place!r}: there is no file {file!r}")
   spec = importlib.util.spec_from_file_location(f"gauss_diffusion_function_{path.stem}", path)
+  assert spec is not None and spec.loader is not None  # None is for other suffixes
   module = importlib.util.module_from_spec(spec)
   sys.path.insert(0, str(path.parent.absolute()))  # what lies beside it, it may import
   try:
@@ -151,7 +153,7 @@ def examined(place: str, shape: tuple[int, int, int], *, of_jax: bool) -> tuple[
 
 
 @jax.jit
-def denoise(external: External, x: Array, sigma: Array) -> Array:
+def denoise(external: External, x: Image, sigma: Sigma) -> Float[Array, "H W C"]:
   """Estimate ``x0`` from `x` by the function outside; see `denoiser`.
 
   Args:
@@ -201,7 +203,9 @@ def _lower(context, x, sigma, *, function):
   )[0]
 
 
-def _evaluate(function, x, sigma):
+def _evaluate(
+  function: Callable, x: Float[Array | np.ndarray, "N H W C"], sigma: Float[Array | np.ndarray, " N"]
+) -> tuple[Float[np.ndarray, "N H W C"]]:
   # Copies, since the runtime's arrays are read-only, which PyTorch warns about.
   out = np.asarray(function(np.array(x), np.array(sigma)))
   if out.shape != x.shape or out.dtype.kind != "f":
@@ -216,7 +220,7 @@ def _said(error: Exception) -> str:
   return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _name(function) -> str:
+def _name(function: object) -> str:
   return f"`{getattr(function, '__qualname__', type(function).__name__)}`"
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gauss_diffusion import results
+from gauss_diffusion.types import Image, Sigma
 
 Shape = tuple[int, int, int]
 
@@ -29,9 +30,9 @@ class Family(NamedTuple):
 
   title: str  # what figures and tables call it
   fit: Callable[..., Any]  # (images uint8 [N, H, W, C], **options) -> record, a pytree of arrays
-  denoise: Callable[[Any, Any, Any], Any]  # (record, x [H, W, C], sigma) -> x0_hat [H, W, C]
+  denoise: Callable[[Any, Image, Sigma], Image]  # (record, x, sigma) -> x0_hat
   options: dict[str, Option] = {}
-  kept: type | None = None  # the record's NamedTuple, where fitting costs enough to keep it on disk
+  kept: Any = None  # the record's NamedTuple, where fitting costs enough to keep it on disk
   most_values: int | None = None  # H * W * C of the largest image that it can denoise
 
 
@@ -54,7 +55,7 @@ def check_options(name: str, family: Family, options: dict[str, Any]) -> None:
       known = ", ".join(family.options) or "it has none"
       raise ValueError(f"{where} is no option of this denoiser; known: {known}{hint}")
     default, meaning, low, high = family.options[option]
-    kind = numbers.Integral if isinstance(default, int) else numbers.Real
+    kind: Any = numbers.Integral if isinstance(default, int) else numbers.Real
     if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
       number = "a whole number" if isinstance(default, int) else "a number"
       raise ValueError(f"{where} is {value!r}; want {number} from {low:g} to {high:g}: {meaning}")
@@ -73,7 +74,7 @@ def check_size(name: str, family: Family, shape: Shape) -> None:
 def fitted(
   name: str,
   family: Family,
-  images: np.ndarray,
+  images: Any,
   fingerprint: str,
   options: dict[str, Any],
   folder: pathlib.Path,
@@ -83,7 +84,7 @@ def fitted(
   Args:
     name: of the family; a folder of the cache.
     family: what to fit.
-    images: uint8 [N, H, W, C].
+    images: uint8 [N, H, W, C], handed to ``family.fit``.
     fingerprint: of the images.
     options: all of the family's.
     folder: of the cache, ``<workdir>/fits``; a damaged or foreign entry is fitted anew.
@@ -95,6 +96,7 @@ def fitted(
   path = folder / name / f"{fingerprint}-{key}"
   if results.current(path, inputs):
     arrays, _ = results.load(path)
+    assert arrays is not None
     return family.kept(*(arrays[field].to_numpy() for field in family.kept._fields))
   record = family.fit(images, **options)
   fields = {

@@ -1,21 +1,21 @@
 """The best denoiser for Gaussian data, known in closed form from two moments of the images."""
 
 import jax.numpy as jnp
-import numpy as np
+from jaxtyping import Float
 
 from gauss_diffusion import statistics
 from gauss_diffusion.denoisers.family import Family, Option
-from gauss_diffusion.types import Array, GaussianStats
+from gauss_diffusion.types import Array, GaussianStats, Image, Pixels, Sigma
 
 
-def fit(images: np.ndarray, *, rank: int) -> GaussianStats:
+def fit(images: Pixels, *, rank: int) -> GaussianStats:
   """Return mean and eigenbasis of images uint8 [N, H, W, C], of the first `rank` components, or all for 0."""
   mean, basis, eigenvalues = statistics.gaussian_stats(images)
   kept = rank or len(eigenvalues)
   return GaussianStats(mean, basis[:, :kept], eigenvalues[:kept])
 
 
-def denoise(stats: GaussianStats, x: Array, sigma: Array) -> Array:
+def denoise(stats: GaussianStats, x: Image, sigma: Sigma) -> Float[Array, "H W C"]:
   """Estimate ``x0`` from `x` as if the images were Gaussian.
 
   ``D(x; σ) = μ + U diag(λ / (λ + σ²)) Uᵀ (x - μ)`` (Li et al. 2024, eq. 6): the posterior mean of

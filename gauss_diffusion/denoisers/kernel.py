@@ -4,25 +4,26 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from gauss_diffusion.denoisers import multi_delta
 from gauss_diffusion.denoisers.family import Family, Option
-from gauss_diffusion.types import Array
+from gauss_diffusion.types import Array, ArrayLike, Number, Pixels, Sigma
 
 
 class Kernel(NamedTuple):
   """Training images and the width of the Gaussian around each."""
 
-  images: np.ndarray  # uint8 [N, H, W, C]
-  bandwidth: np.ndarray  # scalar, on the [-1, 1] scale
+  images: UInt8[ArrayLike, "N H W C"]
+  bandwidth: Number  # on the [-1, 1] scale
 
 
-def fit(images: np.ndarray, *, bandwidth: float) -> Kernel:
+def fit(images: Pixels, *, bandwidth: float) -> Kernel:
   """Return the record of images uint8 [N, H, W, C] and a bandwidth on the [-1, 1] scale."""
   return Kernel(images, np.float64(bandwidth))
 
 
-def denoise(kernel: Kernel, x: Array, sigma: Array) -> Array:
+def denoise(kernel: Kernel, x: Float[ArrayLike, "*image"], sigma: Sigma) -> Float[Array, "*image"]:
   """Estimate ``x0`` from `x` as the posterior mean under ``(1/N) Σ_i N(y_i, s² I)``.
 
   ``D(x; σ) = (s² x + σ² D_M(x; √(σ² + s²))) / (s² + σ²)``, with D_M the multi-delta denoiser: of the noise

@@ -7,16 +7,16 @@ differences are taken before anything is rounded. The unit is the grey level: an
 and a rest so small that its own rounding does not matter.
 """
 
-from functools import partial
-from operator import itemgetter
+from functools import partial, reduce
+from operator import add, itemgetter
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jaxtyping import Bool, Float, Int32, Shaped, UInt8
 
 from gauss_diffusion.denoisers.family import Family
-from gauss_diffusion.types import Array
+from gauss_diffusion.types import Array, ArrayLike, Pixels, Sigma
 
 MAX_PIXELS = 2**15  # at most 255.5^2 squared levels each, so squared distances differ by less than 2^31
 BLOCK = 512  # pixels in one exact dot product: 512 * 256 * 128 = 2^24, float32's last exact integer
@@ -25,34 +25,36 @@ BLOCK = 512  # pixels in one exact dot product: 512 * 256 * 128 = 2^24, float32'
 class Query(NamedTuple):
   """The noisy sample in levels, ``u = p / 2 + unit q + rest``."""
 
-  p: Array  # [D], integers: the sample to half a level, within the range of images
-  q: Array  # [D], integers
-  unit: Array
-  rest: Array  # [D], |rest| <= unit / 2; carries the derivative, since p and q are constant steps
+  p: Float[Array, " D"]  # integers: the sample to half a level, within the range of images
+  q: Float[Array, " D"]  # integers
+  unit: Float[Array, ""]
+  rest: Float[Array, " D"]  # |rest| <= unit / 2; carries the derivative: p and q are constant steps
 
 
 class Distance(NamedTuple):
   """Squared distance from the sample to an image, ``|y - u|^2 - |u|^2 = near - 2 unit q_y - 2 rest_y``."""
 
-  near: Array  # int32, |y|^2 - p . y
-  q_y: Array  # int32, q . y
-  rest_y: Array  # rest . y
+  near: Int32[Array, "*n"]  # |y|^2 - p . y
+  q_y: Int32[Array, "*n"]  # q . y
+  rest_y: Float[Array, "*n"]  # rest . y
 
 
 class Posterior(NamedTuple):
   """Sums over the images seen so far; weights are relative to that of the nearest one."""
 
   nearest: Distance
-  total: Array  # sum of weights
-  weighted: Array  # [D], weighted sum of images
+  total: Float[Array, ""]  # sum of weights
+  weighted: Float[Array, " D"]  # weighted sum of images
 
 
-def fit(images: np.ndarray) -> np.ndarray:
+def fit(images: Pixels) -> Pixels:
   """Return the images, uint8 [N, H, W, C]: this denoiser remembers all of them and nothing else."""
   return images
 
 
-def denoise(images: Array, x: Array, sigma: Array, *, chunk: int = 1024) -> Array:
+def denoise(
+  images: Shaped[ArrayLike, "..."], x: Float[ArrayLike, "*image"], sigma: Sigma, *, chunk: int = 1024
+) -> Float[Array, "*image"]:
   """Estimate ``x0`` from `x` as the posterior mean under the empirical law of `images`.
 
   ``D(x; σ) = Σ_i w_i y_i``, ``w = softmax_i(-|x - y_i|² / 2σ²)`` (Li et al. 2024, eq. 5). The images
@@ -92,7 +94,7 @@ def denoise(images: Array, x: Array, sigma: Array, *, chunk: int = 1024) -> Arra
   return ((mean + 0.5) / 127.5).reshape(x.shape)
 
 
-def _query(x: Array) -> Query:
+def _query(x: Float[Array, " D"]) -> Query:
   p = jnp.clip(jnp.round(255 * x - 1), -256, 254)
   rest = (128 * x - p / 2) - (x + 1) / 2  # 127.5 x - 1/2 - p/2, ordered so that rounding stays below 1e-7
   unit = jnp.maximum(jnp.max(jnp.abs(jax.lax.stop_gradient(rest))), 0.25) / 256
@@ -100,14 +102,16 @@ def _query(x: Array) -> Query:
   return Query(p, q, unit, rest - unit * q)
 
 
-def _summarise(query: Query, y: Array, fresh: Array, variance: Array) -> Posterior:
+def _summarise(
+  query: Query, y: UInt8[Array, "n D"], fresh: Bool[Array, " n"], variance: Float[Array, ""]
+) -> Posterior:
   rows = jnp.stack([query.p, query.q, query.rest])
   cuts = list(range(BLOCK, y.shape[-1], BLOCK))
   blocks = jnp.split(y.astype(rows.dtype) - 128, cuts, axis=-1)
-  squares = sum(jnp.sum(block**2, axis=-1).astype(jnp.int32) for block in blocks)
+  squares = reduce(add, (jnp.sum(block**2, axis=-1).astype(jnp.int32) for block in blocks))
   products = [_dot(row, block.T) for row, block in zip(jnp.split(rows, cuts, axis=-1), blocks, strict=True)]
-  p_y, q_y = sum(product[:2].astype(jnp.int32) for product in products)
-  distance = Distance(squares - p_y, q_y, sum(product[2] for product in products))
+  p_y, q_y = reduce(add, (product[:2].astype(jnp.int32) for product in products))
+  distance = Distance(squares - p_y, q_y, reduce(add, (product[2] for product in products)))
   nearest = jax.tree.map(lambda leaf: leaf[-1], distance)
   for _ in range(2):  # once to come near, once more because only then the gaps are exact
     first = jnp.argmin(jnp.where(fresh, _gap(distance, nearest, query.unit), jnp.inf))
@@ -118,7 +122,7 @@ def _summarise(query: Query, y: Array, fresh: Array, variance: Array) -> Posteri
   return Posterior(nearest, jnp.sum(weight), weighted)
 
 
-def _merge(a: Posterior, b: Posterior, unit: Array, variance: Array) -> Posterior:
+def _merge(a: Posterior, b: Posterior, unit: Float[Array, ""], variance: Float[Array, ""]) -> Posterior:
   nearest_a = _choose(a.total == 0, b.nearest, a.nearest)  # a has seen nothing before the first chunk
   nearest = _choose(_gap(b.nearest, nearest_a, unit) < 0, b.nearest, nearest_a)
   scale_a, scale_b = (jnp.exp(-_gap(it, nearest, unit) / (2 * variance)) for it in (nearest_a, b.nearest))
@@ -127,18 +131,18 @@ def _merge(a: Posterior, b: Posterior, unit: Array, variance: Array) -> Posterio
   )
 
 
-def _choose(condition: Array, a: Distance, b: Distance) -> Distance:
+def _choose(condition: Bool[Array, ""], a: Distance, b: Distance) -> Distance:
   return jax.tree.map(partial(jnp.where, condition), a, b)
 
 
-def _gap(a: Distance, b: Distance, unit: Array) -> Array:
+def _gap(a: Distance, b: Distance, unit: Float[Array, ""]) -> Float[Array, "*n"]:
   return (a.near - b.near) - 2 * unit * (a.q_y - b.q_y) - 2 * (a.rest_y - b.rest_y)
 
 
 _dot = partial(jnp.matmul, precision="highest")
 
 
-def _check(images: Array, x: Array, chunk: int) -> None:
+def _check(images: Shaped[ArrayLike, "..."], x: Float[ArrayLike, "..."], chunk: int) -> None:
   if images.dtype != jnp.uint8 or images.ndim != 4 or not len(images):
     raise ValueError(f"`images` are {images.dtype} {images.shape}; want uint8 [N, H, W, C] with N > 0")
   pixels = images.size // len(images)

@@ -2,38 +2,39 @@
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from gauss_diffusion import edm
 from gauss_diffusion.denoisers.family import Family, Option
-from gauss_diffusion.types import Array
+from gauss_diffusion.types import Array, Image, Number, Pixels, Sigma
 
 
-def fit_mean(images: np.ndarray) -> np.ndarray:
+def fit_mean(images: Pixels) -> Float[np.ndarray, "H W C"]:
   """Return the mean of images uint8 [N, H, W, C] on the [-1, 1] scale, float64 [H, W, C]."""
   return images.mean(axis=0, dtype=np.float64) / 127.5 - 1
 
 
-def mean(record: Array, x: Array, sigma: Array) -> Array:
+def mean(record: Image, x: Image, sigma: Sigma) -> Float[Array, "H W C"]:
   """Return the mean image [H, W, C], whatever the input: the Gaussian denoiser of no variance."""
   return jnp.broadcast_to(jnp.asarray(record, x.dtype), x.shape)
 
 
-def fit_skip(images: np.ndarray, *, sigma_data: float) -> np.ndarray:
+def fit_skip(images: Pixels, *, sigma_data: float) -> float:
   """Return the constant of `skip`, which does not depend on the images."""
   return np.float64(sigma_data)
 
 
-def skip(record: Array, x: Array, sigma: Array) -> Array:
+def skip(record: Number, x: Image, sigma: Sigma) -> Image:
   """Return ``c_skip(σ) x``, which EDM's network is before training (Karras et al. 2022, table 1)."""
   return edm.precondition(jnp.asarray(sigma, x.dtype), jnp.asarray(record, x.dtype)).c_skip * x
 
 
-def fit_identity(images: np.ndarray) -> tuple[()]:
+def fit_identity(images: Pixels) -> tuple[()]:
   """Return an empty record."""
   return ()
 
 
-def identity(record: tuple[()], x: Array, sigma: Array) -> Array:
+def identity(record: tuple[()], x: Image, sigma: Sigma) -> Image:
   """Return the noisy image [H, W, C] itself."""
   return x
 
