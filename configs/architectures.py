@@ -10,10 +10,12 @@ loss ("plain VE"); a plain denoising autoencoder D = F; the Skip network; a smal
 which falls to 0.64.
 """
 
+from ml_collections import ConfigDict
+
 from gauss_diffusion.study import recipes, schema
 
 
-def get_config(arg: str = ""):
+def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "Architectures")
   config.analyses = ("distillation", "linearity", "score_gap", "samples", "modes")

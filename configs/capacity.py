@@ -7,6 +7,8 @@ python -m gauss_diffusion.main --config=configs/capacity.py:digits --workdir=run
 0.20 to 0.07 on 32 digits, from 0.87 to 0.23 on 64 images of CIFAR-10 at 16 x 16.
 """
 
+from ml_collections import ConfigDict
+
 from gauss_diffusion.study import recipes, schema
 
 SIZE = {"": 782, "cpu": 64, "digits": 32, "smoke": 32}
@@ -14,7 +16,7 @@ WIDTHS = {"": (8, 16, 32, 64, 128), "cpu": (4, 8, 16, 32), "digits": (4, 8, 16, 
 STEPS = {"cpu": 2_400, "digits": 2_000}  # narrow networks take longer to learn what they can
 
 
-def get_config(arg: str = ""):
+def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "Width, on a small training set")
   config.sweep = "width"

@@ -12,12 +12,14 @@ score 0.44 and 0.71, linearity score at sigma = 0.47 0.89 and 0.99, RMSE to the 
 and 0.06. The full size has not been run yet: no numbers to expect.
 """
 
+from ml_collections import ConfigDict
+
 from gauss_diffusion.study import recipes, schema
 
 SIZES = {"": (782, 50_000), "cpu": (64, 50_000), "smoke": (16, 1_437)}
 
 
-def get_config(arg: str = ""):
+def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty (a GPU), ``cpu`` (two cores) or ``smoke`` (digits)."""
   if arg not in SIZES:
     raise ValueError(f"`{arg}` is no variant of this config; known: cpu, smoke")

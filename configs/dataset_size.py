@@ -10,6 +10,7 @@ run to its end yet.
 """
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from gauss_diffusion.study import recipes, schema
 
@@ -17,7 +18,7 @@ SIZES = {"digits": (16, 32, 64, 256, 1_437), "smoke": (16, 1_437)}
 CIFAR_SIZES = (64, 256, 782, 3_125, 12_500, 50_000)
 
 
-def get_config(arg: str = ""):
+def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "From memorization to the Gaussian")
   config.sweep = "size"

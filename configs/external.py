@@ -9,10 +9,12 @@ JAX, of one image [H, W, C] and a scalar sigma; only such a one has derivatives,
 perturbation need. The data must be what the model was trained on. ``:smoke`` asks little of everything.
 """
 
+from ml_collections import ConfigDict
+
 from gauss_diffusion.study import schema
 
 
-def get_config(arg: str = ""):
+def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty or ``smoke``."""
   if arg not in ("", "smoke"):
     raise ValueError(f"`{arg}` is no variant of this config; known: smoke")

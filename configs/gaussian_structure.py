@@ -10,11 +10,12 @@ they are not.
 """
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from gauss_diffusion.study import recipes, schema
 
 
-def get_config(arg: str = ""):
+def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "The hidden Gaussian structure")
   config.analyses = (*config.analyses, "descent", "denoised")

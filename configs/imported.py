@@ -8,10 +8,12 @@ The data must be what the network was trained on: the report holds the network a
 covariance. `--config.data.name=cifar10` and a prepared TFDS directory do for NVIDIA's CIFAR-10 networks.
 """
 
+from ml_collections import ConfigDict
+
 from gauss_diffusion.study import schema
 
 
-def get_config(arg: str = ""):
+def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` must be empty."""
   if arg:
     raise ValueError(f"`{arg}` is no variant of this config; it has none")

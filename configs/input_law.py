@@ -10,12 +10,14 @@ Gaussian denoiser (tower rule): the exact memorizer looks Gaussian there too.
 fitted on training images, and far from it on held-out ones.
 """
 
+from ml_collections import ConfigDict
+
 from gauss_diffusion.study import recipes, schema
 
 SIZES = {"": (64, 782, 50_000), "cpu": (64, 782, 50_000), "digits": (16, 64, 1_437), "smoke": (16, 1_437)}
 
 
-def get_config(arg: str = ""):
+def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "The law of the inputs")
   config.sweep = "size"

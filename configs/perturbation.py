@@ -7,10 +7,12 @@ python -m gauss_diffusion.main --config=configs/perturbation.py:digits --workdir
 lowest noise.
 """
 
+from ml_collections import ConfigDict
+
 from gauss_diffusion.study import recipes, schema
 
 
-def get_config(arg: str = ""):
+def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "Along a singular vector")
   config.analyses = ("perturbation",)

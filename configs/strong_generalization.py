@@ -10,6 +10,8 @@ early; small halves with a narrow network.
 halves), 0.77 (small), 0.49 (stopped early) and 0.72 (narrow).
 """
 
+from ml_collections import ConfigDict
+
 from gauss_diffusion.study import recipes, schema
 
 LARGE = {"": 25_000, "cpu": 25_000, "digits": 718, "smoke": 718}
@@ -18,7 +20,7 @@ EARLY = {"": 600, "cpu": 150, "digits": 100, "smoke": 20}  # steps
 NARROW = {"": 8, "cpu": 4, "digits": 4, "smoke": 4}  # channels
 
 
-def get_config(arg: str = ""):
+def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "Disjoint halves, same noise")
   config.analyses = ("score_gap", "samples")

@@ -11,6 +11,8 @@ and at 300 on 64 images of CIFAR-10 at 16 x 16; at the end most samples are copi
 to the Gaussian denoiser is least at 600 steps.
 """
 
+from ml_collections import ConfigDict
+
 from gauss_diffusion.study import recipes, schema
 
 SIZE = {"": 256, "cpu": 64, "digits": 16, "smoke": 16}
@@ -22,7 +24,7 @@ STEPS = {
 }
 
 
-def get_config(arg: str = ""):
+def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "Training time, on a small training set")
   config.sweep = "time"
