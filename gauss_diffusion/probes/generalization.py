@@ -3,6 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
+
+from gauss_diffusion.types import ArrayLike
 
 _SAMPLES = 1024  # samples searched at once
 _BLOCK = 2**22  # float64 elements of a block of training images or of its distances: 32 MiB
@@ -12,11 +15,11 @@ _CANDIDATES = 8
 class Neighbours(NamedTuple):
   """The two training images nearest to each of n samples, nearest first."""
 
-  index: np.ndarray  # [n, 2] int, -1 where there is no second image
-  distance: np.ndarray  # [n, 2] float64, ‖x - y‖ over all pixels on the [-1, 1] scale; inf there
+  index: Int[np.ndarray, "n 2"]  # type: ignore[assignment]  # no tuple.index; -1 where there is no second one
+  distance: Float[np.ndarray, "n 2"]  # float64, ‖x - y‖ over all pixels on the [-1, 1] scale; inf there
 
 
-def neighbours(x: np.ndarray, images: np.ndarray) -> Neighbours:
+def neighbours(x: Shaped[ArrayLike, "..."], images: Shaped[ArrayLike, "..."]) -> Neighbours:
   """Find the two training images nearest to each sample, in pixel L2.
 
   Candidates are screened with the expanded ‖y‖² - 2⟨x, y⟩ in blocks of matrix products, in float64,
@@ -54,7 +57,7 @@ def neighbours(x: np.ndarray, images: np.ndarray) -> Neighbours:
   return found
 
 
-def gl_score(x: np.ndarray, nearest: Neighbours) -> np.ndarray:
+def gl_score(x: Float[ArrayLike, "n H W C"], nearest: Neighbours) -> Float[np.ndarray, " n"]:
   """Return ‖x - NN(x)‖/‖x‖ of each sample, the GL score whose mean is eq. 14 of Li et al. 2024.
 
   0 for a copy of a training image; the paper takes a mean above 0.6 as generalizing. It depends on
@@ -73,7 +76,7 @@ def gl_score(x: np.ndarray, nearest: Neighbours) -> np.ndarray:
   return distance / np.where(distance > 0, norm, 1)
 
 
-def memorized(nearest: Neighbours) -> np.ndarray:
+def memorized(nearest: Neighbours) -> Bool[np.ndarray, " n"]:
   """Say of each sample whether it copies a training image: d₁/d₂ < 1/3, bool [n].
 
   An exact copy, d₁ = 0, always does, also of an image that occurs twice (0/0). With a single
@@ -84,8 +87,8 @@ def memorized(nearest: Neighbours) -> np.ndarray:
   return (first == 0) | (3 * first < second)
 
 
-def _candidates(x: np.ndarray, images: np.ndarray) -> np.ndarray:
-  """Return the indices [n, min(8, N)] of the images [N, D] that the expanded distance puts nearest."""
+def _candidates(x: Float[np.ndarray, "n D"], images: UInt8[np.ndarray, "N D"]) -> Int[np.ndarray, "n m"]:
+  """Return the indices of the m = min(8, N) images that the expanded distance puts nearest."""
   levels = (x.astype(np.float64) + 1) * 127.5
   index, score = [], []
   step = max(1, _BLOCK // max(x.shape))
@@ -98,11 +101,11 @@ def _candidates(x: np.ndarray, images: np.ndarray) -> np.ndarray:
   return np.take_along_axis(np.hstack(index), _smallest(np.hstack(score)), axis=1)
 
 
-def _smallest(score: np.ndarray) -> np.ndarray:
+def _smallest(score: Float[np.ndarray, "n N"]) -> Int[np.ndarray, "n m"]:
   return np.argpartition(score, min(_CANDIDATES, score.shape[1]) - 1, axis=1)[:, :_CANDIDATES]
 
 
-def _distance(x: np.ndarray, images: np.ndarray) -> np.ndarray:
-  """Return ‖x - y‖ [n] of matching rows, zero for an image converted in the precision of `x`."""
+def _distance(x: Float[np.ndarray, "n D"], images: UInt8[np.ndarray, "n D"]) -> Float[np.ndarray, " n"]:
+  """Return ‖x - y‖ of matching rows, zero for an image converted in the precision of `x`."""
   converted = images.astype(x.dtype) / 127.5 - 1
   return np.linalg.norm(x.astype(np.float64) - converted, axis=1)

@@ -11,20 +11,23 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
-from gauss_diffusion.types import Array, Denoiser
+from gauss_diffusion.types import Array, ArrayLike, Denoiser, Image, Sigma
 
 
 class LocalLinearity(NamedTuple):
   """What the Jacobians at two points say; the leading axis is the point, x1 then x2."""
 
-  gain: Array  # [2, K], uᵀJu for each direction
-  asymmetry: Array  # [2], ‖J - Jᵀ‖_F / ‖J‖_F, from 0 (symmetric) to 2 (antisymmetric)
-  constancy: Array  # [2], ‖J(x1) - J(x2)‖_F / ‖J‖_F, 0 when the Jacobian is the same at both
-  displacement: Array  # [2], ‖Δ - J δ‖ / ‖Δ‖ with δ the step to the other point, Δ the change of D
+  gain: Float[ArrayLike, "2 K"]  # uᵀJu for each direction
+  asymmetry: Float[ArrayLike, "2"]  # ‖J - Jᵀ‖_F / ‖J‖_F, from 0 (symmetric) to 2 (antisymmetric)
+  constancy: Float[ArrayLike, "2"]  # ‖J(x1) - J(x2)‖_F / ‖J‖_F, 0 when the Jacobian is the same at both
+  displacement: Float[ArrayLike, "2"]  # ‖Δ - J δ‖ / ‖Δ‖ with δ the step to the other point, Δ the change of D
 
 
-def pushforward(denoise: Denoiser, x: Array, sigma: Array, tangents: Array) -> tuple[Array, Array]:
+def pushforward(
+  denoise: Denoiser, x: Image, sigma: Sigma, tangents: Float[ArrayLike, "T D"]
+) -> tuple[Float[Array, "H W C"], Float[Array, "T D"]]:
   """Return D(x; σ) and J(x) v for each row v of `tangents`, evaluating D once.
 
   Args:
@@ -45,7 +48,9 @@ def pushforward(denoise: Denoiser, x: Array, sigma: Array, tangents: Array) -> t
   return denoised[0], products.reshape(tangents.shape)
 
 
-def gain(denoise: Denoiser, x: Array, sigma: Array, directions: Array) -> Array:
+def gain(
+  denoise: Denoiser, x: Image, sigma: Sigma, directions: Float[ArrayLike, "K D"]
+) -> Float[Array, " K"]:
   """Return uᵀ J(x) u for each row u of `directions` [K, D]: λ/(λ + σ²) for D_G and u an eigenvector.
 
   Args:
@@ -61,7 +66,12 @@ def gain(denoise: Denoiser, x: Array, sigma: Array, directions: Array) -> Array:
 
 
 def local_linearity(
-  denoise: Denoiser, x1: Array, x2: Array, sigma: Array, directions: Array, probes: Array
+  denoise: Denoiser,
+  x1: Image,
+  x2: Image,
+  sigma: Sigma,
+  directions: Float[ArrayLike, "K D"],
+  probes: Float[ArrayLike, "m D"],
 ) -> LocalLinearity:
   """Measure gain, asymmetry and constancy of the Jacobian, and the tangent's error from x1 to x2.
 
@@ -113,7 +123,9 @@ def local_linearity(
   )
 
 
-def random_probes(num_sets: int, num_dims: int, num_probes: int = 16, *, seed: int) -> np.ndarray:
+def random_probes(
+  num_sets: int, num_dims: int, num_probes: int = 16, *, seed: int
+) -> Float[np.ndarray, "{num_sets} m {num_dims}"]:
   """Return sets of random orthonormal rows, float64 [num_sets, min(num_probes, num_dims), num_dims].
 
   Drawn on the host: a QR factorisation inside a function mapped over CPU devices can deadlock, since
@@ -124,11 +136,11 @@ def random_probes(num_sets: int, num_dims: int, num_probes: int = 16, *, seed: i
   return columns.mT
 
 
-def _along(directions: Array, products: Array) -> Array:
+def _along(directions: Float[ArrayLike, "K D"], products: Float[Array, "K D"]) -> Float[Array, " K"]:
   return jnp.sum(directions * products, axis=-1)
 
 
-def _ratio(difference: Array, reference: Array) -> Array:
+def _ratio(difference: Float[Array, "#p ..."], reference: Float[Array, "p ..."]) -> Float[Array, " p"]:
   """Return the ratio of the Frobenius norms over the last two axes, 0/0 as 0."""
   top = jnp.linalg.norm(difference, axis=(-2, -1))
   bottom = jnp.linalg.norm(reference, axis=(-2, -1))

@@ -1,26 +1,34 @@
 """Superposition: does a denoiser map a mixture of two inputs to the mixture of their outputs?"""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
-from gauss_diffusion.types import Array, Denoiser
+from gauss_diffusion.types import Array, ArrayLike, Denoiser, Image, Sigma
 
 
 class Linearity(NamedTuple):
   """Superposition scores of one pair of inputs, each shaped as `alpha2`; linear is cosine 1, nmse 0."""
 
-  cosine: Array  # signed; the paper's linearity score averages its absolute value over pairs
-  nmse: Array
-  centred_cosine: Array  # the same two about a centre, where an affine denoiser is linear too
-  centred_nmse: Array
+  cosine: Float[ArrayLike, "*A"]  # signed; the paper's linearity score averages its absolute value over pairs
+  nmse: Float[ArrayLike, "*A"]
+  centred_cosine: Float[ArrayLike, "*A"]  # the same two about a centre, where affine denoisers are linear too
+  centred_nmse: Float[ArrayLike, "*A"]
 
 
 def score(
-  denoise: Denoiser, x1: Array, x2: Array, sigma: Array, alpha2: Array, *, centre: Array
+  denoise: Denoiser,
+  x1: Image,
+  x2: Float[ArrayLike, "..."],
+  sigma: Sigma,
+  alpha2: Float[ArrayLike, "*A"] | Sequence[float] | float,
+  *,
+  centre: Image,
 ) -> Linearity:
   """Compare D(α x₁ + β x₂) with α D(x₁) + β D(x₂), where α² + β² = 1 keeps the noise level.
 
@@ -69,7 +77,9 @@ def score(
   return Linearity(*(value.reshape(alpha2.shape) for value in (cosine, nmse, *centred)))
 
 
-def _compare(of_mix: Array, mix_of: Array) -> tuple[Array, Array]:
+def _compare(
+  of_mix: Float[Array, "H W C"], mix_of: Float[Array, "H W C"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
   """Return the cosine between the two, and the norm of their difference over that of the first."""
   norm_1, norm_2 = jnp.linalg.norm(of_mix.ravel()), jnp.linalg.norm(mix_of.ravel())
   product, difference = norm_1 * norm_2, jnp.linalg.norm((of_mix - mix_of).ravel())

@@ -4,16 +4,18 @@ Randomized subspace iteration (Halko, Martinsson & Tropp 2011, algorithm 4.4). T
 devices, the small factorisations on the host in float64: on CPU devices those can deadlock under pmap.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from gauss_diffusion import parallel
 from gauss_diffusion.probes import jacobian
-from gauss_diffusion.types import Array, Denoiser
+from gauss_diffusion.types import Array, ArrayLike, Denoiser, Image, Sigma
 
 OVERSAMPLING = 8  # vectors carried beyond those asked for
 
@@ -21,12 +23,14 @@ OVERSAMPLING = 8  # vectors carried beyond those asked for
 class Modes(NamedTuple):
   """The leading singular triplets of n Jacobians, ``J right_i = values_i left_i``; float64."""
 
-  left: np.ndarray  # [n, k, D], orthonormal rows; the largest entry of each is positive
-  values: np.ndarray  # [n, k], falling
-  right: np.ndarray  # [n, k, D], orthonormal rows
+  left: Float[np.ndarray, "n k D"]  # orthonormal rows; the largest entry of each is positive
+  values: Float[np.ndarray, "n k"]  # falling
+  right: Float[np.ndarray, "n k D"]  # orthonormal rows
 
 
-def pullback(denoise: Denoiser, x: Array, sigma: Array, cotangents: Array) -> Array:
+def pullback(
+  denoise: Denoiser, x: Image, sigma: Sigma, cotangents: Float[ArrayLike, "T D"]
+) -> Float[Array, "T D"]:
   """Return J(x)ᵀ u for each row u of `cotangents` [T, D]: the transpose of `jacobian.pushforward`.
 
   Args:
@@ -45,7 +49,13 @@ def pullback(denoise: Denoiser, x: Array, sigma: Array, cotangents: Array) -> Ar
 
 
 def singular_vectors(
-  denoise: Denoiser, x: np.ndarray, sigma: float, k: int, *, iterations: int = 4, seed: int = 0
+  denoise: Denoiser,
+  x: Float[ArrayLike, "n H W C"],
+  sigma: float,
+  k: int,
+  *,
+  iterations: int = 4,
+  seed: int = 0,
 ) -> Modes:
   """Return the first k singular vectors and values of the Jacobian at each of n points.
 
@@ -89,17 +99,23 @@ def singular_vectors(
   return Modes((sign * left)[:, :k], values[:, :k], (sign * right)[:, :k])
 
 
-def _push(shared, x, tangents):
+def _push(shared: tuple[Denoiser, Sigma], x: Image, tangents: Float[Array, "T D"]) -> Float[Array, "T D"]:
   denoise, sigma = shared
   return jacobian.pushforward(denoise, x, sigma, tangents)[1]
 
 
-def _pull(shared, x, cotangents):
+def _pull(shared: tuple[Denoiser, Sigma], x: Image, cotangents: Float[Array, "T D"]) -> Float[Array, "T D"]:
   denoise, sigma = shared
   return pullback(denoise, x, sigma, cotangents)
 
 
-def _apply(products, denoise, x, sigma, directions) -> np.ndarray:
+def _apply(
+  products: Callable,
+  denoise: Denoiser,
+  x: Float[ArrayLike, "n H W C"],
+  sigma: float,
+  directions: Float[np.ndarray, "n T D"],
+) -> Float[np.ndarray, "n T D"]:
   """Map `_push` or `_pull` over the points; float64."""
   shared = denoise, np.asarray(sigma, x.dtype)
   out = parallel.map_samples(products, shared, x, directions.astype(x.dtype), batch=len(x))
@@ -108,6 +124,6 @@ def _apply(products, denoise, x, sigma, directions) -> np.ndarray:
   return out.astype(np.float64)
 
 
-def _orthonormal(rows: np.ndarray) -> np.ndarray:
-  """Return orthonormal rows [n, m, D] whose span holds that of `rows`."""
+def _orthonormal(rows: Float[np.ndarray, "n m D"]) -> Float[np.ndarray, "n m D"]:
+  """Return orthonormal rows whose span holds that of `rows`."""
   return np.swapaxes(np.linalg.qr(np.swapaxes(rows, 1, 2))[0], 1, 2)

@@ -5,11 +5,12 @@ On the host in float64: these compare matrices, and evaluate no denoiser.
 
 import numpy as np
 import scipy.linalg
+from jaxtyping import Float
 
-from gauss_diffusion.types import GaussianStats
+from gauss_diffusion.types import ArrayLike, GaussianStats
 
 
-def gaussian_gains(stats: GaussianStats, sigma: float) -> np.ndarray:
+def gaussian_gains(stats: GaussianStats, sigma: float) -> Float[np.ndarray, " K"]:
   """Return λ/(λ + σ²), the eigenvalues [K] of W_G along the columns of ``stats.basis``, float64."""
   if not sigma > 0:
     raise ValueError(f"`sigma` is {sigma}; want a noise level > 0")
@@ -17,7 +18,7 @@ def gaussian_gains(stats: GaussianStats, sigma: float) -> np.ndarray:
   return eigenvalues / (eigenvalues + sigma**2)
 
 
-def weight_gap(weight: np.ndarray, stats: GaussianStats, sigma: float) -> float:
+def weight_gap(weight: Float[ArrayLike, "D D"], stats: GaussianStats, sigma: float) -> float:
   """Return ‖W - W_G‖_F / ‖W_G‖_F: 0 at W_G, 1 at W = 0 (Li et al. 2024, fig. 4 left).
 
   A ratio of norms; its square is the "normalized MSE". The paper does not say which one it shows.
@@ -37,7 +38,7 @@ def weight_gap(weight: np.ndarray, stats: GaussianStats, sigma: float) -> float:
     return float(difference / (np.linalg.norm(gains) if difference > 0 else 1))
 
 
-def asymmetry(weight: np.ndarray) -> float:
+def asymmetry(weight: Float[ArrayLike, "D D"]) -> float:
   """Return ‖W - Wᵀ‖_F / ‖W‖_F of W [D, D], from 0 (symmetric) to 2 (Li et al. 2024, fig. 14); 0/0 is 0."""
   weight = np.asarray(weight, np.float64)
   difference = np.linalg.norm(weight - weight.T)
@@ -45,8 +46,8 @@ def asymmetry(weight: np.ndarray) -> float:
 
 
 def singular_correlation(
-  weight: np.ndarray, stats: GaussianStats, sigma: float, k: int, *, tolerance: float = 1e-3
-) -> np.ndarray:
+  weight: Float[ArrayLike, "D D"], stats: GaussianStats, sigma: float, k: int, *, tolerance: float = 1e-3
+) -> Float[np.ndarray, " {k}"]:
   """Return how far each of the first k left singular vectors of W lies in its place under W_G.
 
   For a well separated eigenvalue this is |⟨u_i(W), u_i(W_G)⟩|, the diagonal of fig. 4 right of Li et
@@ -83,7 +84,7 @@ def singular_correlation(
   return np.sqrt(np.clip((energy * same).sum(0), 0, 1))
 
 
-def _checked(weight: np.ndarray, basis: np.ndarray) -> np.ndarray:
+def _checked(weight: Float[ArrayLike, "..."], basis: Float[np.ndarray, "D K"]) -> Float[np.ndarray, "D D"]:
   weight, num_dims = np.asarray(weight, np.float64), len(basis)
   if weight.shape != (num_dims, num_dims):
     raise ValueError(f"`weight` has shape {weight.shape}; want {(num_dims, num_dims)} for these statistics")
