@@ -37,7 +37,7 @@ def draw(readings: list[Reading], sweep: str) -> Figure:
   pairs = measures.halves([reading for reading in readings if "samples" in reading.found])
   columns, rows = 2, max(1, -(-len(pairs) // 2))
   figure = style.figure(2.6 + 3.3 * rows)
-  top, bottom = figure.subfigures(2, 1, height_ratios=(3.3 * rows, 2.6))
+  top, bottom = figure.subfigures(2, 1, height_ratios=(3.3 * rows, 2.6), squeeze=False)[:, 0]
   axes = top.subplots(rows, columns, squeeze=False)
   for axis, pair in zip(axes.flat, pairs.values()):
     shown = [(denoiser, part) for denoiser in ("network", "gaussian") for part in (0, 1)]

@@ -30,7 +30,7 @@ def draw(results: style.Results) -> Figure:
   images = max(1, min(first.sizes["shown"], _COLUMNS // (len(shown) * num_levels)))
   width = 0.88 * style.WIDTH / max(len(shown) * images * num_levels, 6)  # inches an image
   figure = style.figure(len(rows) * width + 4.5)
-  top, bottom = figure.subfigures(2, 1, height_ratios=(len(rows) * width + 1.2, 3.3))
+  top, bottom = figure.subfigures(2, 1, height_ratios=(len(rows) * width + 1.2, 3.3), squeeze=False)[:, 0]
   for axis, label in zip(top.subplots(1, len(shown), squeeze=False)[0], shown):
     found = results[label].isel(shown=slice(images))
     levels = [

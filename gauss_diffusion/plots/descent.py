@@ -28,7 +28,8 @@ def draw(results: style.Results) -> Figure:
   """
   outer = style.spread(results, 2)
   figure = style.figure(6.1 + 1.45 * len(outer))
-  top, middle, bottom = figure.subfigures(3, 1, height_ratios=(3.1, 3.0, 1.45 * len(outer)))
+  heights = (3.1, 3.0, 1.45 * len(outer))
+  top, middle, bottom = figure.subfigures(3, 1, height_ratios=heights, squeeze=False)[:, 0]
   shown = style.spread(results, _MOST)
   axes = top.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
   for axis, label in zip(axes, shown):

@@ -25,7 +25,7 @@ def draw(results: style.Results) -> Figure:
     results: model's title -> what the analysis `distillation` found.
   """
   figure = style.figure(7.2)
-  top, bottom = figure.subfigures(2, 1, height_ratios=(1.25, 1))
+  top, bottom = figure.subfigures(2, 1, height_ratios=(1.25, 1), squeeze=False)[:, 0]
   colors = style.model_colors(results)
   axes = top.subplots(1, 2, sharey=True)
   for axis, (law, heading) in zip(axes, _HEADINGS.items()):

@@ -31,7 +31,7 @@ def draw(results: style.Results) -> Figure:
     results: model's title -> what the analysis `gain` found.
   """
   figure = style.figure(7.2)
-  top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1))
+  top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1), squeeze=False)[:, 0]
   shown = style.spread(results, _MOST)
   axes = top.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
   levels = _telling_levels(results[shown[-1]])

@@ -30,7 +30,7 @@ def draw(results: style.Results) -> Figure:
   denoisers = first.denoiser.to_numpy()
   figure = style.figure(1.1 + 2.8 * len(denoisers))
   colors = style.model_colors(results)
-  for block, (gap, name) in zip(figure.subfigures(1, len(_GAPS)), _GAPS.items()):
+  for block, (gap, name) in zip(figure.subfigures(1, len(_GAPS), squeeze=False)[0], _GAPS.items()):
     panels = block.subplots(len(denoisers), len(_LAWS), sharex=True, sharey=True, squeeze=False)
     for axis, (denoiser, law) in zip(panels.flat, itertools.product(denoisers, _LAWS)):
       for label, found in results.items():

@@ -28,7 +28,7 @@ def draw(results: style.Results) -> Figure:
   """
   shown = style.spread(results, 2)
   figure = style.figure(8.6)
-  top, middle, bottom = figure.subfigures(3, 1, height_ratios=(2.5, 2.4, 3.7))
+  top, middle, bottom = figure.subfigures(3, 1, height_ratios=(2.5, 2.4, 3.7), squeeze=False)[:, 0]
   _draw_alignment(top, results)
   most = _MAPS // len(shown)
   widths = [1] * most + ([0.2] + [1] * most) * (len(shown) - 1)

@@ -24,7 +24,7 @@ def draw(results: style.Results) -> Figure:
   """
   shown = style.spread(results, 2)
   figure = style.figure(8.6)
-  top, bottom = figure.subfigures(2, 1, height_ratios=(5.8, 2.8))
+  top, bottom = figure.subfigures(2, 1, height_ratios=(5.8, 2.8), squeeze=False)[:, 0]
   for axis, label in zip(top.subplots(1, len(shown), squeeze=False)[0], shown):
     found = results[label].isel(latent=slice(_COLUMNS))
     moved = found.samples.sel(direction="first singular vector").stack(move=("sigma", "sign"))

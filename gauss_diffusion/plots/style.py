@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import ArrayLike
 
 from gauss_diffusion.denoisers import FAMILIES
 from gauss_diffusion.readings import intervals
@@ -69,9 +71,8 @@ DASHES = {"linear (train)": (0, (4, 1.5)), "linear (held-out)": (0, (1.2, 1.2))}
 
 def figure(height: float) -> Figure:
   """Return an empty figure as wide as a slide, `height` inches tall, without pyplot's global state."""
-  made = Figure(figsize=(WIDTH, height), layout="constrained")
-  made.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.03)
-  return made
+  layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.03)
+  return Figure(figsize=(WIDTH, height), layout=layout)
 
 
 def grid(count: int) -> tuple[int, int]:
@@ -115,7 +116,7 @@ def row_name(denoiser: str) -> str:
   return named(denoiser).replace(" (", "\n(")
 
 
-def curve(axis: Axes, x, values, **line) -> None:
+def curve(axis: Axes, x: ArrayLike, values: ArrayLike, **line: typing.Any) -> None:
   """Draw the mean over the last axis of `values` against `x`, its 95 % interval as a band."""
   x, (mean, low, high) = np.asarray(x), intervals.bootstrap_mean(values)
   (drawn,) = axis.plot(x, mean, **line)
@@ -138,7 +139,9 @@ def plain_log(axis: Axis) -> None:
   axis.set_minor_locator(mpl.ticker.NullLocator())
 
 
-def sheet(axis: Axes, images, rows: Sequence[str], columns: Sequence[str], *, block: int = 0) -> None:
+def sheet(
+  axis: Axes, images: ArrayLike, rows: Sequence[str], columns: Sequence[str], *, block: int = 0
+) -> None:
   """Show images in [-1, 1], [R, C, H, W, channels], as one sheet with row and column headings.
 
   Pixels keep their scale (-1 black, 1 white) and their edges; values beyond are clipped. The first `block`

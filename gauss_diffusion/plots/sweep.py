@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
 from gauss_diffusion.readings import measures
+from gauss_diffusion.readings.claims.statistics import Measure
 from gauss_diffusion.readings.measures import MIDDLE, Reading, spelled
 
 TITLE = "Along the study"
@@ -31,7 +32,7 @@ def _error_on_training_images(reading: Reading) -> np.ndarray:
 
 
 # Analysis, title, name of the y axis, label of a curve -> its measure and colour.
-_PANELS = (
+_PANELS: tuple[tuple[str, str, str, dict[str, tuple[Measure, str]]], ...] = (
   (
     "samples",
     "Do samples copy training images?",
