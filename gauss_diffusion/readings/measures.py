@@ -120,10 +120,14 @@ def distance(one: Reading, two: Reading, denoiser: str = "network", other: str |
 
 def halves(readings: list[Reading]) -> dict[str, tuple[Reading, Reading]]:
   """Return the groups that are two subjects trained alike on disjoint halves of the data, part 0 first."""
-  groups = {}
+  groups: dict[str, list[Reading]] = {}
   for reading in sorted(readings, key=lambda reading: reading.entry["part"]):
     groups.setdefault(reading.entry["group"], []).append(reading)
-  return {name: tuple(group) for name, group in groups.items() if [r.entry["part"] for r in group] == [0, 1]}
+  return {
+    name: (group[0], group[1])
+    for name, group in groups.items()
+    if [reading.entry["part"] for reading in group] == [0, 1]
+  }
 
 
 def apart(pair: tuple[Reading, Reading], one: str = "network", other: str = "network") -> np.ndarray:

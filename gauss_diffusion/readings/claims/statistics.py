@@ -77,8 +77,8 @@ def rank_correlation(one: Measure, other: Measure) -> Statistic:
 
     def correlation(means):
       ranks = np.argsort(np.argsort(means.reshape(2, len(readings), -1), axis=1), axis=1)
-      ranks = ranks - (len(readings) - 1) / 2
-      return (ranks[0] * ranks[1]).sum(0) / (ranks[0] ** 2).sum(0)
+      centred = ranks - (len(readings) - 1) / 2
+      return (centred[0] * centred[1]).sum(0) / (centred[0] ** 2).sum(0)
 
     return intervals.bootstrap_statistic(correlation, [v[:num] for v in values])
 
