@@ -16,7 +16,7 @@ import pathlib
 import platform
 import shutil
 import typing
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -309,11 +309,12 @@ def _write_netcdf(found: "xarray.Dataset", path: str) -> None:
 
 def _index(found: "xarray.Dataset") -> "xarray.Dataset":
   """Let coordinates that share an axis without a coordinate of its own index it together."""
-  sharing: dict[str, list] = {}
+  sharing: dict[Hashable, list[Hashable]] = {}
   for name, values in found.coords.items():
     if values.ndim == 1 and values.dims[0] not in found.coords:
       sharing.setdefault(values.dims[0], []).append(name)
-  return found.set_index({axis: names for axis, names in sharing.items() if len(names) > 1})
+  together = {axis: names for axis, names in sharing.items() if len(names) > 1}
+  return found.set_index(together)
 
 
 def _ends_torn(file) -> bool:

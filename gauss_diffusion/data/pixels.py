@@ -36,7 +36,9 @@ def fit(image: np.ndarray, size: int, crop: bool) -> np.ndarray:
     image = image[top : top + side, left : left + side]
   if size and image.shape[:2] != (size, size):
     planes = [Image.fromarray(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2])]
-    image = np.stack([plane.resize((size, size), Image.Resampling.LANCZOS) for plane in planes], axis=-1)
+    image = np.stack(
+      [np.asarray(plane.resize((size, size), Image.Resampling.LANCZOS)) for plane in planes], axis=-1
+    )
   return image
 
 
@@ -99,7 +101,8 @@ def decode_all(
   with (
     tqdm(total=count, desc=f"decoding {title}", unit=" images", delay=2) as bar,
     ThreadPoolExecutor(os.cpu_count()) as pool,
-    contextlib.closing(pool.map(lambda chunk: list(decode(chunk)), chunks)) as parts,
+    # What `map` returns is a generator, though declared to be any iterator.
+    contextlib.closing(pool.map(lambda chunk: list(decode(chunk)), chunks)) as parts,  # type: ignore[type-var]
   ):
     for part in parts:
       for label, image in part:
