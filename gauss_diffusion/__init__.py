@@ -25,6 +25,7 @@ Where to look:
 """
 
 import importlib
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from gauss_diffusion import (
@@ -72,7 +73,7 @@ __all__ = [
 _LATER = {"checkpoint": "gauss_diffusion.training.checkpoint", "plots": "gauss_diffusion.plots"}
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> ModuleType:
   if name not in _LATER:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
   return importlib.import_module(_LATER[name])

@@ -111,7 +111,7 @@ def network_card(config: ConfigDict, model: ConfigDict, shape: Shape) -> dict[st
       )
     return card
   size, _, channels = shape
-  options = {"img_resolution": size, "img_channels": channels}
+  options: dict[str, Any] = {"img_resolution": size, "img_channels": channels}
   for name, value in networks.known(model.network.to_dict(), config.network.to_dict()).items():
     options[name] = list(value) if isinstance(value, tuple) else value
   return {"network": options}

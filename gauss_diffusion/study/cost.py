@@ -33,9 +33,9 @@ RESULT = 100_000  # bytes of a result and its card, but for maps; images may add
 EIGH, LEADING_VECTORS, SVD, SOLVE = 20, 15, 50, 5
 # Seconds of one compile without a cache, of a network with as many parameter arrays as `TENSORS`, on two idle
 # CPU cores: of the cards of `configs/digits.py`, the first model's seconds less those of its likes.
-COMPILE = {"train": 20.0, "denoise": 6.0, "score": 3.0, "sample": 2.5, "push": 6.0, "pull": 6.0}
+COMPILE = {"train": 22.0, "denoise": 4.0, "score": 3.0, "sample": 3.0, "push": 6.0, "pull": 8.0}
 TENSORS = 130
-COMPILE_IDEAL = 0.5  # of an ideal denoiser, for every number of images anew
+COMPILE_IDEAL = 1.0  # of an ideal denoiser, for every number of images anew
 PROGRAMS = {  # of analyses that do more than denoise
   "linearity": ("score",),
   "trajectories": ("sample",),

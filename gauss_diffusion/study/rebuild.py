@@ -173,8 +173,9 @@ def _describe(folder: pathlib.Path, config: dict[str, Any], cards: Cards, label:
     "images seen": None,
     "last loss": None,
   }
-  if label in cards[TRAINING]:
-    metrics = results.load(_place(folder, TRAINING, label))[0].isel(line=-1)
+  lines = results.load(_place(folder, TRAINING, label))[0] if label in cards[TRAINING] else None
+  if lines is not None:
+    metrics = lines.isel(line=-1)
     row |= {
       "steps": int(metrics["step"]),
       "images seen": int(metrics["images"]),
