@@ -2,7 +2,7 @@
 
 import pathlib
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -73,67 +73,94 @@ def analyse_models(
     loaded: from `subjects.functions`.
     folder: the study's working directory.
   """
-  plain = asked.plain(config)
-  return sum(_analyse(plain, config, dataset, model, loaded, folder) for model in models)
+  study = _Study(config, asked.plain(config), dataset, loaded, folder)
+  return sum(_analyse(study, model) for model in models)
 
 
-def _analyse(plain, config, dataset, model, loaded, folder) -> int:
+class _Study(NamedTuple):
+  """What is the same for all models."""
+
+  config: ConfigDict
+  asked: dict[str, Any]  # the config as plain values
+  dataset: data.Dataset
+  loaded: dict[str, tuple[Denoiser, str]]
+  folder: pathlib.Path
+
+
+def _analyse(study: _Study, model: Model) -> int:
   """Run what is not current for one model, distillation first: others read its maps."""
-  examined = opened(model, plain["denoisers"], loaded, folder / "fits")
-  subject, ran = None, 0
+  examined = opened(model, study.asked["denoisers"], study.loaded, study.folder / "fits")
   if model.source == "training":
-    _keep_training(plain, dataset, model, examined, folder)
-  for name in sorted(config.analyses, key=lambda name: name != "distillation"):
-    analysis = analyses.ANALYSES[name]
-    uses, place = analysis.uses(config[name]), _place(folder, name, model)
-    reads = ["distillation"] if set(uses) & set(subjects.LINEAR) else []
-    inputs = asked.inputs(plain, name) | {
-      "version": analysis.VERSION,
-      "subject": examined.digest,
-      "images": model.subset.fingerprint,
-      "held-out": dataset.fingerprint,
-      "denoisers": {used: plain["denoisers"][used] for used in uses if used in FAMILIES},
-      "reads": {read: results.read_card(_place(folder, read, model))["content"] for read in reads},
-    }
+    _keep_training(study, model, examined)
+  subject, ran = None, 0
+  for name in sorted(study.config.analyses, key=lambda name: name != "distillation"):
+    place, inputs = _place(study.folder, name, model), _inputs(study, name, model, examined)
     if results.current(place, inputs):
       continue
-    found, start, absent = None, time.perf_counter(), None
-    if analysis.DERIVATIVES and not examined.derivatives:
+    start, found, absent = time.perf_counter(), None, None
+    if analyses.ANALYSES[name].DERIVATIVES and not examined.derivatives:
       absent = "it is a function outside JAX and has no derivatives"
     else:
-      subject = subject or _subject(config, dataset, model, examined, folder)
-      if reads:
-        subject = subject._replace(distillation=results.load(_place(folder, "distillation", model))[0])
-      for used in inputs["denoisers"]:
-        if used not in subject.records:
-          subject.records[used] = _fitted(used, plain["denoisers"][used], model, folder)
-      found = analysis.compute(subject, config[name], model.label)
-    card = _card(inputs, dataset, model, examined) | {
-      "absent": absent,
-      "seconds": time.perf_counter() - start,
-    }
+      subject = subject or _subject(study, model, examined)
+      held_against = _with(subject, study, model, inputs)
+      found = analyses.ANALYSES[name].compute(held_against, study.config[name], model.label)
+    card = _card(study, inputs, model, examined)
     if jax.process_index() == 0:
-      results.save(place, found, card)
+      results.save(place, found, card | {"absent": absent, "seconds": time.perf_counter() - start})
     ran += 1
   return ran
 
 
-def _keep_training(plain, dataset, model: Model, examined: Opened, folder: pathlib.Path) -> None:
-  """Keep how the loss went as a result, so that a report needs no more than results."""
-  inputs = {
-    "analysis": "training",
-    "settings": plain["models"][model.label]["train"],
+def _inputs(study: _Study, name: str, model: Model, examined: Opened) -> dict[str, Any]:
+  """Return all that a result of an analysis depends on."""
+  uses = analyses.ANALYSES[name].uses(study.config[name])
+  reads = ["distillation"] if set(uses) & set(subjects.LINEAR) else []
+  return asked.inputs(study.asked, name) | {
+    "version": analyses.ANALYSES[name].VERSION,
     "subject": examined.digest,
+    "images": model.subset.fingerprint,
+    "held-out": study.dataset.fingerprint,
+    "denoisers": {used: study.asked["denoisers"][used] for used in uses if used in FAMILIES},
+    "reads": {read: results.read_card(_place(study.folder, read, model))["content"] for read in reads},
   }
-  place = _place(folder, "training", model)
+
+
+def _subject(study: _Study, model: Model, examined: Opened) -> Subject:
+  """Return a model as analyses look at it, before it is held against anything."""
+  sampler = study.config.sampler
+  return Subject(
+    network=examined.denoise,
+    stats=_fitted(study, "gaussian", family.defaults(FAMILIES["gaussian"]), model),
+    train=model.subset.images,
+    held_out=study.dataset.held_out,
+    sigmas=edm.sigma_grid(sampler.levels, sampler.sigma_min, sampler.sigma_max),
+    solver=sampler.solver,
+    seed=study.config.seed,
+    records={},
+    distillation=None,
+  )
+
+
+def _with(subject: Subject, study: _Study, model: Model, inputs: dict[str, Any]) -> Subject:
+  """Return the subject with the fitted denoisers and the maps that a result depends on."""
+  maps = results.load(_place(study.folder, "distillation", model))[0] if inputs["reads"] else None
+  records = {name: _fitted(study, name, options, model) for name, options in inputs["denoisers"].items()}
+  return subject._replace(records=records, distillation=maps)
+
+
+def _keep_training(study: _Study, model: Model, examined: Opened) -> None:
+  """Keep how the loss went as a result, so that a report needs no more than results."""
+  settings = study.asked["models"][model.label]["train"]
+  inputs = {"analysis": "training", "settings": settings, "subject": examined.digest}
+  place = _place(study.folder, "training", model)
   if not results.current(place, inputs) and jax.process_index() == 0:
     metrics = results.read_metrics(model.folder / loop.METRICS)
     found = results.labelled({name: ("line", values) for name, values in metrics.items()}, {})
-    results.save(place, found, _card(inputs, dataset, model, examined))
+    results.save(place, found, _card(study, inputs, model, examined))
 
 
-def _card(inputs: dict[str, Any], dataset, model: Model, examined: Opened) -> dict[str, Any]:
-  height, width, channels = dataset.pool.shape[1:]
+def _card(study: _Study, inputs: dict[str, Any], model: Model, examined: Opened) -> dict[str, Any]:
+  dataset, (height, width, channels) = study.dataset, study.dataset.pool.shape[1:]
   return {
     "inputs": inputs,
     "model": {"label": model.label} | asked.plain(model.entry),
@@ -152,24 +179,9 @@ def _card(inputs: dict[str, Any], dataset, model: Model, examined: Opened) -> di
   }
 
 
-def _subject(config, dataset, model: Model, examined: Opened, folder: pathlib.Path) -> Subject:
-  sampler = config.sampler
-  return Subject(
-    network=examined.denoise,
-    stats=_fitted("gaussian", family.defaults(FAMILIES["gaussian"]), model, folder),
-    train=model.subset.images,
-    held_out=dataset.held_out,
-    sigmas=edm.sigma_grid(sampler.levels, sampler.sigma_min, sampler.sigma_max),
-    solver=sampler.solver,
-    seed=config.seed,
-    records={},
-    distillation=None,
-  )
-
-
-def _fitted(name: str, options: dict[str, Any], model: Model, folder: pathlib.Path) -> Any:
+def _fitted(study: _Study, name: str, options: dict[str, Any], model: Model) -> Any:
   images, fingerprint = model.subset.images, model.subset.fingerprint
-  return family.fitted(name, FAMILIES[name], images, fingerprint, options, folder / "fits")
+  return family.fitted(name, FAMILIES[name], images, fingerprint, options, study.folder / "fits")
 
 
 def _place(folder: pathlib.Path, analysis: str, model: Model) -> pathlib.Path:
