@@ -3,13 +3,19 @@
 Levels are those of the sampler nearest to the ones asked for: affine maps exist at no others.
 """
 
+import typing
+
 import numpy as np
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gauss_diffusion import edm, parallel, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.plots import denoised as figure
 from gauss_diffusion.probes import score_gap
+
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
 
 VERSION = 1
 DERIVATIVES = False
@@ -24,19 +30,19 @@ DEFAULTS = {
 COMPARED = ("network", "gaussian")  # whose likeness to the identity is measured
 
 
-def uses(settings) -> tuple[str, ...]:
+def uses(settings: ConfigDict) -> tuple[str, ...]:
   """Return the denoisers that it evaluates."""
   return tuple(dict.fromkeys([*settings.denoisers, *COMPARED]))
 
 
-def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
   """Return how many images each denoiser is given."""
   inputs = settings.shown * (len(settings.sigmas) + len(settings.pure_noise))
   found = dict.fromkeys(settings.denoisers, inputs)
   return found | {name: found.get(name, 0) + levels * settings.images for name in COMPARED}
 
 
-def check(config, shape, num_held_out: int) -> None:
+def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) -> None:
   """Refuse unknown denoisers, levels that are none, and more images than are kept apart."""
   settings = config.denoised
   subjects.check_denoisers("denoised.denoisers", settings.denoisers, config.analyses)
@@ -50,7 +56,7 @@ def check(config, shape, num_held_out: int) -> None:
       raise ValueError(f"`denoised.{field}` is {settings[field]}; there are {num_held_out} held-out images")
 
 
-def compute(subject: subjects.Subject, settings, title: str):
+def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
   """Denoise the same inputs by every denoiser; compare noisy images with what becomes of them."""
   clean, noise = (
     subjects.held_out(subject, settings.shown),

@@ -4,15 +4,22 @@ Both see equally many pairs (y, D(y)). Descent needs more steps the less noise t
 least-squares map; that one's symmetry, singular values and vectors are held against the Gaussian denoiser's.
 """
 
+import typing
+from collections.abc import Iterator, Sequence
+
 import jax
 import numpy as np
 import scipy.linalg
+from ml_collections import ConfigDict
 
 from gauss_diffusion import distill, edm, results, statistics
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.plots import descent as figure
 from gauss_diffusion.probes import spectrum
-from gauss_diffusion.types import GaussianStats
+from gauss_diffusion.types import ArrayLike, GaussianStats
+
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
 
 VERSION = 1
 DERIVATIVES = False
@@ -27,18 +34,18 @@ DEFAULTS = {
 }
 
 
-def uses(settings) -> tuple[str, ...]:
+def uses(settings: ConfigDict) -> tuple[str, ...]:
   """Return the denoisers that it evaluates."""
   return ("network",)
 
 
-def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
   """Return how many images each denoiser is given."""
   sigmas = min(len(settings.sigmas), levels)
   return {"network": sigmas * settings.batch * (2 * settings.steps + 1)}  # the last draw measures the fit
 
 
-def check(config, shape, num_held_out: int) -> None:
+def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) -> None:
   """Refuse an unknown law, and counts that make no descent or determine no map."""
   settings, dimension = config.descent, int(np.prod(shape))
   if settings.law not in subjects.LAWS:
@@ -59,7 +66,7 @@ def check(config, shape, num_held_out: int) -> None:
     raise ValueError(f"`descent.vectors` is {settings.vectors}; want 1 to {dimension}")
 
 
-def compute(subject: subjects.Subject, settings, title: str):
+def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
   """Descend at the chosen levels, and compare every map on the way with the Gaussian denoiser's."""
   nearest = [edm.nearest(subject.sigmas, sigma) for sigma in settings.sigmas]
   sigmas, images = subject.sigmas[np.unique(nearest)], subject.train
@@ -79,7 +86,7 @@ def compute(subject: subjects.Subject, settings, title: str):
     subject.network, images, sigmas, key_pairs, num_pairs=settings.steps * settings.batch
   )
   stats = statistics.gaussian_stats(images)
-  found = {
+  found: dict[str, list] = {
     name: [] for name in ("weight_gap", "expected_gap", "asymmetry", "singular_values", "gains", "vectors")
   }
   for s, (sigma, best) in enumerate(zip(sigmas, least_squares.weight)):
@@ -113,7 +120,9 @@ def compute(subject: subjects.Subject, settings, title: str):
   )
 
 
-def expected_maps(weight: np.ndarray, stats: GaussianStats, sigma: float, rate: float, steps):
+def expected_maps(
+  weight: np.ndarray, stats: GaussianStats, sigma: float, rate: float, steps: Sequence[int] | np.ndarray
+) -> Iterator[np.ndarray]:
   """Yield the expected maps that `distill.gradient_descent` has found after each of the `steps`.
 
   Along an eigenvector of the inputs' covariance, eigenvalue λ + σ², the iterate after n steps is
@@ -135,7 +144,7 @@ def expected_maps(weight: np.ndarray, stats: GaussianStats, sigma: float, rate: 
       yield reached[-1] * weight + modes * (reached[:-1] - reached[-1]) @ stats.basis.T
 
 
-def _images(vectors: np.ndarray, stats: GaussianStats) -> np.ndarray:
+def _images(vectors: ArrayLike, stats: GaussianStats) -> np.ndarray:
   """Return vectors [k, D] as images, each with the sign of the principal component of its place."""
   components = stats.basis.T[: len(vectors)]
   overlap = np.ones(len(vectors))

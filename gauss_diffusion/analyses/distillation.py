@@ -4,8 +4,12 @@ On noisy *training* images any posterior-mean denoiser, the exact memorizer incl
 denoiser as its best affine fit. Only *held-out* images tell memorization and generalization apart.
 """
 
+import inspect
+import typing
+
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gauss_diffusion import distill, results
@@ -14,6 +18,9 @@ from gauss_diffusion.plots import distillation as figure
 from gauss_diffusion.probes import spectrum
 from gauss_diffusion.types import Affine
 
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
+
 VERSION = 1
 DERIVATIVES = False
 FIGURE = figure
@@ -21,21 +28,21 @@ DEFAULTS = {"method": "closed_form", "pairs": 1280, "steps": 2000, "singular_vec
 METHODS = ("closed_form", "gradient_descent")
 
 
-def uses(settings) -> tuple[str, ...]:
+def uses(settings: ConfigDict) -> tuple[str, ...]:
   """Return the denoisers that it evaluates."""
   return ("network",)
 
 
-def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
   """Return how many images each denoiser is given."""
   if settings.method == "closed_form":
     pairs = settings.pairs
   else:
-    pairs = (settings.steps + 1) * distill.gradient_descent.__kwdefaults__["batch"]
+    pairs = (settings.steps + 1) * inspect.signature(distill.gradient_descent).parameters["batch"].default
   return {"network": len(subjects.LAWS) * levels * pairs}
 
 
-def check(config, shape, num_held_out: int) -> None:
+def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) -> None:
   """Refuse an unknown method, or too few pairs to determine the map."""
   settings, dimension = config.distillation, int(np.prod(shape))
   if settings.method not in METHODS:
@@ -51,7 +58,7 @@ def check(config, shape, num_held_out: int) -> None:
     raise ValueError(f"`distillation.singular_vectors` is {settings.singular_vectors}; want 1 to {dimension}")
 
 
-def compute(subject: subjects.Subject, settings, title: str):
+def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
   """Distil on both laws; compare each map with the Gaussian denoiser's."""
   found = [_distil(subject, law, settings, title) for law in subjects.LAWS]
   axes = {"weight": ("output", "input"), "bias": ("output",), "singular_correlation": ("vector",)}
@@ -69,7 +76,7 @@ def compute(subject: subjects.Subject, settings, title: str):
   )
 
 
-def _distil(subject: subjects.Subject, law: str, settings, title: str) -> dict[str, np.ndarray]:
+def _distil(subject: subjects.Subject, law: str, settings: ConfigDict, title: str) -> dict[str, np.ndarray]:
   images = subject.train if law == "train" else subject.held_out
   key = subjects.key(subject, law)
   if settings.method == "closed_form":

@@ -1,6 +1,9 @@
 """What the network's Jacobian does: gain along the data's principal axes, symmetry, constancy."""
 
+import typing
+
 import numpy as np
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gauss_diffusion import parallel, results
@@ -8,24 +11,27 @@ from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.plots import gain as figure
 from gauss_diffusion.probes import jacobian
 
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
+
 VERSION = 1
 DERIVATIVES = True
 FIGURE = figure
 DEFAULTS = {"pairs": 8, "directions": 16}
 
 
-def uses(settings) -> tuple[str, ...]:
+def uses(settings: ConfigDict) -> tuple[str, ...]:
   """Return the denoisers that it evaluates."""
   return ("network",)
 
 
-def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
   """Return how many images each denoiser is given; a product with its Jacobian counts 2."""
   probes = jacobian.random_probes(1, dimension, seed=0).shape[1]
   return {"network": levels * 2 * settings.pairs * 2 * (settings.directions + probes + 1)}
 
 
-def check(config, shape, num_held_out: int) -> None:
+def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) -> None:
   """Refuse more pairs than images, and too few directions."""
   settings = config.gain
   if not 1 <= settings.pairs <= num_held_out // 2:
@@ -41,7 +47,7 @@ def _measure(shared, x, probes):
   return jacobian.local_linearity(denoise, x[0], x[1], sigma, directions, probes)
 
 
-def compute(subject: subjects.Subject, settings, title: str):
+def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
   """Probe pairs of noisy held-out images along eigenvectors of the training covariance.
 
   The eigenvectors are spread evenly over the logarithm of their rank, so that both the leading and

@@ -5,9 +5,12 @@ best affine fit, since E[D] = μ and Cov(D, y) = Cov(x0, y) = Σ whatever the da
 there says that a network is well trained; only on held-out images can it say that the network generalizes.
 """
 
+import typing
+
 import jax
 import numpy as np
 from jax.tree_util import Partial
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gauss_diffusion import distill, edm, parallel, results
@@ -15,6 +18,10 @@ from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.denoisers import affine
 from gauss_diffusion.plots import input_law as figure
 from gauss_diffusion.probes import score_gap, spectrum
+from gauss_diffusion.types import Affine
+
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
 
 VERSION = 1
 DERIVATIVES = False
@@ -28,12 +35,12 @@ DEFAULTS = {
 }
 
 
-def uses(settings) -> tuple[str, ...]:
+def uses(settings: ConfigDict) -> tuple[str, ...]:
   """Return the denoisers that it evaluates."""
   return tuple(dict.fromkeys([*settings.denoisers, "gaussian"]))
 
 
-def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
   """Return how many images each denoiser is given."""
   fits = min(len(settings.sigmas), levels) * settings.repeats
   found = dict.fromkeys(settings.denoisers, len(subjects.LAWS) * fits * settings.pairs)
@@ -44,7 +51,7 @@ def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str,
   return found | {"gaussian": found.get("gaussian", 0) + gaussian}
 
 
-def check(config, shape, num_held_out: int) -> None:
+def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) -> None:
   """Refuse unknown denoisers, and counts that determine no map or no spread."""
   settings, dimension = config.input_law, int(np.prod(shape))
   subjects.check_denoisers("input_law.denoisers", settings.denoisers, config.analyses)
@@ -61,7 +68,7 @@ def check(config, shape, num_held_out: int) -> None:
     raise ValueError(f"`input_law.images` is {settings.images}; there are {num_held_out} held-out images")
 
 
-def compute(subject: subjects.Subject, settings, title: str):
+def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
   """Distil each denoiser on both laws, R times over; compare maps and outputs with the Gaussian denoiser's.
 
   A gap is a norm: Monte-Carlo noise in the map adds to its square, and averages out over no number of
@@ -73,7 +80,7 @@ def compute(subject: subjects.Subject, settings, title: str):
   num = settings.images
   clean = subjects.train(subject, num), subjects.held_out(subject, num)
   noise = subjects.noise(subject, "input law", num)
-  found = {"weight_gap": [], "weight_noise": [], "output_gap": [], "output_noise": []}
+  found: dict[str, list] = {"weight_gap": [], "weight_noise": [], "output_gap": [], "output_noise": []}
   for name in settings.denoisers:
     denoise = subjects.denoiser(subject, name)
     for law, images in zip(subjects.LAWS, (subject.train, subject.held_out)):
@@ -109,7 +116,9 @@ def compute(subject: subjects.Subject, settings, title: str):
   )
 
 
-def _compare(subject: subjects.Subject, maps, inputs, sigma) -> dict[str, np.ndarray]:
+def _compare(
+  subject: subjects.Subject, maps: list[Affine], inputs: list[np.ndarray], sigma: float
+) -> dict[str, np.ndarray]:
   """Return the gaps of R maps at one level, [R], and of their outputs for each input law, [laws, R, n]."""
   weights = np.stack([each.weight[0] for each in maps])
   gaussian = subjects.denoiser(subject, "gaussian")

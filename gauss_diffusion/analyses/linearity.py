@@ -1,12 +1,18 @@
 """How nearly linear the network is: superposition scores against noise level (Li et al. 2024, §3.1)."""
 
+import typing
+
 import numpy as np
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gauss_diffusion import edm, parallel, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.plots import linearity as figure
 from gauss_diffusion.probes import linearity
+
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
 
 VERSION = 1
 DERIVATIVES = False
@@ -15,17 +21,17 @@ DEFAULTS = {"levels": 20, "alpha2": (0.5,), "pairs": 100}
 INPUTS = ("noisy image", "pure noise")
 
 
-def uses(settings) -> tuple[str, ...]:
+def uses(settings: ConfigDict) -> tuple[str, ...]:
   """Return the denoisers that it evaluates."""
   return ("network",)
 
 
-def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
   """Return how many images each denoiser is given."""
   return {"network": settings.levels * len(INPUTS) * settings.pairs * (2 + 2 * len(settings.alpha2))}
 
 
-def check(config, shape, num_held_out: int) -> None:
+def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) -> None:
   """Refuse levels, weights or pairs that cannot be."""
   settings = config.linearity
   if settings.levels < 2:
@@ -44,7 +50,7 @@ def _score(shared, pair):
   return linearity.score(denoise, pair[0], pair[1], sigma, alpha2, centre=mean)
 
 
-def compute(subject: subjects.Subject, settings, title: str):
+def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
   """Score pairs of held-out images under one noise draw for all sigma, and pairs of pure noise."""
   sampler = subject.sigmas
   sigmas = edm.sigma_grid(settings.levels, sampler[-1], sampler[0])

@@ -1,6 +1,9 @@
 """Where the network's Jacobian acts most, on the way from noise to image (Li et al. 2024, fig. 28-29)."""
 
+import typing
+
 import numpy as np
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gauss_diffusion import results
@@ -8,18 +11,21 @@ from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.plots import modes as figure
 from gauss_diffusion.probes import modes
 
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
+
 VERSION = 1
 DERIVATIVES = True
 FIGURE = figure
 DEFAULTS = {"latents": 8, "vectors": 8, "iterations": 4}
 
 
-def uses(settings) -> tuple[str, ...]:
+def uses(settings: ConfigDict) -> tuple[str, ...]:
   """Return the denoisers that it evaluates."""
   return ("network",)
 
 
-def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
   """Return how many images each denoiser is given; a product with its Jacobian counts 2, a transposed 3."""
   block = settings.vectors + modes.OVERSAMPLING
   pushes, pulls = (settings.iterations + 1) * block, settings.iterations * block
@@ -28,7 +34,7 @@ def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str,
   return {"network": settings.latents * (subjects.calls(levels, solver) + levels * (2 * pushes + 3 * pulls))}
 
 
-def check(config, shape, num_held_out: int) -> None:
+def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) -> None:
   """Refuse counts of which there must be at least one, and more vectors than dimensions."""
   settings, dimension = config.modes, int(np.prod(shape))
   for field in ("latents", "iterations"):
@@ -38,7 +44,7 @@ def check(config, shape, num_held_out: int) -> None:
     raise ValueError(f"`modes.vectors` is {settings.vectors}; want 1 to {dimension}")
 
 
-def compute(subject: subjects.Subject, settings, title: str):
+def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
   """Compare the leading singular vectors at each state x_t of the PF-ODE with the principal components.
 
   With u_1 ... u_k the first left singular vectors of the Jacobian at one state and p_1 ... p_k the first
@@ -48,20 +54,20 @@ def compute(subject: subjects.Subject, settings, title: str):
   """
   k = settings.vectors
   noise = subjects.noise(subject, "latents", settings.latents)
-  x = subjects.sample(subject, subject.network, noise).x
+  x = np.asarray(subjects.sample(subject, subject.network, noise).x)
   components = np.zeros((k, noise[0].size))
   found = subject.stats.basis.T[:k]
   components[: len(found)] = found
 
-  values, correlation, vectors = [], [], []
+  values, overlaps, vectors = [], [], []
   for t, sigma in enumerate(tqdm(subject.sigmas, f"modes, {title}", unit="level", delay=2)):
     at = modes.singular_vectors(
       subject.network, x[:, t], sigma, k, iterations=settings.iterations, seed=subject.seed
     )
     values.append(at.values)
-    correlation.append(np.abs(at.left @ components.T))
+    overlaps.append(np.abs(at.left @ components.T))
     vectors.append(at.left[0].reshape(k, *noise.shape[1:]))
-  correlation = np.stack(correlation)
+  correlation = np.stack(overlaps)
   return results.labelled(
     {
       "values": (("sigma", "latent", "vector"), values),

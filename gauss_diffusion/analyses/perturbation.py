@@ -1,12 +1,18 @@
 """What a push along the Jacobian's first singular vector does to the sample (Li et al. 2024, fig. 30)."""
 
+import typing
+
 import numpy as np
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gauss_diffusion import edm, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.plots import perturbation as figure
 from gauss_diffusion.probes import modes
+
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
 
 VERSION = 1
 DERIVATIVES = True
@@ -17,12 +23,12 @@ DIRECTIONS = ("first singular vector", "random")
 SIGNS = (-1, 1)
 
 
-def uses(settings) -> tuple[str, ...]:
+def uses(settings: ConfigDict) -> tuple[str, ...]:
   """Return the denoisers that it evaluates."""
   return ("network",)
 
 
-def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
   """Return how many images each denoiser is given; a product with its Jacobian counts 2, a transposed 3."""
   block = 1 + modes.OVERSAMPLING
   pushes, pulls = (settings.iterations + 1) * block, settings.iterations * block
@@ -33,7 +39,7 @@ def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str,
   return {"network": settings.latents * (calls + min(len(settings.levels), levels) * at_a_level)}
 
 
-def check(config, shape, num_held_out: int) -> None:
+def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) -> None:
   """Refuse levels that are none, no latent, and a push of no length."""
   settings = config.perturbation
   if not settings.levels or not all(sigma > 0 for sigma in settings.levels):
@@ -45,7 +51,7 @@ def check(config, shape, num_held_out: int) -> None:
     raise ValueError(f"`perturbation.strength` is {settings.strength}; want a positive number")
 
 
-def compute(subject: subjects.Subject, settings, title: str):
+def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
   """Run the PF-ODE to a level σ, move by ± strength · σ along a unit direction, and run it to its end.
 
   The paper does not say how far it moves. Here the length is a multiple of the noise's own standard deviation
@@ -56,15 +62,15 @@ def compute(subject: subjects.Subject, settings, title: str):
   """
   n, solve = settings.latents, subjects.sample
   noise = subjects.noise(subject, "latents", n)
-  run = solve(subject, subject.network, noise)
+  states = np.asarray(solve(subject, subject.network, noise).x)
   nearest = [edm.nearest(subject.sigmas, sigma) for sigma in settings.levels]
   levels = np.unique(nearest)
   random = subjects.noise(subject, "perturbation", n).reshape(n, -1)
   random /= np.linalg.norm(random, axis=1, keepdims=True)
 
-  samples = []
+  pushed = []
   for t in tqdm(levels, f"perturbation, {title}", unit="level", delay=2):
-    sigma, x = subject.sigmas[t], run.x[:, t]
+    sigma, x = subject.sigmas[t], states[:, t]
     at = modes.singular_vectors(
       subject.network, x, sigma, 1, iterations=settings.iterations, seed=subject.seed
     )
@@ -73,8 +79,8 @@ def compute(subject: subjects.Subject, settings, title: str):
     # A step from a level to itself changes nothing: grids of one length share one compile.
     rest = subject._replace(sigmas=subject.sigmas.clip(max=sigma))
     start = (moved / sigma).reshape(-1, *x.shape[1:]).astype(np.float32)
-    samples.append(solve(rest, subject.network, start).x[:, -1].reshape(moved.shape))
-  samples, unmoved = np.stack(samples), run.x[:, -1]
+    pushed.append(solve(rest, subject.network, start).x[:, -1].reshape(moved.shape))
+  samples, unmoved = np.stack(pushed), states[:, -1]
   move = ("sigma", "direction", "sign", "latent")
   return results.labelled(
     {

@@ -1,5 +1,9 @@
 """What the network draws, and the training images nearest to it (Li et al. 2024, eq. 14, fig. 12)."""
 
+import typing
+
+import numpy as np
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gauss_diffusion import results
@@ -8,23 +12,26 @@ from gauss_diffusion.images import to_float
 from gauss_diffusion.plots import samples as figure
 from gauss_diffusion.probes import generalization
 
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
+
 VERSION = 1
 DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {"num": 100, "denoisers": ("network", "gaussian")}
 
 
-def uses(settings) -> tuple[str, ...]:
+def uses(settings: ConfigDict) -> tuple[str, ...]:
   """Return the denoisers that it evaluates."""
   return tuple(settings.denoisers)
 
 
-def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
   """Return how many images each denoiser is given."""
   return dict.fromkeys(settings.denoisers, settings.num * subjects.calls(levels, solver))
 
 
-def check(config, shape, num_held_out: int) -> None:
+def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) -> None:
   """Refuse unknown denoisers and a request for no sample."""
   settings = config.samples
   subjects.check_denoisers("samples.denoisers", settings.denoisers, config.analyses)
@@ -32,12 +39,12 @@ def check(config, shape, num_held_out: int) -> None:
     raise ValueError(f"`samples.num` is {settings.num}; want at least 1")
 
 
-def compute(subject: subjects.Subject, settings, title: str):
+def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
   """Sample from shared latents and look up each sample's two nearest training images."""
   noise = subjects.noise(subject, "latents", settings.num)
-  out = {"samples": [], "neighbours": [], "distance": [], "gl": [], "memorized": []}
+  out: dict[str, list] = {"samples": [], "neighbours": [], "distance": [], "gl": [], "memorized": []}
   for name in tqdm(settings.denoisers, f"samples, {title}", unit="denoiser", delay=2):
-    samples = subjects.sample(subject, subjects.denoiser(subject, name), noise).x[:, -1]
+    samples = np.asarray(subjects.sample(subject, subjects.denoiser(subject, name), noise).x)[:, -1]
     nearest = generalization.neighbours(samples, subject.train)
     out["samples"].append(samples)
     out["neighbours"].append(to_float(subject.train[nearest.index[:, 0]]))

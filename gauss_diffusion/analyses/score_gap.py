@@ -1,12 +1,18 @@
 """How far the network is from each denoiser it is held against (Li et al. 2024, eq. 10 and 53)."""
 
+import typing
+
 import numpy as np
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gauss_diffusion import parallel, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.plots import score_gap as figure
 from gauss_diffusion.probes import score_gap
+
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
 
 VERSION = 1
 DERIVATIVES = False
@@ -23,17 +29,17 @@ DEFAULTS = {
 }
 
 
-def uses(settings) -> tuple[str, ...]:
+def uses(settings: ConfigDict) -> tuple[str, ...]:
   """Return the denoisers that it evaluates."""
   return tuple(dict.fromkeys(["network", *(name for pair in settings.pairs for name in pair)]))
 
 
-def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
   """Return how many images each denoiser is given."""
   return dict.fromkeys(uses(settings), len(subjects.LAWS) * levels * settings.images)
 
 
-def check(config, shape, num_held_out: int) -> None:
+def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) -> None:
   """Refuse pairs that are none, unknown denoisers, and more images than are kept apart."""
   settings = config.score_gap
   for pair in settings.pairs:
@@ -48,7 +54,7 @@ def check(config, shape, num_held_out: int) -> None:
     raise ValueError(f"`score_gap.images` is {settings.images}; there are {num_held_out} held-out images")
 
 
-def compute(subject: subjects.Subject, settings, title: str):
+def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
   """Denoise the same noisy images by every denoiser, level by level, and take the gaps of the pairs.
 
   `error` is each denoiser's RMSE to the clean images.

@@ -45,6 +45,7 @@ def denoiser(subject: Subject, name: str) -> Denoiser:
   if name == NETWORK:
     return subject.network
   if name in LINEAR:
+    assert subject.distillation is not None, f"{name!r} needs what the analysis `distillation` found"
     maps = subject.distillation.sel(law=LINEAR[name])
     return Partial(affine.denoise, Affine(*(maps[field].to_numpy() for field in Affine._fields)))
   return Partial(FAMILIES[name].denoise, subject.records[name])

@@ -1,10 +1,16 @@
 """The same noise, denoised step by step by each denoiser (Li et al. 2024, fig. 2 right, fig. 3)."""
 
+import typing
+
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gauss_diffusion import results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.plots import trajectories as figure
+
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
 
 VERSION = 1
 DERIVATIVES = False
@@ -12,17 +18,17 @@ FIGURE = figure
 DEFAULTS = {"latents": 4, "denoisers": ("network", "gaussian", "linear (held-out)", "multi-delta")}
 
 
-def uses(settings) -> tuple[str, ...]:
+def uses(settings: ConfigDict) -> tuple[str, ...]:
   """Return the denoisers that it evaluates."""
   return tuple(settings.denoisers)
 
 
-def evaluations(settings, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
   """Return how many images each denoiser is given."""
   return dict.fromkeys(settings.denoisers, settings.latents * subjects.calls(levels, solver))
 
 
-def check(config, shape, num_held_out: int) -> None:
+def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) -> None:
   """Refuse unknown denoisers and a request for no trajectory."""
   settings = config.trajectories
   subjects.check_denoisers("trajectories.denoisers", settings.denoisers, config.analyses)
@@ -30,7 +36,7 @@ def check(config, shape, num_held_out: int) -> None:
     raise ValueError(f"`trajectories.latents` is {settings.latents}; want at least 1")
 
 
-def compute(subject: subjects.Subject, settings, title: str):
+def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
   """Run the PF-ODE from shared latents under every denoiser."""
   noise = subjects.noise(subject, "latents", settings.latents)
   bar = tqdm(settings.denoisers, f"trajectories, {title}", unit="denoiser", delay=2)
