@@ -48,7 +48,7 @@ def counting():
 
 
 def settings_of(name, **changes):
-  return ConfigDict(analyses.ANALYSES[name].DEFAULTS | SETTINGS[name] | changes)
+  return ConfigDict(analyses.ANALYSES[name].DEFAULTS | SETTINGS.get(name, {}) | changes)
 
 
 def subject_of(network, size, solver):
