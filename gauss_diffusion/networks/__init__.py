@@ -14,18 +14,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Key
 
 from gauss_diffusion import edm
 from gauss_diffusion.networks import dhariwal_unet, dit, layers, skip_net, song_unet
 from gauss_diffusion.networks.preconditioned import Preconditioned
-from gauss_diffusion.types import Array
+from gauss_diffusion.types import Array, ArrayLike, Image, Sigma
 
 
 class Architecture(NamedTuple):
   """A family: its module, the check of its options, and those options in which it differs from the module."""
 
   module: type[nn.Module]
-  check: Callable[[nn.Module], None]  # raises a ValueError that names an option
+  check: Callable[[Any], None]  # raises a ValueError that names an option
   options: dict
 
 
@@ -58,7 +59,7 @@ class Trained(flax.struct.PyTreeNode):
   network: nn.Module = flax.struct.field(pytree_node=False)
 
 
-def create(name: str, *, preconditioning: str = "edm", **options) -> nn.Module:
+def create(name: str, *, preconditioning: str = "edm", **options: Any) -> Preconditioned:
   """Return the named network under a preconditioning of EDM's table 1, as a linen module.
 
   ``network.apply({"params": params}, x, sigma, class_labels=None)`` is D(x; sigma) for x [N, H, W, C]
@@ -91,7 +92,7 @@ def create(name: str, *, preconditioning: str = "edm", **options) -> nn.Module:
       raise ValueError(f"`{option}` is missing: {name} cannot do without it")
   for option, default in constants.items():
     value = constants[option] = options.pop(option, default)
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < float("inf"):
+    if not _is_real(value) or not 0 < value < float("inf"):
       raise ValueError(f"`{option}` is {value!r}; want a positive number")
     if isinstance(default, int) and not isinstance(value, numbers.Integral):
       raise ValueError(f"`{option}` is {value!r}; want a whole number, positive")
@@ -132,7 +133,7 @@ def width_field(name: str) -> str:
   return "model_channels" if "model_channels" in _fields(NETWORKS[name].module) else "hidden_size"
 
 
-def card(network: nn.Module) -> dict:
+def card(network: Preconditioned) -> dict:
   """Return the arguments of `create` that rebuild the network, as plain JSON."""
   raw = network.model
   fields = {name: getattr(raw, name) for name in _fields(raw)}
@@ -143,7 +144,7 @@ def card(network: nn.Module) -> dict:
   return {"name": name, "preconditioning": network.preconditioning} | fields | dict(network.constants)
 
 
-def compute(network: nn.Module, *, dtype: str = "float32", remat: bool = False) -> nn.Module:
+def compute(network: Preconditioned, *, dtype: str = "float32", remat: bool = False) -> Preconditioned:
   """Return the same network, with the same parameters, for training in less memory or time.
 
   Args:
@@ -160,23 +161,23 @@ def compute(network: nn.Module, *, dtype: str = "float32", remat: bool = False) 
   return network.clone(model=network.model.clone(remat=bool(remat)), dtype=dtype)
 
 
-def _fields(module) -> dict:
+def _fields(module: nn.Module | type[nn.Module]) -> dict[str, dataclasses.Field]:
   """Return the fields of a raw network that are options of `create`: not linen's own, nor `compute`'s."""
   return {f.name: f for f in dataclasses.fields(module) if f.name not in ("parent", "name", "remat")}
 
 
-def _constants(preconditioning: str) -> dict:
+def _constants(preconditioning: str) -> dict[str, Any]:
   """Return the constants of a preconditioning's formula and their defaults."""
   _, *constants = inspect.signature(edm.PRECONDITIONINGS[preconditioning]).parameters.values()
   return {constant.name: constant.default for constant in constants}
 
 
-def _typed(option, value, kind):
+def _typed(option: str, value: Any, kind: Any) -> Any:
   """Return the option as its field's type; counts are positive where 0 has no meaning, rates in [0, 1)."""
 
-  def integer(v):
+  def integer(v: Any) -> bool:
     at_least = 0 if option.endswith("_dim") or option == "out_channels" else 1
-    return isinstance(v, numbers.Integral) and not isinstance(v, bool) and v >= at_least
+    return _is_whole(v) and v >= at_least
 
   if typing.get_origin(kind) is typing.Literal:
     if value in typing.get_args(kind):
@@ -186,7 +187,7 @@ def _typed(option, value, kind):
     return value
   if kind is int and integer(value):
     return int(value)
-  if kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 <= value < 1:
+  if kind is float and _is_real(value) and 0 <= value < 1:
     return float(value)
   if kind not in (bool, int, float) and isinstance(value, tuple | list) and all(map(integer, value)):
     if value or option == "attn_resolutions":
@@ -197,7 +198,15 @@ def _typed(option, value, kind):
   raise ValueError(f"`{option}` is {value!r}; want {wanted}")
 
 
-def init(network: nn.Module, key: Array) -> dict:
+def _is_real(value: Any) -> bool:
+  return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+  return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def init(network: nn.Module, key: Key[Array, ""]) -> dict:
   """Draw initial parameters with the reference's law of every tensor, float32.
 
   All tensors are cut from one vector of uniform draws u in [-1, 1), since on CPU a generator compiled per
@@ -207,14 +216,16 @@ def init(network: nn.Module, key: Array) -> dict:
   leaves, structure = jax.tree.flatten_with_path(_widths(network))
   sizes = [leaf.size for _, leaf in leaves]
   draws = np.asarray(jax.random.uniform(key, (sum(sizes),), jnp.float32, -1.0, 1.0))
-  draws = np.split(draws, np.cumsum(sizes)[:-1])
+  parts = np.split(draws, np.cumsum(sizes)[:-1])
   params = [
-    _draw(path[-1].key, width, u.reshape(width.shape)) for (path, width), u in zip(leaves, draws, strict=True)
+    _draw(path[-1].key, width, u.reshape(width.shape)) for (path, width), u in zip(leaves, parts, strict=True)
   ]
   return jax.tree.unflatten(structure, params)
 
 
-def _draw(kind, width, u):
+def _draw(
+  kind: str, width: Float[ArrayLike, "*axes"], u: Float[ArrayLike, "*axes"]
+) -> Float[ArrayLike, "*axes"]:
   if kind == "scale":
     return width
   if kind in layers.GAUSSIAN:
@@ -224,7 +235,7 @@ def _draw(kind, width, u):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _widths(network):
+def _widths(network: nn.Module) -> dict:
   return network.init(jax.random.key(0), *_inputs(network))["params"]
 
 
@@ -233,7 +244,7 @@ def shapes(network: nn.Module) -> dict:
   return _widths.eval_shape(network)
 
 
-def _inputs(network):
+def _inputs(network: nn.Module) -> tuple[Array | None, ...]:
   """Return one image, noise level and, where there are any, labels, so that linen makes every parameter."""
   raw = network.model
   image = jnp.zeros((1, raw.img_resolution, raw.img_resolution, raw.img_channels))
@@ -241,7 +252,7 @@ def _inputs(network):
   return image, jnp.ones(1), *labels
 
 
-def denoise(trained: Trained, x: Array, sigma: Array) -> Array:
+def denoise(trained: Trained, x: Image, sigma: Sigma) -> Float[Array, "H W C"]:
   """Estimate ``x0`` from one noisy image with a trained network, D(x; sigma).
 
   ``jax.tree_util.Partial(denoise, trained)`` is a `Denoiser`; under vmap the samples become the batch axis

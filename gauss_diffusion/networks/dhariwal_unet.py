@@ -2,8 +2,10 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from gauss_diffusion.networks import layers, unet
+from gauss_diffusion.types import Array, ArrayLike
 
 EPS = 1e-5
 CHANNELS_PER_HEAD = 64  # at least; fewer channels than this have no attention
@@ -20,7 +22,12 @@ class Block(nn.Module):
   attention: bool = False
 
   @nn.compact
-  def __call__(self, x, embedding, kept=None):
+  def __call__(
+    self,
+    x: Float[Array, "N H W C"],
+    embedding: Float[Array, "N E"],
+    kept: Float[Array, "N M"] | None = None,
+  ) -> Float[Array, "N h w F"]:
     h = layers.resample(nn.silu(layers.GroupNorm(EPS, name="norm0")(x)), self.resample)
     h = layers.Conv(self.features, law=layers.lecun, name="conv0")(h)
     modulation = layers.Linear(2 * self.features, law=layers.lecun, name="affine")(embedding)
@@ -60,7 +67,14 @@ class DhariwalUNet(nn.Module):
   remat: bool = False  # recompute each block in the backward pass, see `networks.compute`
 
   @nn.compact
-  def __call__(self, x, noise_label, class_labels=None, augment_labels=None, train=False):
+  def __call__(
+    self,
+    x: Float[Array, "N H W C"],
+    noise_label: Float[Array, " N"],
+    class_labels: Float[ArrayLike, "N L"] | None = None,
+    augment_labels: Float[ArrayLike, "N A"] | None = None,
+    train: bool = False,
+  ) -> Float[Array, "N H W O"]:
     unet.check_inputs(self, x, class_labels)
     embedding = self._embed(noise_label, class_labels, augment_labels, train).astype(x.dtype)
     encoder, decoder = list(unet.encoder(self)), list(unet.decoder(self, all_attend=True))
@@ -86,7 +100,13 @@ class DhariwalUNet(nn.Module):
     x = nn.silu(layers.GroupNorm(EPS, name="out_norm")(x))
     return layers.Conv(self.out_channels or self.img_channels, gain=0.0, name="out_conv")(x)
 
-  def _embed(self, noise_label, class_labels, augment_labels, train):
+  def _embed(
+    self,
+    noise_label: Float[Array, " N"],
+    class_labels: Float[ArrayLike, "N L"] | None,
+    augment_labels: Float[ArrayLike, "N A"] | None,
+    train: bool,
+  ) -> Float[Array, "N E"]:
     waves = layers.positional_embedding(noise_label, self.model_channels, endpoint=False)
     e = jnp.roll(waves, self.model_channels // 2, axis=-1)  # cosines, then sines
     if self.augment_dim and augment_labels is not None:

@@ -6,10 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from gauss_diffusion.networks import layers, unet
 from gauss_diffusion.networks.embedding import Embedding
-from gauss_diffusion.types import Array
+from gauss_diffusion.types import Array, ArrayLike
 
 EPS = 1e-6
 
@@ -24,7 +25,7 @@ class Block(nn.Module):
   mlp_ratio: int
 
   @nn.compact
-  def __call__(self, x, embedding):
+  def __call__(self, x: Float[Array, "N T D"], embedding: Float[Array, "N E"]) -> Float[Array, "N T D"]:
     width = x.shape[-1]
     modulation = layers.Linear(6 * width, gain=0.0, name="adaLN_modulation")(nn.silu(embedding))
     shift0, scale0, gate0, shift1, scale1, gate1 = jnp.split(modulation[:, None], 6, axis=-1)
@@ -54,7 +55,14 @@ class DiT(nn.Module):
   remat: bool = False  # recompute each block in the backward pass, see `networks.compute`
 
   @nn.compact
-  def __call__(self, x, noise_label, class_labels=None, augment_labels=None, train=False):
+  def __call__(
+    self,
+    x: Float[Array, "N H W C"],
+    noise_label: Float[Array, " N"],
+    class_labels: Float[ArrayLike, "N L"] | None = None,
+    augment_labels: Float[ArrayLike, "N A"] | None = None,
+    train: bool = False,
+  ) -> Float[Array, "N H W O"]:
     unet.check_inputs(self, x, class_labels)
     embed = Embedding(self.hidden_size, self.augment_dim, self.label_dropout, name="embedding")
     embedding = embed(noise_label, class_labels, augment_labels, train).astype(x.dtype)
@@ -83,14 +91,14 @@ def check(net: DiT) -> None:
     raise ValueError(f"`num_heads` is {net.num_heads}; want a divisor of `hidden_size`, {net.hidden_size}")
 
 
-def to_patches(x: Array, size: int) -> Array:
+def to_patches(x: Float[Array, "N H W C"], size: int) -> Float[Array, "N T P"]:
   """Cut images [N, H, W, C] into rows of square patches, [N, (H / size) (W / size), size size C]."""
   n, h, w, c = x.shape
   x = x.reshape(n, h // size, size, w // size, size, c)
   return x.swapaxes(2, 3).reshape(n, -1, size * size * c)
 
 
-def from_patches(x: Array, size: int) -> Array:
+def from_patches(x: Float[Array, "N T P"], size: int) -> Float[Array, "N H W C"]:
   """Put the patches of a square image together again, the inverse of `to_patches`."""
   n, num, width = x.shape
   side = math.isqrt(num)
@@ -98,7 +106,7 @@ def from_patches(x: Array, size: int) -> Array:
   return x.swapaxes(2, 3).reshape(n, side * size, side * size, -1)
 
 
-def position_embedding(side: int, features: int) -> np.ndarray:
+def position_embedding(side: int, features: int) -> Float[np.ndarray, "{side}*{side} {features}"]:
   """Return fixed sines and cosines of each patch's column, then row, float64 [side side, features].
 
   Frequencies fall from 1 towards 1e-4, ``1e-4^(4 i / features)`` (Peebles & Xie 2023, section 3.2).
@@ -108,7 +116,7 @@ def position_embedding(side: int, features: int) -> np.ndarray:
   return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1).reshape(side**2, features)
 
 
-def normalise(x: Array) -> Array:
+def normalise(x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
   """Shift and scale each token [..., D] to mean 0 and variance 1, in float32 at least."""
   y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
   y = y - y.mean(-1, keepdims=True)

@@ -1,8 +1,10 @@
 """What a network is told beside the image: noise level, class and augmentation, as one vector."""
 
 import flax.linen as nn
+from jaxtyping import Float
 
 from gauss_diffusion.networks import layers, unet
+from gauss_diffusion.types import Array, ArrayLike
 
 FREQUENCIES = 256  # length of the noise label's sinusoid
 
@@ -18,7 +20,13 @@ class Embedding(nn.Module):
   label_dropout: float
 
   @nn.compact
-  def __call__(self, noise_label, class_labels, augment_labels, train):
+  def __call__(
+    self,
+    noise_label: Float[ArrayLike, " N"],
+    class_labels: Float[ArrayLike, "N L"] | None,
+    augment_labels: Float[ArrayLike, "N A"] | None,
+    train: bool,
+  ) -> Float[Array, "N E"]:
     e = layers.positional_embedding(noise_label, FREQUENCIES)
     e = nn.silu(layers.Linear(self.features, name="map_layer0")(e))
     e = layers.Linear(self.features, name="map_layer1")(e)

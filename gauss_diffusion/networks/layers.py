@@ -15,15 +15,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
-from gauss_diffusion.types import Array
+from gauss_diffusion.types import Array, ArrayLike
 
 GAUSSIAN = ("freqs", "table")
 FOURIER_SCALE = 16.0  # standard deviation of the Fourier features' frequencies
 BOX = (1, 1)  # the filter that averages two neighbours, or repeats a pixel
 
 
-def spread(value: float):
+def spread(value: float) -> Callable[[Array, tuple[int, ...]], Array]:
   """Return an initialiser that states the width of a law: see the head of this file."""
   return lambda key, shape: jnp.full(shape, value, jnp.float32)
 
@@ -48,7 +49,7 @@ class Linear(nn.Module):
   law: Callable[[int, int], tuple[float, float]] = glorot
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: Float[ArrayLike, "*n I"]) -> Float[Array, "*n F"]:
     fans = x.shape[-1], self.features
     of_kernel, of_bias = self.law(*fans)
     kernel = self.param("kernel", spread(self.gain * of_kernel), fans).astype(x.dtype)
@@ -72,13 +73,13 @@ class Conv(nn.Module):
   margin: int = 0
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: Float[ArrayLike, "N H W I"]) -> Float[Array, "N h w F"]:
     window = (self.width, self.width)
     of_kernel, of_bias = self.law(*(math.prod(window) * c for c in (x.shape[-1], self.features)))
     kernel = self.param("kernel", spread(self.gain * of_kernel), (*window, x.shape[-1], self.features))
     bias = self.param("bias", spread(self.gain * of_bias), (self.features,)).astype(x.dtype)
     y = jax.lax.conv_general_dilated(
-      x,
+      x,  # type: ignore[arg-type]  # NumPy's arrays are welcome too
       kernel.astype(x.dtype),
       (1, 1),
       [(self.width // 2 + self.margin,) * 2] * 2,
@@ -94,7 +95,7 @@ class Table(nn.Module):
   features: int
 
   @nn.compact
-  def __call__(self, labels):
+  def __call__(self, labels: Float[ArrayLike, "*n L"]) -> Float[Array, "*n F"]:
     table = self.param("table", spread(1.0), (labels.shape[-1], self.features)).astype(labels.dtype)
     return jnp.matmul(labels, table, precision=_precision(labels.dtype))
 
@@ -113,7 +114,7 @@ class GroupNorm(nn.Module):
   eps: float
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: Float[ArrayLike, "N H W C"]) -> Float[Array, "N H W C"]:
     dtype, x = x.dtype, x.astype(jnp.promote_types(x.dtype, jnp.float32))
     _, h, w, channels = x.shape
     scale = self.param("scale", spread(1.0), (channels,))
@@ -133,7 +134,7 @@ class GroupNorm(nn.Module):
 
     x = x - group_mean(x)
     inverse_std = jax.lax.rsqrt(group_mean(jnp.square(x)) + self.eps)
-    return (x * (inverse_std * scale[None, None, None]) + bias[None, None, None]).astype(dtype)
+    return (inverse_std * scale[None, None, None] * x + bias[None, None, None]).astype(dtype)
 
 
 class FourierEmbedding(nn.Module):
@@ -142,13 +143,15 @@ class FourierEmbedding(nn.Module):
   channels: int
 
   @nn.compact
-  def __call__(self, noise_label):
+  def __call__(self, noise_label: Float[ArrayLike, " N"]) -> Float[Array, "N F"]:
     freqs = self.param("freqs", spread(FOURIER_SCALE), (self.channels // 2,))
     freqs = jax.lax.stop_gradient(freqs).astype(noise_label.dtype)
     return _waves(noise_label, 2 * math.pi * freqs)
 
 
-def positional_embedding(noise_label: Array, channels: int, endpoint: bool = True) -> Array:
+def positional_embedding(
+  noise_label: Float[ArrayLike, " N"], channels: int, endpoint: bool = True
+) -> Float[Array, "N {channels}"]:
   """Return sines, then cosines, of the noise label, [N, channels].
 
   Frequencies fall geometrically from 1 to 1e-4, which is the last one (DDPM++) or, without `endpoint`, would
@@ -158,12 +161,14 @@ def positional_embedding(noise_label: Array, channels: int, endpoint: bool = Tru
   return _waves(noise_label, jnp.asarray(frequency, noise_label.dtype))
 
 
-def _waves(label, frequency):
+def _waves(label: Float[ArrayLike, " N"], frequency: Float[ArrayLike, " F"]) -> Float[Array, "N 2*F"]:
   angle = label[:, None] * frequency[None]
   return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
-def halve(x: Array, taps: tuple[int, ...] = BOX, margin: int = 0) -> Array:
+def halve(
+  x: Float[Array, "N H W C"], taps: tuple[int, ...] = BOX, margin: int = 0
+) -> Float[Array, "N H//2-{margin} W//2-{margin} C"]:
   """Filter along both axes and keep every other pixel, ``y_i = sum_k f_k x_{2i + k + 1 - K/2}``.
 
   Args:
@@ -180,7 +185,7 @@ def halve(x: Array, taps: tuple[int, ...] = BOX, margin: int = 0) -> Array:
   return _filter(x, lambda size: _halving(size - 2 * margin, taps, margin))
 
 
-def double(x: Array, taps: tuple[int, ...] = BOX) -> Array:
+def double(x: Float[Array, "N H W C"], taps: tuple[int, ...] = BOX) -> Float[Array, "N 2*H 2*W C"]:
   """Set zeros between pixels and filter with 2 f along both axes: the transpose of `halve`, times 4.
 
   ``y_{2i + k + 1 - K/2} += 2 f_k x_i``; with the box each pixel is repeated. See `halve` for the arguments.
@@ -194,7 +199,7 @@ def double(x: Array, taps: tuple[int, ...] = BOX) -> Array:
   return _filter(x, lambda size: 2 * _halving(2 * size, taps).T)
 
 
-def _halving(size, taps, margin=0):
+def _halving(size: int, taps: tuple[int, ...], margin: int = 0) -> Float[np.ndarray, "half full"]:
   """Return `halve` along one axis as a matrix [size / 2, size + 2 margin], float64."""
   output, tap = np.indices((size // 2, len(taps)))
   pixel = 2 * output + tap + 1 - len(taps) // 2 + margin
@@ -204,7 +209,7 @@ def _halving(size, taps, margin=0):
   return matrix
 
 
-def _filter(x, matrix_of):
+def _filter(x: Float[Array, "N H W C"], matrix_of: Callable[[int], np.ndarray]) -> Float[Array, "N h w C"]:
   # A matmul along each axis: several times faster on CPU than a convolution of each channel by itself.
   rows, columns = (jnp.asarray(matrix_of(size), x.dtype) for size in x.shape[1:3])
   precision = _precision(x.dtype)
@@ -212,12 +217,12 @@ def _filter(x, matrix_of):
   return jnp.einsum("jw,niwc->nijc", columns, x, precision=precision)
 
 
-def resample(x: Array, how: str, taps: tuple[int, ...] = BOX) -> Array:
+def resample(x: Float[Array, "N H W C"], how: str, taps: tuple[int, ...] = BOX) -> Float[Array, "N h w C"]:
   """Keep, halve or double the resolution."""
   return {"keep": lambda x, taps: x, "halve": halve, "double": double}[how](x, taps)
 
 
-def attend(qkv: Array, heads: int = 1) -> Array:
+def attend(qkv: Float[Array, "N H W Q"], heads: int = 1) -> Float[Array, "N H W Q/3"]:
   """Apply self-attention over all pixels, ``softmax(q k^T / sqrt(C)) v`` in each head of C channels.
 
   Query, key and value of a channel are neighbours: qkv [N, H, W, 3 heads C] is [..., heads, C, 3]. The

@@ -6,9 +6,11 @@ its own, over groups of channels.
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from gauss_diffusion.networks import layers, unet
 from gauss_diffusion.networks.embedding import Embedding
+from gauss_diffusion.types import Array, ArrayLike
 
 EPS = 1e-5
 SLOPE = 0.2  # of the leaky ReLU below zero
@@ -22,7 +24,7 @@ class Block(nn.Module):
   widths: tuple[int, int]  # of the convolutions, in pixels
 
   @nn.compact
-  def __call__(self, x, embedding):
+  def __call__(self, x: Float[Array, "N H W C"], embedding: Float[Array, "N E"]) -> Float[Array, "N H W F"]:
     for i, width in enumerate(self.widths):
       x = layers.GroupNorm(EPS, name=f"norm{i}")(layers.Conv(self.features, width=width, name=f"conv{i}")(x))
       if i == 0:
@@ -45,7 +47,14 @@ class SkipNet(nn.Module):
   remat: bool = False  # recompute each block in the backward pass, see `networks.compute`
 
   @nn.compact
-  def __call__(self, x, noise_label, class_labels=None, augment_labels=None, train=False):
+  def __call__(
+    self,
+    x: Float[Array, "N H W C"],
+    noise_label: Float[Array, " N"],
+    class_labels: Float[ArrayLike, "N L"] | None = None,
+    augment_labels: Float[ArrayLike, "N A"] | None = None,
+    train: bool = False,
+  ) -> Float[Array, "N H W O"]:
     unet.check_inputs(self, x, class_labels)
     channels = self.model_channels
     embed = Embedding(channels, self.augment_dim, self.label_dropout, name="embedding")

@@ -5,8 +5,10 @@ from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from gauss_diffusion.networks import layers, unet
+from gauss_diffusion.types import Array, ArrayLike
 
 EPS = 1e-6
 NEARLY_ZERO = 1e-5  # gain of the last layer of a residual branch: a block starts as its skip
@@ -25,7 +27,12 @@ class Block(nn.Module):
   resample_filter: tuple[int, ...] = layers.BOX
 
   @nn.compact
-  def __call__(self, x, embedding, kept=None):
+  def __call__(
+    self,
+    x: Float[Array, "N H W C"],
+    embedding: Float[Array, "N E"],
+    kept: Float[Array, "N M"] | None = None,
+  ) -> Float[Array, "N h w F"]:
     h = nn.silu(layers.GroupNorm(EPS, name="norm0")(x))
     h = layers.Conv(self.features, name="conv0")(layers.resample(h, self.resample, self.resample_filter))
     h = h + layers.Linear(self.features, name="affine")(embedding)[:, None, None]
@@ -71,7 +78,14 @@ class SongUNet(nn.Module):
   remat: bool = False  # recompute each block in the backward pass, see `networks.compute`
 
   @nn.compact
-  def __call__(self, x, noise_label, class_labels=None, augment_labels=None, train=False):
+  def __call__(
+    self,
+    x: Float[Array, "N H W C"],
+    noise_label: Float[Array, " N"],
+    class_labels: Float[ArrayLike, "N L"] | None = None,
+    augment_labels: Float[ArrayLike, "N A"] | None = None,
+    train: bool = False,
+  ) -> Float[Array, "N H W O"]:
     unet.check_inputs(self, x, class_labels)
     embedding = self._embed(noise_label, class_labels, augment_labels, train).astype(x.dtype)
     encoder, decoder = list(unet.encoder(self)), list(unet.decoder(self, all_attend=False))
@@ -101,9 +115,12 @@ class SongUNet(nn.Module):
       x = block(stage, x)
       if stage.ends_level and (self.decoder_type == "skip" or stage.resolution == self.img_resolution):
         image = self._put_out(stage, x, image)
+    assert image is not None  # the last stage puts it out
     return image
 
-  def _see_again(self, stage, x, pyramid):
+  def _see_again(
+    self, stage: unet.Stage, x: Float[Array, "N H W F"], pyramid: Float[Array, "N ..."]
+  ) -> tuple[Float[Array, "N H W F"], Float[Array, "N ..."]]:
     aux = f"enc_{stage.resolution}x{stage.resolution}_aux"
     if self.encoder_type == "skip":
       pyramid = layers.halve(pyramid, self.resample_filter)
@@ -115,13 +132,21 @@ class SongUNet(nn.Module):
       x = pyramid = (x + layers.halve(pyramid, self.resample_filter, margin)) * math.sqrt(0.5)
     return x, pyramid
 
-  def _put_out(self, stage, x, coarser):
+  def _put_out(
+    self, stage: unet.Stage, x: Float[Array, "N H W F"], coarser: Float[Array, "N h w O"] | None
+  ) -> Float[Array, "N H W O"]:
     aux = f"dec_{stage.resolution}x{stage.resolution}_aux"
     x = nn.silu(layers.GroupNorm(EPS, name=f"{aux}_norm")(x))
     image = layers.Conv(self.out_channels or self.img_channels, gain=NEARLY_ZERO, name=f"{aux}_conv")(x)
     return image if coarser is None else image + layers.double(coarser, self.resample_filter)
 
-  def _embed(self, noise_label, class_labels, augment_labels, train):
+  def _embed(
+    self,
+    noise_label: Float[Array, " N"],
+    class_labels: Float[ArrayLike, "N L"] | None,
+    augment_labels: Float[ArrayLike, "N A"] | None,
+    train: bool,
+  ) -> Float[Array, "N E"]:
     features = self.model_channels * self.channel_mult_noise
     if self.embedding_type == "fourier":
       e = layers.FourierEmbedding(features, name="map_noise")(noise_label)

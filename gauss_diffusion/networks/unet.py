@@ -7,8 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Key
 
-from gauss_diffusion.types import Array
+from gauss_diffusion.types import Array, ArrayLike
 
 
 class Stage(NamedTuple):
@@ -54,7 +55,9 @@ def decoder(net: nn.Module, all_attend: bool) -> Iterator[Stage]:
       yield Stage(f"{prefix}_block{i}", resolution, features, "keep", attention, True, last)
 
 
-def dropout_masks(key: Array, rate: float, num: int, stages: list[Stage]) -> dict[str, Array]:
+def dropout_masks(
+  key: Key[Array, ""], rate: float, num: int, stages: list[Stage]
+) -> dict[str, Float[Array, "{num} M"]]:
   """Draw the masks of all blocks at once, scaled by 1 / (1 - rate), [num, ...] by the block's name.
 
   A generator per block would cost a second of compile time each.
@@ -65,12 +68,14 @@ def dropout_masks(key: Array, rate: float, num: int, stages: list[Stage]) -> dic
   return {stage.name: mask for stage, mask in zip(stages, masks, strict=True)}
 
 
-def drop_labels(key: Array, rate: float, labels: Array) -> Array:
-  """Set a share of the samples' labels [N, K] to zero, which is no class."""
-  return labels * jax.random.bernoulli(key, 1 - rate, (len(labels), 1))
+def drop_labels(key: Key[Array, ""], rate: float, labels: Float[ArrayLike, "N L"]) -> Float[Array, "N L"]:
+  """Set a share of the samples' labels to zero, which is no class."""
+  return jax.random.bernoulli(key, 1 - rate, (len(labels), 1)) * labels
 
 
-def check_inputs(net: nn.Module, x: Array, class_labels: Array | None) -> None:
+def check_inputs(
+  net: nn.Module, x: Float[Array, "N H W C"], class_labels: Float[ArrayLike, "N L"] | None
+) -> None:
   """Refuse images or labels that the network was not made for."""
   shape = (net.img_resolution, net.img_resolution, net.img_channels)
   if x.shape[1:] != shape:
