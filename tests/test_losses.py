@@ -23,7 +23,7 @@ def test_untrained_denoiser_scores_one_on_matched_data(name, expected):
   def untrained(x, sigma):
     return edm.PRECONDITIONINGS[name](sigma).c_skip[:, None, None, None] * x
 
-  loss = losses.denoising_loss(untrained, x0, keys, law=edm.TRAINING_NOISE[name])
+  loss = losses.denoising_loss(untrained, x0, keys, noise_law=edm.TRAINING_NOISE[name])
   assert loss.shape == (4096,)
   standard_error = np.std(loss) / np.sqrt(len(loss))
   assert abs(loss.mean() - expected) < 5 * standard_error
@@ -46,7 +46,7 @@ def test_weight_and_noise_are_the_laws():
     return x
 
   law = functools.partial(edm.training_noise, p_mean=0.5, p_std=0.1)
-  loss = losses.denoising_loss(identity, x0, jax.random.split(jax.random.key(2), 512), law=law)
+  loss = losses.denoising_loss(identity, x0, jax.random.split(jax.random.key(2), 512), noise_law=law)
   x, sigma = np.asarray(seen["x"], np.float64), np.asarray(seen["sigma"], np.float64)
   weight = (sigma**2 + 0.25) / (0.5 * sigma) ** 2
   np.testing.assert_allclose(loss, weight * (x**2).mean((1, 2, 3)), rtol=1e-5)  # float32

@@ -46,5 +46,5 @@ def test_the_average_starts_as_a_copy_so_that_both_can_be_donated():
   tx = optax.sgd(0.5)
   params = {"w": jnp.ones(3)}
   state = train_state.create(params, tx)
-  step = jax.jit(lambda s: state.update(s, s.params, jnp.asarray(0.5), tx), donate_argnums=0)
+  step = jax.jit(lambda s: train_state.update(s, s.params, jnp.asarray(0.5), tx), donate_argnums=0)
   assert int(step(state).step) == 1

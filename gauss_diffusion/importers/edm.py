@@ -14,13 +14,15 @@ The table, with `*` for any text between dots and P for params["model"]:
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax
 import jax
 import numpy as np
 
-from gauss_diffusion import edm, networks
+from gauss_diffusion import edm, networks, results
 from gauss_diffusion.importers import pickles
+from gauss_diffusion.networks.preconditioned import Preconditioned
 
 PRECONDITIONINGS = {  # by the reference's class: our name, and the class's default of `model_type`
   "EDMPrecond": ("edm", "DhariwalUNet"),
@@ -37,7 +39,9 @@ BUFFER_TOLERANCE = 2e-3
 TO_REFERENCE = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}  # axes by rank: HWIO to OIHW, IO to OI
 
 
-def from_state_dict(state: Mapping[str, np.ndarray], config: Mapping) -> tuple:
+def from_state_dict(
+  state: Mapping[str, np.ndarray], config: Mapping[str, Any]
+) -> tuple[Preconditioned, dict]:
   """Return the network that a reference configuration describes and the parameters of a state dict.
 
   Args:
@@ -79,7 +83,7 @@ def from_state_dict(state: Mapping[str, np.ndarray], config: Mapping) -> tuple:
   return network, flax.traverse_util.unflatten_dict(params)
 
 
-def load(path) -> tuple:
+def load(path: results.Path) -> tuple[Preconditioned, dict]:
   """Return the network and the parameters in a file that the reference wrote; nothing in it is run.
 
   Args:
@@ -104,7 +108,7 @@ def load(path) -> tuple:
     return from_state_dict(state, _arguments(network, state))
 
 
-def to_state_dict(network, params) -> dict[str, np.ndarray]:
+def to_state_dict(network: Preconditioned, params: dict) -> dict[str, np.ndarray]:
   """Return parameters under the reference's names and layouts, float32, the inverse of `from_state_dict`.
 
   Raises:
@@ -159,7 +163,7 @@ def _buffers(network):
     down, up = f"enc.{coarse}x{coarse}", f"dec.{fine}x{fine}"
     layers += [f"{down}_down.conv0", f"{down}_down.skip", f"{up}_up.conv0", f"{up}_up.skip"]
     aux = {"skip": [f"{down}_aux_down"], "residual": [f"{down}_aux_residual"]}
-    layers += aux.get(card.get("encoder_type"), [])
+    layers += aux.get(card.get("encoder_type", ""), [])
     layers += [f"{up}_aux_up"] if card.get("decoder_type") == "skip" else []
   buffers = {f"model.{layer}.resample_filter": taps for layer in layers}
   if card["preconditioning"] == "iddpm":

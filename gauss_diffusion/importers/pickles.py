@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gauss_diffusion import results
+
 MAGIC = 0x1950A86A20F9469CFC6C  # opens a file in torch's older format, which a pickled storage still is
 STORAGES = {
   "torch.DoubleStorage": np.dtype("<f8"),
@@ -28,7 +30,7 @@ STORAGES = {
 }
 SCALARS = ("f8", "f4", "i8", "i4", "b1")  # EDM keeps some constants as NumPy numbers
 # What an instruction makes anew, and how many operands it takes where it needs no mark.
-CONSTANTS = {
+CONSTANTS: dict[str, Callable[[], Any]] = {
   "NONE": lambda: None,
   "NEWTRUE": lambda: True,
   "NEWFALSE": lambda: False,
@@ -81,7 +83,7 @@ class _Global(NamedTuple):
   name: str
 
 
-def read(path) -> Any:
+def read(path: results.Path) -> Any:
   """Return what a pickle or a torch.save file holds: dicts, lists, numbers, `Tensor`s and `Record`s.
 
   An object of EDM's `persistence` becomes ``Record(class_name, state)``; the source code that it carries is
@@ -101,7 +103,7 @@ def read(path) -> Any:
     raise ValueError(f"`{path}` is no pickle of tensors and plain data: {_words(reason)}") from None
 
 
-def arrays(path, tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+def arrays(path: results.Path, tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
   """Return tensors as read-only arrays, views of the bytes read.
 
   Args:
@@ -139,7 +141,10 @@ def _run(file, calls, storage) -> Any:
     calls: functions of ours by the names of those that the program may call.
     storage: what stands for a persistent reference, given the reference.
   """
-  stack, marks, memo = [], [], {}
+  stack: list[Any] = []
+  marks: list[int] = []
+  memo: dict[Any, Any] = {}
+  argument: Any
   for instruction, argument, _ in pickletools.genops(file):
     match instruction.name:
       case "PROTO" | "FRAME":

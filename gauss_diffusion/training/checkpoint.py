@@ -7,24 +7,26 @@ notebooks read alone; and `state`, the rest of what a resumed run needs.
 import os
 import pathlib
 import shutil
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from gauss_diffusion import networks
+from gauss_diffusion import networks, results
+from gauss_diffusion.networks.preconditioned import Preconditioned
 from gauss_diffusion.training.train_state import TrainState
 
 FOLDER = "checkpoints"
 
 
-def manager(directory, keep: int = 2) -> ocp.CheckpointManager:
+def manager(directory: results.Path, keep: int = 2) -> ocp.CheckpointManager:
   """Open a model's checkpoints for writing; the newest `keep` stay."""
   options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
   return ocp.CheckpointManager(pathlib.Path(directory).absolute() / FOLDER, options=options)
 
 
-def save(checkpoints: ocp.CheckpointManager, state: TrainState, card: dict) -> None:
+def save(checkpoints: ocp.CheckpointManager, state: TrainState, card: dict[str, Any]) -> None:
   """Save the state and the network's card under its step, without waiting for the disk.
 
   Args:
@@ -42,7 +44,7 @@ def save(checkpoints: ocp.CheckpointManager, state: TrainState, card: dict) -> N
   checkpoints.save(int(host.step), args=items, force=True)
 
 
-def save_ema(directory, params: dict, card: dict) -> None:
+def save_ema(directory: results.Path, params: dict, card: dict[str, Any]) -> None:
   """Save a network that was not trained here as checkpoint 0 of a model's folder, and wait for the disk.
 
   Args:
@@ -58,7 +60,7 @@ def save_ema(directory, params: dict, card: dict) -> None:
     checkpoints.save(0, args=items)
 
 
-def restore(checkpoints: ocp.CheckpointManager, fresh: TrainState, card: dict) -> TrainState:
+def restore(checkpoints: ocp.CheckpointManager, fresh: TrainState, card: dict[str, Any]) -> TrainState:
   """Return the newest checkpoint in the form of `fresh`, or `fresh` itself where there is none.
 
   Raises:
@@ -82,13 +84,13 @@ def restore(checkpoints: ocp.CheckpointManager, fresh: TrainState, card: dict) -
   return jax.device_put(state)
 
 
-def latest_step(directory) -> int | None:
+def latest_step(directory: results.Path) -> int | None:
   """Return the newest finished checkpoint of a model's folder, or None."""
   folder = pathlib.Path(directory).absolute() / FOLDER
   return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None
 
 
-def branch(source, target) -> None:
+def branch(source: results.Path, target: results.Path) -> None:
   """Give a model's folder another's newest checkpoint to continue from; it appears whole or not at all."""
   step = str(latest_step(source))
   folder = pathlib.Path(target).absolute() / FOLDER
@@ -101,7 +103,7 @@ def branch(source, target) -> None:
     shutil.rmtree(copied, ignore_errors=True)
 
 
-def load_card(directory) -> dict:
+def load_card(directory: results.Path) -> dict[str, Any]:
   """Return the card of the newest checkpoint in a model's folder, ``{"network": {...}}``.
 
   Raises:
@@ -115,7 +117,9 @@ def load_card(directory) -> dict:
     return _card(checkpoints, step)
 
 
-def load_ema(workdir, label: str | None = None, step: int | None = None):
+def load_ema(
+  workdir: results.Path, label: str | None = None, step: int | None = None
+) -> tuple[Preconditioned, dict]:
   """Load a trained network: its linen module and EMA parameters, in one call.
 
   Args:
@@ -133,7 +137,7 @@ def load_ema(workdir, label: str | None = None, step: int | None = None):
   with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as checkpoints:
     steps = checkpoints.all_steps()
     step = max(steps, default=None) if step is None else step
-    if step not in steps:
+    if step is None or step not in steps:
       raise ValueError(f"`step` {step} is not in `{folder}`; it holds {sorted(steps) or 'no checkpoint'}")
     card = _card(checkpoints, step)["network"]
     network = networks.create(**card)

@@ -4,19 +4,22 @@ import functools
 import math
 import pathlib
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float, Key
 from tqdm import tqdm
 
 from gauss_diffusion import edm, networks, parallel, results
 from gauss_diffusion.images import to_float
+from gauss_diffusion.networks.preconditioned import Preconditioned
 from gauss_diffusion.training import checkpoint, losses, train_state
 from gauss_diffusion.training.train_state import TrainState
-from gauss_diffusion.types import Array
+from gauss_diffusion.types import Array, Pixels
 
 METRICS = "metrics.jsonl"
 
@@ -24,8 +27,8 @@ METRICS = "metrics.jsonl"
 class StepInfo(NamedTuple):
   """What a person wants to see of one step; scalars."""
 
-  loss: Array  # weighted denoising error, about 1 for an untrained network
-  grad_norm: Array
+  loss: Float[Array, ""]  # weighted denoising error, about 1 for an untrained network
+  grad_norm: Float[Array, ""]
 
 
 class Settings(NamedTuple):
@@ -47,20 +50,28 @@ class Settings(NamedTuple):
   remat: bool  # less memory for more time
 
 
-def noise_law(network, settings: Settings):
-  """Return the training noise that goes with the network's preconditioning, a law of `edm.TRAINING_NOISE`."""
+def noise_law(network: Preconditioned, settings: Settings) -> Callable[[Array, tuple], edm.TrainingNoise]:
+  """Return the training noise that goes with the network's preconditioning, one of `edm.TRAINING_NOISE`."""
   chosen = {"p_mean": settings.p_mean, "p_std": settings.p_std} if network.preconditioning == "edm" else {}
-  law = edm.TRAINING_NOISE[network.preconditioning]
-  return functools.partial(law, **dict(network.constants), **chosen)
+  drawn = edm.TRAINING_NOISE[network.preconditioning]
+  return functools.partial(drawn, **dict(network.constants), **chosen)
 
 
-def train_step(state: TrainState, x0: Array, keys: Array, *, network, tx, settings: Settings):
+def train_step(
+  state: TrainState,
+  x0: Float[Array, "b H W C"],
+  keys: Key[Array, " b"],
+  *,
+  network: Preconditioned,
+  tx: optax.GradientTransformation,
+  settings: Settings,
+) -> tuple[TrainState, StepInfo]:
   """Make one update from this device's share of the batch.
 
   Args:
     state: replicated.
-    x0: images [b, H, W, C] in [-1, 1].
-    keys: one key per image [b].
+    x0: images in [-1, 1].
+    keys: one key per image.
     network: the linen module, preconditioned.
     tx: the optimizer.
     settings: see `Settings`.
@@ -77,7 +88,7 @@ def train_step(state: TrainState, x0: Array, keys: Array, *, network, tx, settin
     def denoise(x, sigma):
       return network.apply({"params": params}, x, sigma, train=True, rngs={"dropout": key_dropout[0]})
 
-    return jnp.mean(losses.denoising_loss(denoise, x0, key_noise, law=noise_law(network, settings)))
+    return jnp.mean(losses.denoising_loss(denoise, x0, key_noise, noise_law=noise_law(network, settings)))
 
   loss, grads = parallel.mean(jax.value_and_grad(mean_loss)(state.params))
   decay = train_state.ema_decay(state.step, settings.batch, settings.ema_halflife_images, settings.ema_rampup)
@@ -101,13 +112,22 @@ def _epoch_order(seed: int, epoch: int, num_images: int) -> np.ndarray:
   return np.random.default_rng((seed, epoch)).permutation(num_images)
 
 
-def run(network, card: dict, images: np.ndarray, directory, settings: Settings, *, seed: int, title: str):
+def run(
+  network: Preconditioned,
+  card: dict[str, Any],
+  images: Pixels,
+  directory: results.Path,
+  settings: Settings,
+  *,
+  seed: int,
+  title: str,
+) -> Any:
   """Train until `settings.steps`, from the newest checkpoint if there is one.
 
   Args:
     network: the linen module.
     card: ``{"network": {...}}`` for the checkpoint, see `checkpoint.save`.
-    images: uint8 training images [N, H, W, C], all of which are used.
+    images: to train on, all of which are used.
     directory: the model's folder; gets `checkpoints/` and `metrics.jsonl`.
     settings: see `Settings`.
     seed: of the initial weights, the batches and the noise.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import chex
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Key
 
 from gauss_diffusion import edm
 from gauss_diffusion.types import Array
@@ -12,14 +13,14 @@ from gauss_diffusion.types import Array
 
 def denoising_loss(
   denoise_batch: Callable[[Array, Array], Array],
-  x0: Array,
-  keys: Array,
+  x0: Float[Array, "B H W C"],
+  keys: Key[Array, " B"],
   *,
-  law: Callable[[Array, tuple], edm.TrainingNoise] = edm.training_noise,
-) -> Array:
+  noise_law: Callable[[Array, tuple], edm.TrainingNoise] = edm.training_noise,
+) -> Float[Array, " B"]:
   """Return the weighted denoising error of each image (Li et al. 2024, eq. 3; Karras et al. 2022, eq. 2).
 
-  ``lambda(sigma) ||D(x0 + sigma eps; sigma) - x0||^2 / d`` with sigma and lambda of the law,
+  ``lambda(sigma) ||D(x0 + sigma eps; sigma) - x0||^2 / d`` with sigma and lambda of the noise law,
   ``eps ~ N(0, I)``. An untrained network (D = c_skip x) scores about 1 at every sigma, but for a
   plain autoencoder (D = 0), which scores the images' power.
 
@@ -27,7 +28,7 @@ def denoising_loss(
     denoise_batch: ``(x [B, H, W, C], sigma [B]) -> x0_hat [B, H, W, C]``.
     x0: clean images [B, H, W, C] in [-1, 1].
     keys: one key per image [B]: an image's noise does not depend on the device that holds it.
-    law: one of `edm.TRAINING_NOISE`, its constants bound by `functools.partial`.
+    noise_law: one of `edm.TRAINING_NOISE`, its constants bound by `functools.partial`.
 
   Returns:
     [B], dimensionless.
@@ -35,7 +36,7 @@ def denoising_loss(
   chex.assert_rank(x0, 4)
   chex.assert_equal_shape_prefix([x0, keys], 1)
   key_sigma, key_noise = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-  sigma, weight = jax.vmap(lambda key: law(key, ()))(key_sigma)
+  sigma, weight = jax.vmap(lambda key: noise_law(key, ()))(key_sigma)
   noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:], x0.dtype))(key_noise)
   x0_hat = denoise_batch(x0 + sigma[:, None, None, None] * noise, sigma)
-  return weight * jnp.mean((x0_hat - x0) ** 2, axis=(1, 2, 3))
+  return jnp.mean((x0_hat - x0) ** 2, axis=(1, 2, 3)) * weight

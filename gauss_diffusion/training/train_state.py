@@ -5,20 +5,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float, Int
 
-from gauss_diffusion.types import Array
+from gauss_diffusion.types import Array, ArrayLike, Number
 
 
 class TrainState(NamedTuple):
   """Everything that a resumed run must get back; keys and batches are derived from `step`."""
 
-  step: Array  # int32 scalar: updates made so far
+  step: Int[ArrayLike, ""]  # int32 scalar: updates made so far
   params: Any
   ema_params: Any  # exponential moving average of params: what is analysed
   opt_state: optax.OptState
 
 
-def create(params, optimizer: optax.GradientTransformation) -> TrainState:
+def create(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
   """Return the state before the first step."""
   # The EMA starts as a copy, not an alias: a donated buffer may be given away only once.
   ema_params = jax.tree.map(jnp.copy, params)
@@ -36,7 +37,9 @@ def optimizer(learning_rate: float, rampup_images: int, batch: int) -> optax.Gra
   return optax.adam(learning_rate_schedule(learning_rate, rampup_images, batch))
 
 
-def ema_decay(step: Array, batch: int, halflife_images: float, rampup: float) -> Array:
+def ema_decay(
+  step: Int[ArrayLike, ""], batch: int, halflife_images: float, rampup: float
+) -> Float[Array, ""]:
   """Return the EMA's decay for one step: a half-life in images, shorter at first (EDM).
 
   ``0.5^(batch / min(halflife, rampup * images_seen))``: early on the average forgets the
@@ -46,7 +49,7 @@ def ema_decay(step: Array, batch: int, halflife_images: float, rampup: float) ->
   return 0.5 ** (batch / jnp.minimum(halflife_images, rampup * images))
 
 
-def update(state: TrainState, grads, decay: Array, tx: optax.GradientTransformation) -> TrainState:
+def update(state: TrainState, grads: Any, decay: Number, tx: optax.GradientTransformation) -> TrainState:
   """Apply one optimizer update and move the average: ``ema <- decay ema + (1 - decay) params``."""
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
