@@ -1,10 +1,14 @@
-"""Every test runs on eight fake CPU devices, refuses implicit rank promotion, shares a compile cache."""
+"""Every test checks signatures, on eight fake CPU devices, without rank promotion; all share a compile cache."""
 
 import os
 import pathlib
 
 import jax
+import jaxtyping
 import pytest
+
+# From here on every call of a function of the package is checked against its signature, axes included.
+jaxtyping.install_import_hook("gauss_diffusion", "beartype.beartype")
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
