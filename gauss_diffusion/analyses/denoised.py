@@ -35,7 +35,7 @@ def uses(settings: ConfigDict) -> tuple[str, ...]:
   return tuple(dict.fromkeys([*settings.denoisers, *COMPARED]))
 
 
-def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, int]:
   """Return how many images each denoiser is given."""
   inputs = settings.shown * (len(settings.sigmas) + len(settings.pure_noise))
   found = dict.fromkeys(settings.denoisers, inputs)

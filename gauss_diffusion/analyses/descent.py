@@ -39,7 +39,7 @@ def uses(settings: ConfigDict) -> tuple[str, ...]:
   return ("network",)
 
 
-def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, int]:
   """Return how many images each denoiser is given."""
   sigmas = min(len(settings.sigmas), levels)
   return {"network": sigmas * settings.batch * (2 * settings.steps + 1)}  # the last draw measures the fit

@@ -33,7 +33,7 @@ def uses(settings: ConfigDict) -> tuple[str, ...]:
   return ("network",)
 
 
-def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, int]:
   """Return how many images each denoiser is given."""
   if settings.method == "closed_form":
     pairs = settings.pairs

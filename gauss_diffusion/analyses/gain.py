@@ -25,7 +25,7 @@ def uses(settings: ConfigDict) -> tuple[str, ...]:
   return ("network",)
 
 
-def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, int]:
   """Return how many images each denoiser is given; a product with its Jacobian counts 2."""
   probes = jacobian.random_probes(1, dimension, seed=0).shape[1]
   return {"network": levels * 2 * settings.pairs * 2 * (settings.directions + probes + 1)}

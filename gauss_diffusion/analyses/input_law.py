@@ -40,7 +40,7 @@ def uses(settings: ConfigDict) -> tuple[str, ...]:
   return tuple(dict.fromkeys([*settings.denoisers, "gaussian"]))
 
 
-def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, int]:
   """Return how many images each denoiser is given."""
   fits = min(len(settings.sigmas), levels) * settings.repeats
   found = dict.fromkeys(settings.denoisers, len(subjects.LAWS) * fits * settings.pairs)

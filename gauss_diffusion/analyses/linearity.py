@@ -26,7 +26,7 @@ def uses(settings: ConfigDict) -> tuple[str, ...]:
   return ("network",)
 
 
-def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, int]:
   """Return how many images each denoiser is given."""
   return {"network": settings.levels * len(INPUTS) * settings.pairs * (2 + 2 * len(settings.alpha2))}
 

@@ -25,7 +25,7 @@ def uses(settings: ConfigDict) -> tuple[str, ...]:
   return ("network",)
 
 
-def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, int]:
   """Return how many images each denoiser is given; a product with its Jacobian counts 2, a transposed 3."""
   block = settings.vectors + modes.OVERSAMPLING
   pushes, pulls = (settings.iterations + 1) * block, settings.iterations * block

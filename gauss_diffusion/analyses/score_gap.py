@@ -34,7 +34,7 @@ def uses(settings: ConfigDict) -> tuple[str, ...]:
   return tuple(dict.fromkeys(["network", *(name for pair in settings.pairs for name in pair)]))
 
 
-def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, int]:
   """Return how many images each denoiser is given."""
   return dict.fromkeys(uses(settings), len(subjects.LAWS) * levels * settings.images)
 

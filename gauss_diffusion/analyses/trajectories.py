@@ -23,7 +23,7 @@ def uses(settings: ConfigDict) -> tuple[str, ...]:
   return tuple(settings.denoisers)
 
 
-def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, float]:
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, int]:
   """Return how many images each denoiser is given."""
   return dict.fromkeys(settings.denoisers, settings.latents * subjects.calls(levels, solver))
 

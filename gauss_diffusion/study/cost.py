@@ -32,8 +32,9 @@ RESULT = 100_000  # bytes of a result and its card, but for maps; images may add
 # Operations of factorisations of n x n, in units of n³: what a matrix product does in their time at n = 1024.
 EIGH, LEADING_VECTORS, SVD, SOLVE = 20, 15, 50, 5
 # Seconds of one compile without a cache, of a network with as many parameter arrays as `TENSORS`, on two idle
-# CPU cores: of the cards of `configs/digits.py`, the first model's seconds less those of its likes.
-COMPILE = {"train": 22.0, "denoise": 4.0, "score": 3.0, "sample": 3.0, "push": 6.0, "pull": 8.0}
+# CPU cores: the network of `configs/digits.py`, each program's first call less its second; where the cards of
+# that study, of its first model and with an empty cache, say more, the mean of both.
+COMPILE = {"train": 24.0, "denoise": 5.0, "score": 4.0, "sample": 3.0, "push": 8.0, "pull": 8.0}
 TENSORS = 130
 COMPILE_IDEAL = 1.0  # of an ideal denoiser, for every number of images anew
 PROGRAMS = {  # of analyses that do more than denoise
@@ -62,7 +63,7 @@ class Stage(NamedTuple):
   """One piece of work."""
 
   what: str  # its kind, and the label of its model: "train n16"
-  evaluations: float  # passes of one image through a network or another denoiser
+  evaluations: int  # passes of one image through a network or another denoiser
   seconds: float
   bytes_memory: float  # at its peak beside the data, host and devices together
   bytes_disk: float  # that it leaves behind
@@ -109,12 +110,12 @@ def table(stages: list[Stage]) -> str:
     sizes = _in(stage.bytes_memory, BYTES), _in(stage.bytes_disk, BYTES)
     label = label if len(label) <= 28 else f"{label[:27]}…"
     lines.append(f"{kind:<13} {label:<28} {numbers[0]:>14} {numbers[1]:>9} {sizes[0]:>9} {sizes[1]:>9}")
-  device = jax.local_devices()[0].device_kind
-  lines.append(f"on {platform.node()}, as busy as it is now: {jax.local_device_count()} × {device}"[:100])
+  devices = f"{jax.local_device_count()} × {jax.local_devices()[0].device_kind}"
+  lines.append(f"on {platform.node()[:40]}, {devices[:30]}; a cache saves the compiles")
   return "\n".join(lines)
 
 
-def check(stages: list[Stage], available_memory: float) -> None:
+def check(stages: list[Stage], available_memory: int | float) -> None:
   """Refuse a study of which a stage does not fit in memory.
 
   Args:
@@ -169,7 +170,7 @@ def _statistics(model: Model) -> Stage:
   return Stage(f"statistics {model.label}", 0, seconds, memory, 8 * dimension * rank)
 
 
-def _moments(num: int, dimension: int) -> float:
+def _moments(num: int, dimension: int) -> int:
   """Return the operations of `statistics.gaussian_stats`: in the smaller space, and from there to pixels."""
   rank = min(num, dimension)
   to_pixels = (2 + EIGH) * dimension * rank**2 if num <= dimension else 0
@@ -192,7 +193,7 @@ def _analyse(name: str, config: ConfigDict, model: Model, num_held_out: int) -> 
   return Stage(f"{name} {model.label}", sum(counts.values()), seconds, memory, RESULT + disk)
 
 
-def _in_flight(name: str, settings: ConfigDict) -> float:
+def _in_flight(name: str, settings: ConfigDict) -> int:
   """Return how many evaluations of the network are under way at a time."""
   match name:
     case "linearity":
@@ -209,8 +210,8 @@ def _in_flight(name: str, settings: ConfigDict) -> float:
 
 
 def _maps(
-  name: str, settings: ConfigDict, counts: dict[str, float], levels: int, dimension: int, num_held_out: int
-) -> tuple[float, float, float]:
+  name: str, settings: ConfigDict, counts: dict[str, int], levels: int, dimension: int, num_held_out: int
+) -> tuple[int | float, int | float, int]:
   """Return what affine maps cost to find: operations on the host, bytes of memory, bytes kept on disk."""
   square, cube = dimension**2, dimension**3
   a_map, problem = 4 * square, 5 * 8 * square  # least squares: two moments, a factor, a solution, a copy
@@ -358,7 +359,7 @@ def _programs(config: ConfigDict, models: list[Model]) -> dict[tuple, float]:
   return found
 
 
-def _in(value: float, units: tuple[tuple[str, float], ...] = (("", 1),)) -> str:
+def _in(value: int | float, units: tuple[tuple[str, int | float], ...] = (("", 1),)) -> str:
   """Return a number with two digits in the largest unit of which there is one, such as ``3.8 h``."""
   if not value:
     return "–"
