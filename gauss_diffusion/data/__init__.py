@@ -15,10 +15,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int, Shaped, UInt8
 
 from gauss_diffusion.data import digits, files, tfds
 from gauss_diffusion.data.cache import entry_name, read_entry, write_entry
 from gauss_diffusion.data.pixels import Decoded, Fit, fit
+from gauss_diffusion.types import Pixels
 
 # Where images come from; any other name is a data set of TFDS. `place` is `data.path` where that is given,
 # else the data directory, in which a source that reads files keeps them under its name.
@@ -33,18 +35,18 @@ class Dataset(NamedTuple):
   """Training candidates and held-out images, each in an order that the seed alone decides."""
 
   title: str
-  pool: np.ndarray  # [N, H, W, C] uint8; its first n images are the training set of size n
-  pool_ids: np.ndarray  # [N] strings
-  held_out: np.ndarray  # [M, H, W, C] uint8, never in the pool
-  held_out_ids: np.ndarray  # [M] strings
+  pool: Pixels  # its first n images are the training set of size n
+  pool_ids: Shaped[np.ndarray, " N"]  # strings
+  held_out: UInt8[np.ndarray, "M H W C"]  # never in the pool
+  held_out_ids: Shaped[np.ndarray, " M"]  # strings
   fingerprint: str  # of all of the above
 
 
 class Subset(NamedTuple):
   """Some images of the pool."""
 
-  images: np.ndarray  # [n, H, W, C] uint8
-  ids: np.ndarray  # [n] strings
+  images: UInt8[np.ndarray, "n H W C"]
+  ids: Shaped[np.ndarray, " n"]  # strings
   fingerprint: str
 
 
@@ -174,7 +176,7 @@ def _place(field: str, path: str) -> pathlib.Path:
   return place
 
 
-def _order(ids: np.ndarray, seed: int) -> np.ndarray:
+def _order(ids: Shaped[np.ndarray, " N"], seed: int) -> Int[np.ndarray, " N"]:
   by_id = np.argsort(ids, kind="stable")
   # Raw bits, because NumPy promises them, unlike `permutation`, to stay the same from version to version.
   draws = np.random.PCG64(seed).random_raw(len(ids))

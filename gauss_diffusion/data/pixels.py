@@ -8,27 +8,34 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Shaped, UInt8
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from gauss_diffusion.types import Pixels
+
 CHUNK = 64  # images that one thread decodes at a time
 
-Fit = Callable[[np.ndarray], np.ndarray]  # crops and resizes one image [H, W, C] uint8
+Picture = UInt8[np.ndarray, "H W C"]
+Fit = Callable[[Picture], Picture]  # crops and resizes
+Ids = Shaped[np.ndarray, " N"]  # strings
+# Images and their ids, of which nothing has been checked yet.
+Split = tuple[UInt8[np.ndarray, "_N _H _W _C"], Shaped[np.ndarray, " _N"]]
 
 
 class Decoded(NamedTuple):
   """What a source holds and the cache keeps. `test` is empty where the source has no split of that name."""
 
   title: str
-  images: np.ndarray  # [N, H, W, C] uint8
-  ids: np.ndarray  # [N] strings
-  test: np.ndarray  # [M, H, W, C] uint8
-  test_ids: np.ndarray  # [M] strings
+  images: Pixels
+  ids: Ids
+  test: UInt8[np.ndarray, "M H W C"]
+  test_ids: Shaped[np.ndarray, " M"]  # strings
   fingerprint: str
 
 
-def fit(image: np.ndarray, size: int, crop: bool) -> np.ndarray:
-  """Cut an image [H, W, C] uint8 to its centred square if `crop`, then resize it to `size` unless 0."""
+def fit(image: Picture, size: int, crop: bool) -> UInt8[np.ndarray, "h w C"]:
+  """Cut an image to its centred square if `crop`, then resize it to `size` unless 0."""
   height, width = image.shape[:2]
   if crop:
     side = min(height, width)
@@ -55,8 +62,8 @@ def open_image(encoded: bytes, label: str) -> Image.Image:
   return image
 
 
-def to_array(image: Image.Image, label: str) -> np.ndarray:
-  """Return the pixels of an 8-bit opaque image, [H, W, 1] or [H, W, 3] uint8; `label` names it in errors."""
+def to_array(image: Image.Image, label: str) -> Picture:
+  """Return the pixels of an 8-bit opaque image, grey or RGB; `label` names it in errors."""
   if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr"):
     raise ValueError(f"`{label}` is stored as {image.mode}; want 8-bit grey or RGB")
   if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
@@ -65,7 +72,7 @@ def to_array(image: Image.Image, label: str) -> np.ndarray:
   return np.atleast_3d(np.asarray(image if image.mode == mode else image.convert(mode)))
 
 
-def checked(images: np.ndarray, label: str) -> np.ndarray:
+def checked(images: Shaped[np.ndarray, "..."], label: str) -> Pixels:
   """Return an array of images as [N, H, W, C] uint8, or refuse another dtype or shape; `label` names it."""
   if images.dtype != np.uint8:
     has_nan = np.issubdtype(images.dtype, np.floating) and np.isnan(images).any()
@@ -81,17 +88,17 @@ def checked(images: np.ndarray, label: str) -> np.ndarray:
 
 
 def decode_all(
-  title: str, count: int, decode: Callable[[range], Iterable[tuple[str, np.ndarray]]]
-) -> tuple[np.ndarray, np.ndarray]:
+  title: str, count: int, decode: Callable[[range], Iterable[tuple[str, Picture]]]
+) -> tuple[Pixels, Ids]:
   """Decode images 0 to count - 1 chunk by chunk on all cores; grey ones among colour become R = G = B.
 
   Args:
     title: shown beside the progress bar.
     count: number of images, at least 1.
-    decode: gives (id, image [H, W, C] uint8) for each index of a chunk.
+    decode: gives (id, image) for each index of a chunk.
 
   Returns:
-    Images [N, H, W, C] uint8 and their ids [N].
+    Images and their ids.
 
   Raises:
     ValueError: when the images are of different sizes.
@@ -121,14 +128,12 @@ def decode_all(
   return np.stack(images), np.array(ids)
 
 
-def decoded(
-  title: str, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray] | None = None
-) -> Decoded:
+def decoded(title: str, train: Split, test: Split | None = None) -> Decoded:
   """Check the ids of (images, ids) pairs, and put them in a record that waits for its fingerprint.
 
   Args:
     title: of the data set, for people.
-    train: images [N, H, W, C] uint8 and ids [N].
+    train: images and ids.
     test: the same of the source's own test split, if it has one.
 
   Raises:
