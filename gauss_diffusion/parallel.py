@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
-from gauss_diffusion.types import Array, Denoiser
+from gauss_diffusion.types import Array, Denoiser, Sigma
 
 AXIS = "batch"
 BATCH = 128  # samples in flight where nothing else is asked for, fewer when they are large
@@ -79,12 +80,14 @@ def map_samples(fn: Callable[..., Any], shared: Any, *per_sample: Any, batch: in
   return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *flat)
 
 
-def denoise(denoiser: Denoiser, x: np.ndarray, sigma: float) -> np.ndarray:
+def denoise(
+  denoiser: Denoiser, x: Float[np.ndarray, " n *image"], sigma: Sigma
+) -> Float[np.ndarray, " n *image"]:
   """Return ``D(x; sigma)`` for noisy images [n, H, W, C]: one compile for each kind of denoiser."""
   return map_samples(_denoise, (denoiser, np.asarray(sigma, x.dtype)), x)
 
 
-def _denoise(shared: tuple[Denoiser, Array], x: Array) -> Array:
+def _denoise(shared: tuple[Denoiser, Float[Array, ""]], x: Float[Array, "*image"]) -> Float[Array, "*image"]:
   denoiser, sigma = shared
   return denoiser(x, sigma)
 
