@@ -6,7 +6,7 @@ exploding, ``x = x0 + sigma * noise``; a denoiser estimates ``x0`` from one nois
 ``Float[ArrayLike, "S D"]`` is a float array of JAX or NumPy with two axes; axes of one name in a signature
 have one length. N counts images, H W C are the axes of one and D = H * W * C; K counts components, S noise
 levels, T steps; ``...`` and ``*n`` stand for any number of axes. The tests check every call against its
-signature. Where a function refuses a wrong shape itself, by name, its docstring has the shape instead.
+signature. What a function refuses in its own words, it takes in: an axis ``_H`` of any length, or ``...``.
 """
 
 from collections.abc import Sequence

@@ -24,7 +24,7 @@ class Linearity(NamedTuple):
 def score(
   denoise: Denoiser,
   x1: Image,
-  x2: Float[ArrayLike, "..."],
+  x2: Float[ArrayLike, "_H _W _C"],
   sigma: Sigma,
   alpha2: Float[ArrayLike, "*A"] | Sequence[float] | float,
   *,
