@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float, Key
+from jaxtyping import Float, Int, Key
 from tqdm import tqdm
 
 from gauss_diffusion import edm, networks, parallel, results
@@ -25,7 +25,7 @@ METRICS = "metrics.jsonl"
 
 
 class StepInfo(NamedTuple):
-  """What a person wants to see of one step; scalars."""
+  """What a person wants to see of one step."""
 
   loss: Float[Array, ""]  # weighted denoising error, about 1 for an untrained network
   grad_norm: Float[Array, ""]
@@ -95,7 +95,7 @@ def train_step(
   return train_state.update(state, grads, decay, tx), StepInfo(loss, optax.tree.norm(grads))
 
 
-def batch_indices(seed: int, step: int, batch: int, num_images: int) -> np.ndarray:
+def batch_indices(seed: int, step: int, batch: int, num_images: int) -> Int[np.ndarray, " {batch}"]:
   """Return which images make up the batch of a step: a pure function of (seed, step).
 
   Every pass over the data is a fresh permutation, and a batch may span several passes, so that each
@@ -108,7 +108,7 @@ def batch_indices(seed: int, step: int, batch: int, num_images: int) -> np.ndarr
 
 
 @functools.lru_cache(maxsize=4)
-def _epoch_order(seed: int, epoch: int, num_images: int) -> np.ndarray:
+def _epoch_order(seed: int, epoch: int, num_images: int) -> Int[np.ndarray, " {num_images}"]:
   return np.random.default_rng((seed, epoch)).permutation(num_images)
 
 

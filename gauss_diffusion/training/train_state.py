@@ -13,7 +13,7 @@ from gauss_diffusion.types import Array, ArrayLike, Number
 class TrainState(NamedTuple):
   """Everything that a resumed run must get back; keys and batches are derived from `step`."""
 
-  step: Int[ArrayLike, ""]  # int32 scalar: updates made so far
+  step: Int[ArrayLike, ""]  # int32: updates made so far
   params: Any
   ema_params: Any  # exponential moving average of params: what is analysed
   opt_state: optax.OptState
