@@ -1,4 +1,4 @@
-"""Every test checks signatures, on eight fake CPU devices, without rank promotion; all share a compile cache."""
+"""Every test checks signatures, on eight fake CPU devices, without rank promotion; all share one cache."""
 
 import os
 import pathlib
