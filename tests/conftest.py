@@ -1,4 +1,4 @@
-"""Tests check signatures, see eight fake CPU devices, refuse implicit rank promotion, share a compile cache."""
+"""Tests check signatures, see eight fake CPU devices, refuse implicit rank promotion, share a cache."""
 
 import os
 import pathlib
