@@ -69,11 +69,11 @@ def test_slurm_tasks_share_a_workdir_and_the_last_gathers(tmp_path):
   ]
   assert "task 1 of 2 is done; not finished yet: n16" in said[0]
   assert "report:" in said[1] and (cwd / "runs/law/report.html").exists()
-  written = os.stat(cwd / "runs/law/results/samples/n16.npz").st_mtime_ns
+  written = os.stat(cwd / "runs/law/results/samples/n16.nc").st_mtime_ns
   command = [sys.executable, "-m", "gauss_diffusion.main", "--config=configs/input_law.py:smoke"]
   command += ["--workdir=runs/law", "--config.samples.num=4"]
   assert "report:" in subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=500).stdout
-  assert os.stat(cwd / "runs/law/results/samples/n16.npz").st_mtime_ns == written
+  assert os.stat(cwd / "runs/law/results/samples/n16.nc").st_mtime_ns == written
 
 
 def test_what_tpu_vms_found_is_gathered_and_not_computed_again(tmp_path):
@@ -85,7 +85,7 @@ def test_what_tpu_vms_found_is_gathered_and_not_computed_again(tmp_path):
   assert "not finished yet: n1437" in said and "not finished yet: n16" in said
   assert said.rstrip().endswith("report: runs/law/report.html")
   found = [results(vm / "gauss_diffusion/runs/law") for vm in vms]
-  assert [sorted(names) for names in found] == [["n16.json", "n16.npz"], ["n1437.json", "n1437.npz"]]
+  assert [sorted(names) for names in found] == [["n16.json", "n16.nc"], ["n1437.json", "n1437.nc"]]
   assert results(cwd / "runs/law") == found[0] | found[1]
   launch(*args, cwd=cwd, FLAGS="--config.samples.num=4")
   assert [results(vm / "gauss_diffusion/runs/law") for vm in vms] == found

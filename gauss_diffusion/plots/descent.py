@@ -89,7 +89,7 @@ def _steps_axis(axis: Axes) -> None:
 
 
 def _at_level(found):
-  return found.isel(sigma=edm.nearest(found.sigma, _SIGMA))
+  return found.isel(sigma=edm.nearest(found.sigma.to_numpy(), _SIGMA))
 
 
 def _contrast(images: np.ndarray) -> np.ndarray:
