@@ -39,6 +39,9 @@ class TrainingNoise(NamedTuple):
   weight: Levels
 
 
+NoiseLaw = Callable[[Key[Array, ""], tuple[int, ...]], TrainingNoise]  # draws as many as the shape holds
+
+
 def sigma_grid(
   num_steps: int,
   sigma_min: float = SIGMA_MIN,

@@ -4,7 +4,6 @@ import functools
 import math
 import pathlib
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -50,7 +49,7 @@ class Settings(NamedTuple):
   remat: bool  # less memory for more time
 
 
-def noise_law(network: Preconditioned, settings: Settings) -> Callable[[Array, tuple], edm.TrainingNoise]:
+def noise_law(network: Preconditioned, settings: Settings) -> edm.NoiseLaw:
   """Return the training noise that goes with the network's preconditioning, one of `edm.TRAINING_NOISE`."""
   chosen = {"p_mean": settings.p_mean, "p_std": settings.p_std} if network.preconditioning == "edm" else {}
   drawn = edm.TRAINING_NOISE[network.preconditioning]

@@ -12,11 +12,11 @@ from gauss_diffusion.types import Array
 
 
 def denoising_loss(
-  denoise_batch: Callable[[Array, Array], Array],
+  denoise_batch: Callable[[Float[Array, "B H W C"], Float[Array, " B"]], Float[Array, "B H W C"]],
   x0: Float[Array, "B H W C"],
   keys: Key[Array, " B"],
   *,
-  noise_law: Callable[[Array, tuple], edm.TrainingNoise] = edm.training_noise,
+  noise_law: edm.NoiseLaw = edm.training_noise,
 ) -> Float[Array, " B"]:
   """Return the weighted denoising error of each image (Li et al. 2024, eq. 3; Karras et al. 2022, eq. 2).
 
@@ -25,13 +25,13 @@ def denoising_loss(
   plain autoencoder (D = 0), which scores the images' power.
 
   Args:
-    denoise_batch: ``(x [B, H, W, C], sigma [B]) -> x0_hat [B, H, W, C]``.
-    x0: clean images [B, H, W, C] in [-1, 1].
-    keys: one key per image [B]: an image's noise does not depend on the device that holds it.
+    denoise_batch: ``(x, sigma) -> x0_hat``.
+    x0: clean images in [-1, 1].
+    keys: one key per image: an image's noise does not depend on the device that holds it.
     noise_law: one of `edm.TRAINING_NOISE`, its constants bound by `functools.partial`.
 
   Returns:
-    [B], dimensionless.
+    The errors, dimensionless.
   """
   chex.assert_rank(x0, 4)
   chex.assert_equal_shape_prefix([x0, keys], 1)
