@@ -183,7 +183,7 @@ def _order(ids: Shaped[np.ndarray, " N"], seed: int) -> Int[np.ndarray, " N"]:
   return by_id[np.argsort(draws, kind="stable")]
 
 
-def _fingerprint(*arrays: np.ndarray) -> str:
+def _fingerprint(*arrays: Shaped[np.ndarray, "..."]) -> str:
   digest = hashlib.sha256()
   for array in arrays:
     digest.update(f"{array.shape} {array.dtype}".encode())

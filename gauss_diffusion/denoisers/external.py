@@ -35,6 +35,8 @@ from jaxtyping import Float
 
 from gauss_diffusion.types import Array, Denoiser, Image, Sigma
 
+Function = Callable[[Float[np.ndarray, "N H W C"], Float[np.ndarray, " N"]], Float[np.ndarray, "N H W C"]]
+
 PROBE_LEVELS = (0.05, 0.5, 5.0)  # noise levels of the fixed inputs by which a function is known
 
 
@@ -43,10 +45,10 @@ PROBE_LEVELS = (0.05, 0.5, 5.0)  # noise levels of the fixed inputs by which a f
 class External:
   """A function on NumPy arrays, known to compile caches as itself."""
 
-  function: Callable[[np.ndarray, np.ndarray], np.ndarray]
+  function: Function
 
 
-def denoiser(f: Callable[[np.ndarray, np.ndarray], np.ndarray] | Any) -> Denoiser:
+def denoiser(f: Function | Any) -> Denoiser:
   """Return `f` as a denoiser, for every probe and sampler that takes no derivative.
 
   However jit, vmap and pmap are nested, `f` is called once for a device's batch. Score gaps, linearity,

@@ -244,7 +244,7 @@ def shapes(network: nn.Module) -> dict:
   return _widths.eval_shape(network)
 
 
-def _inputs(network: nn.Module) -> tuple[Array | None, ...]:
+def _inputs(network: nn.Module) -> tuple[Float[Array, "..."] | None, ...]:
   """Return one image, noise level and, where there are any, labels, so that linen makes every parameter."""
   raw = network.model
   image = jnp.zeros((1, raw.img_resolution, raw.img_resolution, raw.img_channels))

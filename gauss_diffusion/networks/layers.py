@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Key
 
 from gauss_diffusion.types import Array, ArrayLike
 
@@ -24,7 +24,7 @@ FOURIER_SCALE = 16.0  # standard deviation of the Fourier features' frequencies
 BOX = (1, 1)  # the filter that averages two neighbours, or repeats a pixel
 
 
-def spread(value: float) -> Callable[[Array, tuple[int, ...]], Array]:
+def spread(value: float) -> Callable[[Key[Array, ""], tuple[int, ...]], Float[Array, "..."]]:
   """Return an initialiser that states the width of a law: see the head of this file."""
   return lambda key, shape: jnp.full(shape, value, jnp.float32)
 
@@ -209,7 +209,9 @@ def _halving(size: int, taps: tuple[int, ...], margin: int = 0) -> Float[np.ndar
   return matrix
 
 
-def _filter(x: Float[Array, "N H W C"], matrix_of: Callable[[int], np.ndarray]) -> Float[Array, "N h w C"]:
+def _filter(
+  x: Float[Array, "N H W C"], matrix_of: Callable[[int], Float[np.ndarray, "h H"]]
+) -> Float[Array, "N h w C"]:
   # A matmul along each axis: several times faster on CPU than a convolution of each channel by itself.
   rows, columns = (jnp.asarray(matrix_of(size), x.dtype) for size in x.shape[1:3])
   precision = _precision(x.dtype)
