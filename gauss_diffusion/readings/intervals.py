@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 _BLOCK = 2**22  # float64 elements alive at once in a block of resamples or of their means: 32 MiB
@@ -12,9 +13,9 @@ _BLOCK = 2**22  # float64 elements alive at once in a block of resamples or of t
 class Interval(NamedTuple):
   """A mean and the ends of its confidence interval, each shaped as the values without their axis."""
 
-  mean: np.ndarray
-  low: np.ndarray
-  high: np.ndarray
+  mean: Float[np.ndarray, "*n"]
+  low: Float[np.ndarray, "*n"]
+  high: Float[np.ndarray, "*n"]
 
 
 def bootstrap_mean(
@@ -64,7 +65,7 @@ def bootstrap_mean(
 
 
 def bootstrap_statistic(
-  statistic: Callable[[np.ndarray], np.ndarray],
+  statistic: Callable[[Float[np.ndarray, "M R"]], Float[np.ndarray, " R"]],
   values: ArrayLike,
   *,
   resamples: int = 2000,
@@ -94,8 +95,10 @@ def bootstrap_statistic(
   return Interval(statistic(values.mean(1, keepdims=True))[0], *np.quantile(drawn, [tail, 1 - tail]))
 
 
-def _resampled_means(rows: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-  """Return the means [M, resamples] of bootstrap samples of each row of `rows` [M, n]."""
+def _resampled_means(
+  rows: Float[np.ndarray, "M n"], resamples: int, seed: int
+) -> Float[np.ndarray, "M {resamples}"]:
+  """Return the means of bootstrap samples of each row."""
   rng = np.random.default_rng(seed)
   num = rows.shape[1]
   step = max(1, _BLOCK // num)

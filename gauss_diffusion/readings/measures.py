@@ -4,11 +4,13 @@ import typing
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
 
 Band = tuple[float, float]  # of noise levels, both ends included
+Values = Float[np.ndarray, " n"]  # one for each sample, image or direction
 
 # Noise levels, as the paper divides them.
 HIGH: Band = (20.0, np.inf)
@@ -53,17 +55,17 @@ def position(reading: Reading, sweep: str) -> float:
   return entry["train"]["steps"] * entry["train"]["batch"]
 
 
-def gl(reading: Reading) -> np.ndarray:
+def gl(reading: Reading) -> Values:
   """Return the GL score of each of the network's samples (Li et al. 2024, eq. 14)."""
   return reading.found["samples"].gl.sel(denoiser="network").to_numpy()
 
 
-def memorized(reading: Reading) -> np.ndarray:
+def memorized(reading: Reading) -> Values:
   """Return which of the network's samples copy a training image, as 0 and 1."""
   return reading.found["samples"].memorized.sel(denoiser="network").to_numpy().astype(float)
 
 
-def linearity(reading: Reading, band: Band = MIDDLE, alpha2: float = 0.5) -> np.ndarray:
+def linearity(reading: Reading, band: Band = MIDDLE, alpha2: float = 0.5) -> Values:
   """Return |cosine| of each pair of noisy images, averaged over the levels in `band` (eq. 11).
 
   Args:
@@ -78,27 +80,27 @@ def linearity(reading: Reading, band: Band = MIDDLE, alpha2: float = 0.5) -> np.
 
 def gap(
   reading: Reading, one: str, two: str, band: Band = MIDDLE, law: str = "held-out", unit: str = "rmse"
-) -> np.ndarray:
+) -> Values:
   """Return two denoisers' score difference on each image, averaged over the levels in `band` (eq. 10)."""
   return _over(band, reading.found["score_gap"][unit].sel(law=law, one=one, two=two))
 
 
-def to_gaussian(reading: Reading) -> np.ndarray:
+def to_gaussian(reading: Reading) -> Values:
   """Return the network's `gap` to the Gaussian denoiser, on held-out images at middle noise."""
   return gap(reading, "network", "gaussian")
 
 
-def to_memorizer(reading: Reading) -> np.ndarray:
+def to_memorizer(reading: Reading) -> Values:
   """Return the network's `gap` to the memorizing denoiser, on held-out images at middle noise."""
   return gap(reading, "network", "multi-delta")
 
 
-def nearer_gaussian(reading: Reading) -> np.ndarray:
+def nearer_gaussian(reading: Reading) -> Values:
   """Return how much nearer the network is to the Gaussian denoiser than to the memorizing one."""
   return to_memorizer(reading) - to_gaussian(reading)
 
 
-def error(reading: Reading, law: str = "held-out", band: Band = MIDDLE) -> np.ndarray:
+def error(reading: Reading, law: str = "held-out", band: Band = MIDDLE) -> Values:
   """Return the network's denoising RMSE on each image, averaged over the levels in `band`.
 
   Its mean square is the least that any denoiser can have plus the square of the distance to that denoiser
@@ -107,7 +109,7 @@ def error(reading: Reading, law: str = "held-out", band: Band = MIDDLE) -> np.nd
   return _over(band, reading.found["score_gap"].error.sel(denoiser="network", law=law))
 
 
-def distance(one: Reading, two: Reading, denoiser: str = "network", other: str | None = None) -> np.ndarray:
+def distance(one: Reading, two: Reading, denoiser: str = "network", other: str | None = None) -> Values:
   """Return how far the samples of two readings from the same noise lie apart, in units of chance.
 
   ``‖a_i − b_i‖ / mean over j ≠ i of ‖a_i − b_j‖``: 0 for the same image, about 1 for unrelated ones.
@@ -130,43 +132,43 @@ def halves(readings: list[Reading]) -> dict[str, tuple[Reading, Reading]]:
   }
 
 
-def apart(pair: tuple[Reading, Reading], one: str = "network", other: str = "network") -> np.ndarray:
+def apart(pair: tuple[Reading, Reading], one: str = "network", other: str = "network") -> Values:
   """Return the `distance` between two readings' samples; of two denoisers, the mean over both readings."""
   if one == other:
     return distance(*pair, one)
   return np.mean([distance(a, b, one, other) for a in pair for b in pair], axis=0)
 
 
-def push(reading: Reading, level: int, direction: str = "first singular vector") -> np.ndarray:
+def push(reading: Reading, level: int, direction: str = "first singular vector") -> Values:
   """Return how far each sample moves (RMSE) when its state is pushed at one level, 0 the highest."""
   found = reading.found["perturbation"]
   highest_first = np.argsort(-found.sigma.to_numpy())
   return _mean(found.change.isel(sigma=highest_first[level]).sel(direction=direction), "sign")
 
 
-def alignment(reading: Reading, band: Band) -> np.ndarray:
+def alignment(reading: Reading, band: Band) -> Values:
   """Return the share of the Jacobian's leading singular vectors that lies in the principal components'."""
   return _over(band, reading.found["modes"].alignment)
 
 
-def weight_gap(reading: Reading) -> np.ndarray:
+def weight_gap(reading: Reading) -> Float[np.ndarray, " S"]:
   """Return ``‖W_L − W_G‖/‖W_G‖`` at each noise level, of the best affine map on held-out images (fig. 4)."""
   return reading.found["distillation"].weight_gap.sel(law="held-out").to_numpy()
 
 
-def singular_correlation(reading: Reading, band: Band) -> np.ndarray:
+def singular_correlation(reading: Reading, band: Band) -> Values:
   """Return how well each singular vector of the best affine map matches its principal component (fig. 14)."""
   return _over(band, reading.found["distillation"].singular_correlation.sel(law="held-out"))
 
 
-def change(reading: Reading) -> np.ndarray:
+def change(reading: Reading) -> Values:
   """Return ``‖D(x) − x‖/‖x‖`` for each noisy image at the lowest level, D the network (fig. 15)."""
   found = reading.found["denoised"]
   lowest = np.argmin(found.sigma.to_numpy())
   return found.nmse.sel(compared="network").isel(sigma=lowest).to_numpy()
 
 
-def map_gap(reading: Reading, denoiser: str, law: str, band: Band = MIDDLE) -> np.ndarray:
+def map_gap(reading: Reading, denoiser: str, law: str, band: Band = MIDDLE) -> Values:
   """Return the squared output gap on each held-out image between a best affine map and the Gaussian denoiser.
 
   ``law`` says on which images the denoiser was distilled. What Monte-Carlo noise in the map adds is taken
@@ -178,7 +180,7 @@ def map_gap(reading: Reading, denoiser: str, law: str, band: Band = MIDDLE) -> n
   return (squared - found.output_noise.to_numpy() ** 2).mean(0)
 
 
-def within(sigma: np.ndarray, band: Band) -> np.ndarray:
+def within(sigma: Float[np.ndarray, " S"], band: Band) -> Bool[np.ndarray, " S"]:
   """Return which levels lie in `band`; where none does, the level nearest to it stands in.
 
   Args:
@@ -212,6 +214,6 @@ def _mean(values: "xarray.DataArray", axis: str) -> np.ndarray:
   return values.to_numpy().mean(values.get_axis_num(axis))
 
 
-def _samples(reading: Reading, denoiser: str) -> np.ndarray:
+def _samples(reading: Reading, denoiser: str) -> Float[np.ndarray, "n D"]:
   samples = reading.found["samples"].samples.sel(denoiser=denoiser).to_numpy()
   return samples.reshape(len(samples), -1).astype(np.float64)

@@ -3,18 +3,16 @@
 import math
 from functools import partial
 
-import numpy as np
-
 from gauss_diffusion.readings import measures
 from gauss_diffusion.readings.claims import statistics
 from gauss_diffusion.readings.claims.claim import GAUSSIAN, MEMORIZER, POSITIVE, Claim
-from gauss_diffusion.readings.measures import HIGH, LOW, MIDDLE, Needs, Reading, spelled
+from gauss_diffusion.readings.measures import HIGH, LOW, MIDDLE, Needs, Reading, Values, spelled
 
 ORDERED = (10.0, math.inf)  # levels at which singular vectors are held against principal components
 PLAIN = "plain ve"  # the group without EDM's preconditioning
 
 
-def alignment_lost(reading: Reading) -> np.ndarray:
+def alignment_lost(reading: Reading) -> Values:
   """Return how much better singular vectors match principal components at high noise than at low noise."""
   return measures.alignment(reading, ORDERED) - measures.alignment(reading, LOW)
 

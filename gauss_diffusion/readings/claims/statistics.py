@@ -6,9 +6,9 @@ import numpy as np
 
 from gauss_diffusion.readings import intervals, measures
 from gauss_diffusion.readings.intervals import Interval
-from gauss_diffusion.readings.measures import Band, Reading
+from gauss_diffusion.readings.measures import Band, Reading, Values
 
-Measure = Callable[[Reading], np.ndarray]  # of one reading, one number per sample
+Measure = Callable[[Reading], Values]  # of one reading
 Statistic = Callable[[list[Reading]], Interval]
 Pair = tuple[str, str]  # of denoisers
 
