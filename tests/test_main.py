@@ -132,7 +132,7 @@ def test_another_studys_workdir_is_refused(study):
   workdir, _ = study
   run = start("--config=configs/digits.py:smoke", "--config.seed=1", f"--workdir={workdir}")
   out, err = run.communicate(timeout=120)
-  assert run.returncode == 2 and "has trained 'n1437' with `models.n1437.seed` = 0, not 1" in err and not out
+  assert run.returncode == 2 and "has trained 'n16' with `models.n16.seed` = 0, not 1" in err and not out
 
 
 def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path):
