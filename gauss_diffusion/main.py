@@ -19,7 +19,7 @@ from ml_collections import config_flags
 
 from gauss_diffusion import data
 from gauss_diffusion.command_line import refuse
-from gauss_diffusion.study import asked, check, cost, pipeline, rebuild, subjects, workdir
+from gauss_diffusion.study import check, cost, pipeline, rebuild, subjects, workdir
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "A file in configs/, with :smoke for a quick look.")
@@ -70,8 +70,7 @@ def main(argv: list[str]) -> None:
   except FloatingPointError as reason:
     sys.exit(f"error: {reason}")
   pipeline.analyse_models(config, dataset, share, loaded, folder)
-  lacking = [model.label for model in models if asked.lacking(folder, asked.plain(config), model.label)]
-  if lacking:
+  if lacking := rebuild.lacking(folder):
     return print(f"task {FLAGS.task} of {FLAGS.tasks} is done; not finished yet: {', '.join(lacking)}")
   rebuild.rebuild(folder)
   print(rebuild.summary(folder), end="")

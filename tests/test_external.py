@@ -255,5 +255,6 @@ def test_a_function_file_becomes_a_denoiser_known_by_its_source_and_outputs(fold
 
 
 def test_a_function_of_jax_has_derivatives(folder):
-  denoise, _ = external.examined("good.py:g", SHAPE, of_jax=True)
+  denoise, digest = external.examined("good.py:g", SHAPE, of_jax=True)
+  assert digest != external.examined("good.py:g", SHAPE, of_jax=False)[1]  # the same outputs, other questions
   np.testing.assert_allclose(jacobian.gain(denoise, draw(*SHAPE), jnp.float32(1.0), np.eye(D)), 0.5)

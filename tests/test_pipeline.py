@@ -6,7 +6,7 @@ import pytest
 
 from gauss_diffusion import data, results
 from gauss_diffusion.analyses import ANALYSES
-from gauss_diffusion.study import asked, check, pipeline, schema, subjects, workdir
+from gauss_diffusion.study import check, pipeline, rebuild, schema, subjects, workdir
 from gauss_diffusion.training import checkpoint, loop
 
 
@@ -245,7 +245,7 @@ def test_a_function_without_derivatives_lacks_what_needs_them(dataset, tmp_path)
   found = results.open(folder)
   np.testing.assert_allclose(found["gain"]["jax"].gain, 0.5, rtol=1e-6)
   np.testing.assert_allclose(found["linearity"]["numpy"].cosine, 1, rtol=1e-6)
-  assert not asked.lacking(folder, asked.plain(config), "numpy")
+  assert not rebuild.lacking(folder)
   assert run(config, dataset, folder) == (0, set())
   (tmp_path / "half.py").write_text("def f(x, sigma):\n  return 0.25 * x\n")
   assert run(config, dataset, folder)[1] == {"linearity/numpy", "gain/numpy", "linearity/jax", "gain/jax"}

@@ -1,5 +1,6 @@
 """What an analysis looks at: one denoiser under the microscope, its images, and what it is held against."""
 
+import functools
 import typing
 import zlib
 from collections.abc import Iterable
@@ -84,17 +85,12 @@ def train(subject: Subject, num: int) -> np.ndarray:
   return to_float(np.resize(subject.train, (num, *subject.train.shape[1:])))
 
 
-def _euler(shared, noise):
+def _solve(solver, shared, noise):
   denoise, sigmas = shared
-  return sampling.sample(denoise, noise, sigmas, solver="euler")
+  return sampling.sample(denoise, noise, sigmas, solver=solver)
 
 
-def _heun(shared, noise):
-  denoise, sigmas = shared
-  return sampling.sample(denoise, noise, sigmas, solver="heun")
-
-
-_SOLVE = {"euler": _euler, "heun": _heun}  # functions of the module: compiled once each
+_SOLVE = {solver: functools.partial(_solve, solver) for solver in sampling.SOLVERS}  # each is compiled once
 
 
 def sample(subject: Subject, denoise: Denoiser, noise: np.ndarray) -> Trajectory:

@@ -106,8 +106,8 @@ def load(place: str) -> Callable[..., Any]:
 def examined(place: str, shape: tuple[int, int, int], *, of_jax: bool) -> tuple[Denoiser, str]:
   """Load a function, see that it is a denoiser of such images, and return it with its digest.
 
-  The digest is of the file's source and of the function's outputs on fixed inputs, since its weights may
-  change where its source does not.
+  The digest is of the file's source, of the function's outputs on fixed inputs, since its weights may change
+  where its source does not, and of its kind, which decides what can be asked of it.
 
   Args:
     place: ``FILE.py:NAME``.
@@ -150,7 +150,7 @@ def examined(place: str, shape: tuple[int, int, int], *, of_jax: bool) -> tuple[
       f"`function` {place!r} returned other values the second time; want the same for the same input"
     )
   source = pathlib.Path(place.rpartition(":")[0]).read_bytes()
-  known = hashlib.sha256(source + first.tobytes()).hexdigest()
+  known = hashlib.sha256(source + first.tobytes() + bytes([of_jax])).hexdigest()
   return Partial(function) if of_jax else denoiser(function), known
 
 

@@ -52,25 +52,15 @@ def inputs(config: dict[str, Any], analysis: str) -> dict[str, Any]:
   }
 
 
-def lacking(folder: pathlib.Path, config: dict[str, Any], label: str) -> list[str]:
-  """Return the analyses of which a model has no result, or one of other settings than the config's.
+def answers(card: dict[str, Any], config: dict[str, Any], analysis: str, label: str) -> bool:
+  """Tell whether a result is of this model, and of the settings that the config asks for.
 
   Args:
-    folder: the study's working directory.
+    card: of the result.
     config: from `plain` or `read`.
+    analysis: that wants it.
     label: of the model.
-
-  Raises:
-    ValueError: when a result is damaged.
   """
-  return [name for name in config["analyses"] if not _answers(folder, config, name, label)]
-
-
-def _answers(folder: pathlib.Path, config: dict[str, Any], analysis: str, label: str) -> bool:
-  path = folder / "results" / analysis / label
-  if not results.exists(path):
-    return False
-  card = results.read_card(path)
   found, want = card.get("inputs", {}), inputs(config, analysis)
   options = {name: config["denoisers"].get(name) for name in found.get("denoisers", {})}
   same = all(found.get(name) == value for name, value in want.items())

@@ -186,14 +186,14 @@ def _analyse(name: str, config: ConfigDict, model: Model, num_held_out: int) -> 
   seconds += operations / _host_rate()
   if model.card:
     network = _network(model)
-    memory += KEPT_IN_DENOISING * network.results * _in_flight(name, settings)
+    memory += KEPT_IN_DENOISING * network.results * _in_flight(name, settings, dimension)
     memory += PARAMETER * network.parameters * (1 + devices)
   if set(subjects.LINEAR) & set(analysis.uses(settings)):  # the maps of both laws; one law's on each device
     memory += 4 * dimension**2 * levels * (len(subjects.LAWS) + devices)
   return Stage(f"{name} {model.label}", sum(counts.values()), seconds, memory, RESULT + disk)
 
 
-def _in_flight(name: str, settings: ConfigDict) -> int:
+def _in_flight(name: str, settings: ConfigDict, dimension: int) -> int:
   """Return how many evaluations of the network are under way at a time."""
   match name:
     case "linearity":
@@ -206,7 +206,7 @@ def _in_flight(name: str, settings: ConfigDict) -> int:
       return 3 * settings.latents * (1 + modes.OVERSAMPLING)
     case "trajectories" | "samples":
       return LATENTS
-  return parallel.BATCH
+  return parallel.samples_in_flight(dimension)
 
 
 def _maps(
@@ -309,7 +309,7 @@ def _measured_rate(channels: int, dtype: str) -> float:
 
   def seconds(times):
     start = time.perf_counter()
-    parallel.map_samples(_convolve, (kernel, np.int32(times)), x)
+    parallel.map_samples(_convolve, (kernel, np.int32(times)), x, batch=len(x))
     return time.perf_counter() - start
 
   seconds(1)  # compiles

@@ -31,14 +31,11 @@ def rebuild(folder: pathlib.Path) -> bool:
     ValueError: when a file is damaged, or results are missing or of other settings than the config's.
   """
   config = asked.read(folder)
-  labels = asked.in_order(config["models"])
-  lacking = {label: asked.lacking(folder, config, label) for label in labels}
-  for label, names in lacking.items():
-    if names:
-      raise ValueError(
-        f"`{folder}` has no current results of {', '.join(names)} for the model {label!r}; run the study"
-      )
-  cards = {name: _cards(folder, name, labels) for name in (*config["analyses"], TRAINING)}
+  cards = _cards(folder, config)
+  for label, names in _lacking(config, cards).items():
+    raise ValueError(
+      f"`{folder}` has no current results of {', '.join(names)} for the model {label!r}; run the study"
+    )
   made_from = _digest(config, cards)
   shown = [*config["figures"], *(name for name, own in cards.items() if any(map(_measured, own.values())))]
   written = [folder / "figures" / f"{name}.{kind}" for name in shown for kind in ("png", "pdf")]
@@ -47,6 +44,16 @@ def rebuild(folder: pathlib.Path) -> bool:
     return False
   _write(folder, config, cards, made_from)
   return True
+
+
+def lacking(folder: pathlib.Path) -> dict[str, list[str]]:
+  """Return the models that lack results, or have some of other settings than the config's, and which.
+
+  Raises:
+    ValueError: when a file is damaged.
+  """
+  config = asked.read(folder)
+  return _lacking(config, _cards(folder, config))
 
 
 def summary(folder: pathlib.Path) -> str:
@@ -184,12 +191,29 @@ def _describe(folder: pathlib.Path, config: dict[str, Any], cards: Cards, label:
   return row
 
 
-def _cards(folder: pathlib.Path, name: str, labels: list[str]) -> dict[str, dict[str, Any]]:
+def _cards(folder: pathlib.Path, config: dict[str, Any]) -> Cards:
+  """Return the cards of those results that are there."""
   return {
-    label: results.read_card(_place(folder, name, label))
-    for label in labels
-    if name != TRAINING or results.exists(_place(folder, name, label))
+    name: {
+      label: results.read_card(_place(folder, name, label))
+      for label in asked.in_order(config["models"])
+      if results.exists(_place(folder, name, label))
+    }
+    for name in (*config["analyses"], TRAINING)
   }
+
+
+def _lacking(config: dict[str, Any], cards: Cards) -> dict[str, list[str]]:
+  found = {}
+  for label in asked.in_order(config["models"]):
+    answered = [
+      name
+      for name in config["analyses"]
+      if label in cards[name] and asked.answers(cards[name][label], config, name, label)
+    ]
+    if missing := [name for name in config["analyses"] if name not in answered]:
+      found[label] = missing
+  return found
 
 
 def _digest(config: dict[str, Any], cards: Cards) -> str:

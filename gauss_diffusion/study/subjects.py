@@ -32,9 +32,7 @@ class Opened(NamedTuple):
   """A model's denoiser, and what a result remembers of it."""
 
   denoise: Denoiser
-  digest: (
-    str  # of what the denoiser computes: parameters, or source and outputs, or a family's name and options
-  )
+  digest: str  # of parameters, or of source and outputs, or of a family's name and options
   derivatives: bool
   about: dict[str, Any]  # what a report says of it
 
@@ -46,11 +44,8 @@ def models(config: ConfigDict, dataset: data.Dataset, workdir: pathlib.Path) -> 
     entry = config.models[label]
     source = schema.source(entry)
     folder = pathlib.Path(entry.checkpoint) if source == "checkpoint" else workdir / "models" / label
-    card = (
-      check.network_card(config, entry, dataset.pool.shape[1:])
-      if source in ("training", "checkpoint")
-      else {}
-    )
+    has_network = source in ("training", "checkpoint")
+    card = check.network_card(config, entry, dataset.pool.shape[1:]) if has_network else {}
     subset = data.subset(dataset, entry.size, entry.part)
     made.append(Model(label, entry, subset, source, folder, card))
   return made
