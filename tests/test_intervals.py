@@ -91,3 +91,36 @@ def test_narrows_with_samples_and_widens_with_confidence():
 def test_refuses(values, options, named):
   with pytest.raises(ValueError, match=f"`{named}`"):
     bootstrap_mean(values, **options)
+
+
+def test_t_interval_is_students():
+  values = np.random.default_rng(0).normal(size=(4, 6))
+  mean, low, high = intervals.t_interval(values)
+  theirs = scipy.stats.t.interval(0.95, 5, values.mean(1), scipy.stats.sem(values, axis=1))
+  np.testing.assert_allclose(mean, values.mean(1), atol=ROUNDING)
+  np.testing.assert_allclose((low, high), theirs, atol=ROUNDING)
+  np.testing.assert_allclose(intervals.t_interval(values.T, axis=0), (mean, low, high), atol=ROUNDING)
+
+
+@pytest.mark.parametrize("num", [3, 5])
+def test_t_interval_of_few_networks_covers_what_it_claims(num):
+  rows = 20_000
+  values = np.random.default_rng(1).normal(size=(rows, num))
+  _, low, high = intervals.t_interval(values)
+  covered = np.mean((low < 0) & (0 < high))
+  assert abs(covered - 0.95) < 5 * np.sqrt(0.95 * 0.05 / rows)
+  _, low, high = bootstrap_mean(values[:1000], resamples=400)
+  assert np.mean((low < 0) & (0 < high)) < 0.88  # why networks are not bootstrapped
+
+
+def test_t_interval_of_equal_values_has_no_width():
+  assert intervals.t_interval([0.1, 0.1, 0.1]) == (0.1, 0.1, 0.1)
+
+
+@pytest.mark.parametrize(
+  "values, options, named",
+  [([1.0], {}, "values"), ([1.0, np.nan], {}, "values"), ([1.0, 2.0], {"confidence": 1}, "confidence")],
+)
+def test_t_interval_refuses(values, options, named):
+  with pytest.raises(ValueError, match=f"`{named}`"):
+    intervals.t_interval(values, **options)

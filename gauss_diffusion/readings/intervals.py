@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import scipy.special
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
@@ -93,6 +94,43 @@ def bootstrap_statistic(
   drawn = statistic(_resampled_means(values, resamples, seed))
   tail = (1 - confidence) / 2
   return Interval(statistic(values.mean(1, keepdims=True))[0], *np.quantile(drawn, [tail, 1 - tail]))
+
+
+def t_interval(values: ArrayLike, axis: int = -1, *, confidence: float = 0.95) -> Interval:
+  """Return the mean of `values` along `axis` with Student's t interval, for few independent units.
+
+  ``mean ± t_{(1 + confidence)/2, n − 1} · s/√n``. Of networks there are few: a percentile bootstrap that
+  claims 95 % covers 75 % of the time with three of them and 84 % with five.
+
+  Args:
+    values: finite numbers, at least two along `axis`.
+    axis: the axis of independent units.
+    confidence: probability that the interval is meant to hold, between 0 and 1.
+
+  Returns:
+    float64 arrays; constant values give low = high = mean.
+
+  Raises:
+    ValueError: on values that are not finite, or fewer than two along the axis.
+  """
+  values = np.moveaxis(np.asarray(values, np.float64), axis, -1)
+  num = values.shape[-1]
+  if num < 2:
+    raise ValueError(f"`values` has {num} along its axis; a t interval needs at least 2")
+  if not np.isfinite(values).all():
+    raise ValueError(f"`values` holds {np.sum(~np.isfinite(values))} entries that are NaN or infinite")
+  if not 0 < confidence < 1:
+    raise ValueError(f"`confidence` is {confidence}; want a number between 0 and 1")
+  # Relative to the first value, so that constant values give exactly their own value.
+  apart = values - values[..., :1]
+  mean = values[..., 0] + apart.mean(-1)
+  half = student_quantile((1 + confidence) / 2, num - 1) * apart.std(-1, ddof=1) / np.sqrt(num)
+  return Interval(mean, mean - half, mean + half)
+
+
+def student_quantile(probability: float, freedom: float) -> float:
+  """Return the quantile of Student's t distribution with that many degrees of freedom."""
+  return float(scipy.special.stdtrit(freedom, probability))
 
 
 def _resampled_means(
