@@ -79,7 +79,7 @@ def test_the_analysis_and_its_figure(added):
   assert found.asymmetry.dims == ("sigma", "image") and found.asymmetry.shape == (3, 8)
   np.testing.assert_allclose(found.asymmetry, 0, atol=1e-5)
   assert set(analysis.evaluations(settings, 3, "euler", 64)) == set(analysis.uses(settings))
-  assert isinstance(plot.draw({"N = 80": found}), Figure) and plot.TITLE and plot.LOOK_FOR
+  assert isinstance(plot.draw({"N = 80": [found]}), Figure) and plot.TITLE and plot.LOOK_FOR
 
 
 def test_the_source(added):

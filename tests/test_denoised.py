@@ -131,7 +131,7 @@ def fake(num_models: int, denoisers=("network", "gaussian", "linear (held-out)",
       },
     )
 
-  return {f"N = {2 ** (i + 4)}": found() for i in range(num_models)}
+  return {f"N = {2 ** (i + 4)}": [found()] for i in range(num_models)}
 
 
 @pytest.mark.parametrize("num_models", [1, 2, 7])
@@ -148,8 +148,8 @@ def test_the_figure_is_legible_with_every_denoiser(num_models):
 
 
 def test_the_figure_draws_what_was_found():
-  ((label, found),) = fake(1).items()
-  sheet, cosine, nmse = plot.draw({label: found}).axes
+  ((label, (found,)),) = fake(1).items()
+  sheet, cosine, nmse = plot.draw({label: [found]}).axes
   page, step = sheet.images[0].get_array()[:, :, 0], 8 * 12 + 7
 
   def tile(row, column):

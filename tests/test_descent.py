@@ -121,7 +121,7 @@ def fake(num_models: int) -> dict:
       {"sigma": [4.07, 0.47, 0.12], "step": np.arange(1, r + 1) * 5},
     )
 
-  return {f"N = {2 ** (i + 4)}": found() for i in range(num_models)}
+  return {f"N = {2 ** (i + 4)}": [found()] for i in range(num_models)}
 
 
 @pytest.mark.parametrize("num_models", [1, 7])
@@ -132,8 +132,8 @@ def test_the_figure_is_legible(num_models):
 
 
 def test_the_figure_draws_what_was_found():
-  ((label, found),) = fake(1).items()
-  axes = plot.draw({label: found}).axes
+  ((label, (found,)),) = fake(1).items()
+  axes = plot.draw({label: [found]}).axes
   names = ("weight_gap", "expected_gap", "best_gap")
   for line, (s, name) in zip(axes[0].lines, itertools.product(range(3), names)):
     np.testing.assert_allclose(line.get_ydata(), found[name][s])

@@ -158,7 +158,7 @@ def test_the_figure_of_modes_draws_alignment_and_mean_correlation(gaussian_modes
   other = gaussian_modes.copy(deep=True)
   other.correlation[:] = rng.uniform(0, 1, (5, 3, 6, 6))
   other.alignment[:] = rng.uniform(0, 1, (5, 3))
-  figure = modes_plot.draw({"N = 1": gaussian_modes, "N = 2": other})
+  figure = modes_plot.draw({"N = 1": [gaussian_modes], "N = 2": [other]})
   curves = figure.axes[0].lines
   np.testing.assert_allclose(curves[1].get_ydata(), other.alignment.mean("latent"))
   np.testing.assert_allclose(curves[2].get_ydata(), 6 / 64)
@@ -171,7 +171,7 @@ def test_the_figure_of_modes_draws_alignment_and_mean_correlation(gaussian_modes
 
 
 def test_the_figure_of_pushes_draws_the_mean_change_of_both_directions(gaussian_pushes):
-  figure = perturbation_plot.draw({"N = 1": gaussian_pushes})
+  figure = perturbation_plot.draw({"N = 1": [gaussian_pushes]})
   sheet, axis = figure.axes
   assert [text.get_text().split() for text in sheet.get_yticklabels()][:3] == [
     ["unmoved"],

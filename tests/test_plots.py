@@ -30,8 +30,8 @@ NAMES = {  # denoisers that a figure shows, where nothing else is asked for
 }
 
 
-def fake(name: str, num_models: int, *, image=(8, 8, 1), names=(), pairs=PAIRS) -> dict:
-  """Return title -> random results, labelled as the analysis does it."""
+def fake(name: str, num_models: int, *, networks=1, image=(8, 8, 1), names=(), pairs=PAIRS) -> dict:
+  """Return title -> random results of each of its networks, labelled as the analysis does it."""
   rng = np.random.default_rng(0)
   s, p, k, n = len(SIGMA), 5, 6, 9
   names = list(names or NAMES.get(name, ()))
@@ -115,7 +115,7 @@ def fake(name: str, num_models: int, *, image=(8, 8, 1), names=(), pairs=PAIRS) 
         lines = {"step": images / 128, "images": images, "loss": rng.uniform(0.2, 1, 199)}
         return results.labelled({field: ("line", values) for field, values in lines.items()}, {})
 
-  return {f"N = {2 ** (i + 4)}": found() for i in range(num_models)}
+  return {f"N = {2 ** (i + 4)}": [found() for _ in range(networks)] for i in range(num_models)}
 
 
 def texts(figure) -> list[Text]:
@@ -183,28 +183,28 @@ def test_every_denoiser_of_a_study_is_shown_and_legible(name, num_models):
   pairs = [("network", other) for other in others]
   found = fake(name, num_models, names=DENOISERS[:5] if name == "samples" else DENOISERS, pairs=pairs)
   words = legible(FIGURES[name].draw(found)).replace("\n", " ")
-  asked = found["N = 16"].two if name == "score_gap" else found["N = 16"].denoiser
+  asked = found["N = 16"][0].two if name == "score_gap" else found["N = 16"][0].denoiser
   assert len(asked) >= 5 and all(style.named(denoiser) in words for denoiser in asked.to_numpy())
 
 
 def test_linearity_draws_mean_absolute_cosine_at_one_half():
-  found = {title: one.assign(cosine=-one.cosine) for title, one in fake("linearity", 2).items()}
+  found = {title: [one.assign(cosine=-one.cosine)] for title, (one,) in fake("linearity", 2).items()}
   axes = plots.linearity.draw(found).axes
-  for line, one in zip(axes[1].lines, found.values()):
+  for line, (one,) in zip(axes[1].lines, found.values()):
     half = one.sel(inputs="pure noise", alpha2=0.5)
     np.testing.assert_allclose(line.get_ydata(), np.abs(half.cosine).mean("sample"), rtol=1e-12)
-  half = found["N = 16"].sel(inputs="noisy image", alpha2=0.5)
+  half = found["N = 16"][0].sel(inputs="noisy image", alpha2=0.5)
   np.testing.assert_allclose(axes[3].lines[0].get_ydata(), half.centred_nmse.mean("sample"))
 
 
 def test_score_gap_draws_held_out_inputs_and_the_floor():
   found = fake("score_gap", 1)
   *curves, floor = plots.score_gap.draw(found).axes[0].lines
-  np.testing.assert_allclose(floor.get_ydata(), found["N = 16"].floor.mean())
+  np.testing.assert_allclose(floor.get_ydata(), found["N = 16"][0].floor.mean())
   assert len(curves) == 4
   for line, (one, two) in zip(curves, PAIRS):
     assert line.get_label() == style.named(two)
-    gap = found["N = 16"].rmse.sel(law="held-out", one=one, two=two)
+    gap = found["N = 16"][0].rmse.sel(law="held-out", one=one, two=two)
     np.testing.assert_allclose(line.get_ydata(), gap.mean("image"))
 
 
@@ -215,26 +215,26 @@ def test_score_gap_draws_whatever_pairs_a_study_asks_for():
   assert [line.get_label() for line in axes.lines] == ["other", "new", "multi-delta"]
   assert len({line.get_color() for line in axes.lines}) == 3
   for line, pair in zip(axes.lines, (0, 1, 3)):
-    np.testing.assert_allclose(line.get_ydata(), found["N = 16"].rmse.values[1, pair].mean(-1))
+    np.testing.assert_allclose(line.get_ydata(), found["N = 16"][0].rmse.values[1, pair].mean(-1))
 
 
 def test_gain_of_a_gaussian_denoiser_lies_on_the_curve():
-  found = fake("gain", 1)["N = 16"]
+  (found,) = fake("gain", 1)["N = 16"]
   found["gain"] = 0 * found.gain + found.eigenvalues / (found.eigenvalues + found.sigma**2)
-  curve, *points = [line for line in plots.gain.draw({"N = 16": found}).axes[0].lines]
+  curve, *points = [line for line in plots.gain.draw({"N = 16": [found]}).axes[0].lines]
   x = np.concatenate([line.get_xdata() for line in points])
   np.testing.assert_allclose(np.concatenate([line.get_ydata() for line in points]), x / (1 + x), rtol=1e-12)
   np.testing.assert_allclose(curve.get_ydata(), curve.get_xdata() / (1 + curve.get_xdata()))
 
 
 def test_trajectories_draw_a_row_a_denoiser():
-  found = fake("trajectories", 1)["N = 16"]
+  (found,) = fake("trajectories", 1)["N = 16"]
   found.denoised[:] = -1
   found.denoised.loc["network"] = 1
-  page = plots.trajectories.draw({"N = 16": found}).axes[0].images[0].get_array()
+  page = plots.trajectories.draw({"N = 16": [found]}).axes[0].images[0].get_array()
   assert page[: len(page) // 5].min() == 1 and page[len(page) // 3 :, 5].min() == 0
-  found = fake("trajectories", 1)["N = 16"]
-  page = plots.trajectories.draw({"N = 16": found}).axes[0].images[0].get_array()
+  (found,) = fake("trajectories", 1)["N = 16"]
+  page = plots.trajectories.draw({"N = 16": [found]}).axes[0].images[0].get_array()
   want = found.denoised.sel(denoiser="gaussian").isel(latent=0, sigma=2)
   tile = page[103:199:12, 206:302:12]  # the second row, the third level
   np.testing.assert_allclose(tile[..., 0], np.clip((want[..., 0] + 1) / 2, 0, 1), atol=1e-6)
@@ -244,8 +244,8 @@ def test_trajectories_draw_a_row_a_denoiser():
   "first, names", [("network", ("gaussian", "network", "kernel")), ("mean", ("mean",))]
 )
 def test_samples_show_the_network_or_else_the_first_and_then_the_others(first, names):
-  found = fake("samples", 1, names=names)["N = 16"]
-  axis = plots.samples.draw({"N = 16": found}).axes[0]
+  (found,) = fake("samples", 1, names=names)["N = 16"]
+  axis = plots.samples.draw({"N = 16": [found]}).axes[0]
   own, title = found.sel(denoiser=first), axis.get_title(loc="left")
   assert f"GL {own.gl.values.mean():.2f} ±" in title
   assert f"{own.memorized.values.mean():.0%} memor" in title

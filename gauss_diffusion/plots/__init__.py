@@ -1,7 +1,9 @@
 """One file per figure; those of an analysis are named in its file, those of a whole study here.
 
-Of an analysis, ``draw(results)`` takes model title -> its labelled result, in study order. Of a whole study,
-``draw(readings, sweep)`` takes every `measures.Reading` and what changes along them.
+Of an analysis, ``draw(results)`` takes model title -> the labelled results of its networks, in study order.
+Of a whole study, ``draw(readings, sweep)`` takes every `measures.Reading` and what changes along them; readings
+of one title are networks of one model. Pictures are of a model's first network; curves are the networks' mean
+with its intervals, see `style.curve`.
 """
 
 import pathlib
@@ -9,9 +11,9 @@ import pathlib
 from matplotlib.figure import Figure
 
 from gauss_diffusion import results
-from gauss_diffusion.plots import agreement, style, sweep
+from gauss_diffusion.plots import agreement, style, sweep, transition
 
-STUDY_PLOTS = {"sweep": sweep, "agreement": agreement}
+STUDY_PLOTS = {"sweep": sweep, "agreement": agreement, "transition": transition}
 
 
 @style.talk

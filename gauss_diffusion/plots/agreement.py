@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
-from gauss_diffusion.readings import intervals, measures
+from gauss_diffusion.readings import measures
 from gauss_diffusion.readings.measures import Reading
 
 TITLE = "Same noise, disjoint training sets"
@@ -30,16 +30,17 @@ def draw(readings: list[Reading], sweep: str) -> Figure:
   """Draw samples of each pair of readings and how far they lie apart.
 
   Args:
-    readings: of the study; each of their `measures.halves` is a pair, left out where either lacks `samples`.
+    readings: of the study; each of the `measures.halves` of one replicate is a pair, left out where either
+      lacks `samples`.
     sweep: not used.
   """
   del sweep
-  pairs = measures.halves([reading for reading in readings if "samples" in reading.found])
+  pairs = _pairs([reading for reading in readings if "samples" in reading.found])
   columns, rows = 2, max(1, -(-len(pairs) // 2))
   figure = style.figure(2.6 + 3.3 * rows)
   top, bottom = figure.subfigures(2, 1, height_ratios=(3.3 * rows, 2.6), squeeze=False)[:, 0]
   axes = top.subplots(rows, columns, squeeze=False)
-  for axis, pair in zip(axes.flat, pairs.values()):
+  for axis, (pair, *_) in zip(axes.flat, pairs.values()):
     shown = [(denoiser, part) for denoiser in ("network", "gaussian") for part in (0, 1)]
     images = [_pictures(pair[part], denoiser) for denoiser, part in shown]
     labels = [f"{style.named(denoiser)} {part + 1}" for denoiser, part in shown]
@@ -52,18 +53,29 @@ def draw(readings: list[Reading], sweep: str) -> Figure:
   height = 0.26
   place = np.arange(len(pairs))
   for b, (name, (one, other, color)) in enumerate(_BARS.items()):
-    values = [intervals.bootstrap_mean(measures.apart(pair, one, other)) for pair in pairs.values()]
+    values = [style.interval([measures.apart(pair, one, other) for pair in each]) for each in pairs.values()]
     means = np.array([value.mean for value in values])
     ends = np.reshape([(value.mean - value.low, value.high - value.mean) for value in values], (-1, 2)).T
     axis.barh(place + (b - 1) * height, means, height, color=color, label=name, xerr=ends, ecolor="0.25")
-  axis.set_yticks(place, [_title(pair) for pair in pairs.values()])
+  axis.set_yticks(place, [_title(pair) for pair, *_ in pairs.values()])
   axis.invert_yaxis()
   axis.grid(axis="y", visible=False)
   axis.set_xlim(0, max(1.05, axis.get_xlim()[1]))
   axis.axvline(1, color="0.35", linestyle="--", linewidth=1.4)
   axis.set_xlabel("distance of samples from the same noise  (1 = unrelated)")
-  bottom.legend(*axis.get_legend_handles_labels(), loc="outside right upper")
+  alone = all(len(each) == 1 for each in pairs.values())
+  keys = style.entries(axis, pairs, bars=True, images=alone, unit="pairs")
+  bottom.legend(*keys, loc="outside right upper")
   return figure
+
+
+def _pairs(readings: list[Reading]) -> dict[str, list[tuple[Reading, Reading]]]:
+  """Return a group -> its pairs, one of each replicate that has both halves."""
+  pairs: dict[str, list[tuple[Reading, Reading]]] = {}
+  for replicate in sorted({reading.replicate for reading in readings}):
+    for name, pair in measures.halves([one for one in readings if one.replicate == replicate]).items():
+      pairs.setdefault(name, []).append(pair)
+  return pairs
 
 
 def _pictures(reading: Reading, denoiser: str) -> np.ndarray:

@@ -21,10 +21,10 @@ def draw(results: style.Results) -> Figure:
   """Draw a sheet per model, a column per input and a row per denoiser; below, cosine and distance.
 
   Args:
-    results: model's title -> what the analysis `denoised` found.
+    results: model's title -> what the analysis `denoised` found of each of its networks.
   """
   shown = style.spread(results, _MOST)
-  first = results[shown[0]]
+  first = results[shown[0]][0]
   num_levels = first.sizes["input"]
   rows = ["clean", "input", *map(style.row_name, first.denoiser.to_numpy())]
   images = max(1, min(first.sizes["shown"], _COLUMNS // (len(shown) * num_levels)))
@@ -32,7 +32,7 @@ def draw(results: style.Results) -> Figure:
   figure = style.figure(len(rows) * width + 4.5)
   top, bottom = figure.subfigures(2, 1, height_ratios=(len(rows) * width + 1.2, 3.3), squeeze=False)[:, 0]
   for axis, label in zip(top.subplots(1, len(shown), squeeze=False)[0], shown):
-    found = results[label].isel(shown=slice(images))
+    found = results[label][0].isel(shown=slice(images))
     levels = [
       f"{sigma:.2g}" if has_image else f"noise\n{sigma:.2g}"
       for sigma, has_image in zip(found.input_sigma.to_numpy(), found.has_image.to_numpy())
@@ -46,11 +46,12 @@ def draw(results: style.Results) -> Figure:
   colors = style.model_colors(results)
   axes = bottom.subplots(1, 2)
   for name, dashes in (("network", "-"), ("gaussian", (0, (3, 1.5)))):
-    for label, found in results.items():
-      compared = found.sel(compared=name)
-      for axis, values in zip(axes, (compared.cosine, compared.nmse)):
+    for label, networks in results.items():
+      compared = [found.sel(compared=name) for found in networks]
+      for axis, field in zip(axes, ("cosine", "nmse")):
         line = {"label": label} if name == "network" else {"linewidth": 1.4}
-        style.curve(axis, found.sigma, values, color=colors[label], linestyle=dashes, **line)
+        values = [each[field] for each in compared]
+        style.curve(axis, compared[0].sigma, values, color=colors[label], linestyle=dashes, **line)
   gaussian = {"color": "0.35", "linestyle": (0, (3, 1.5)), "linewidth": 1.4}
   axes[0].plot([], [], **gaussian, label=style.named("gaussian"))
   axes[0].set_title("Cosine between input and output")
@@ -61,7 +62,7 @@ def draw(results: style.Results) -> Figure:
   style.plain_log(axes[1].yaxis)
   for axis in axes:
     style.sigma_axis(axis)
-  bottom.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+  bottom.legend(*style.entries(axes[0], results), loc="outside right upper")
   return figure
 
 

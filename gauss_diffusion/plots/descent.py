@@ -1,5 +1,7 @@
 """Linear distillation by gradient descent: its way to the closed form, and what map it heads for."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,7 +26,7 @@ def draw(results: style.Results) -> Figure:
   """Draw gaps over steps per model; asymmetry, singular values and vectors at the level nearest to 4.
 
   Args:
-    results: model's title -> what the analysis `descent` found.
+    results: model's title -> what the analysis `descent` found of each of its networks.
   """
   outer = style.spread(results, 2)
   figure = style.figure(6.1 + 1.45 * len(outer))
@@ -36,18 +38,19 @@ def draw(results: style.Results) -> Figure:
     _draw_gap(axis, results[label])
     axis.set_title(label)
   axes[0].set_ylabel("‖W − W$_G$‖ / ‖W$_G$‖")
-  top.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+  top.legend(*style.entries(axes[0], results, images=False), loc="outside right upper")
 
   colors = style.model_colors(results)
   axes = middle.subplots(1, 2)
-  for label, found in results.items():
-    at, color = _at_level(found), colors[label]
-    axes[0].plot(at.step.to_numpy(), at.asymmetry.to_numpy(), color=color, label=label)
-    axes[0].axhline(at.best_asymmetry.item(), color=color, linestyle=":", linewidth=1.6)
-    rank = np.arange(1, at.sizes["rank"] + 1)
-    axes[1].plot(rank, at.singular_values.to_numpy(), ".", markersize=5, color=color)
-    axes[1].plot(rank, at.gains.to_numpy(), color=color, linewidth=1.4)
-  sigma = f"σ = {at.sigma.item():.2g}"
+  for label, networks in results.items():
+    at, color = [_at_level(found) for found in networks], colors[label]
+    style.curve(axes[0], at[0].step, _each(at, "asymmetry"), color=color, label=label)
+    axes[0].axhline(np.mean(_each(at, "best_asymmetry")), color=color, linestyle=":", linewidth=1.6)
+    rank = np.arange(1, at[0].sizes["rank"] + 1)
+    dots = {"linestyle": "none", "marker": ".", "markersize": 5}
+    style.curve(axes[1], rank, _each(at, "singular_values"), color=color, **dots)
+    axes[1].plot(rank, np.mean(_each(at, "gains"), axis=0), color=color, linewidth=1.4)
+  sigma = f"σ = {at[0].sigma.item():.2g}"
   _steps_axis(axes[0])
   axes[0].set_title(f"Asymmetry of the map, {sigma}")
   axes[0].set_ylabel("‖W − Wᵀ‖ / ‖W‖")
@@ -56,10 +59,10 @@ def draw(results: style.Results) -> Figure:
   for axis in axes:
     axis.set_ylim(bottom=0)
   style.plain_log(axes[1].xaxis)
-  middle.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+  middle.legend(*style.entries(axes[0], results, images=False), loc="outside right upper")
 
   for axis, label in zip(bottom.subplots(len(outer), 1, squeeze=False)[:, 0], outer):
-    at = _at_level(results[label])
+    at = _at_level(results[label][0])
     pages = [_contrast(at.vectors.to_numpy()), _contrast(at.components.to_numpy())]
     blank = np.ones((len(pages[0]) - len(pages[1]), *pages[0].shape[1:]))
     pages[1] = np.concatenate([pages[1], blank])
@@ -68,13 +71,14 @@ def draw(results: style.Results) -> Figure:
   return figure
 
 
-def _draw_gap(axis: Axes, found) -> None:
-  steps = found.step.to_numpy()
-  for sigma, color in zip(found.sigma.to_numpy(), style.level_colors(found.sizes["sigma"])):
-    at = found.sel(sigma=sigma)
-    axis.plot(steps, at.weight_gap.to_numpy(), color=color, label=f"σ = {sigma:.2g}")
-    axis.plot(steps, at.expected_gap.to_numpy(), color=color, linestyle="--", linewidth=1.3)
-    axis.axhline(at.best_gap.item(), color=color, linestyle=":", linewidth=1.6)
+def _draw_gap(axis: Axes, networks: Sequence) -> None:
+  steps, sigmas = networks[0].step.to_numpy(), networks[0].sigma.to_numpy()
+  for sigma, color in zip(sigmas, style.level_colors(len(sigmas))):
+    at = [found.sel(sigma=sigma) for found in networks]
+    style.curve(axis, steps, _each(at, "weight_gap"), color=color, label=f"σ = {sigma:.2g}")
+    expected = np.mean(_each(at, "expected_gap"), axis=0)
+    axis.plot(steps, expected, color=color, linestyle="--", linewidth=1.3)
+    axis.axhline(np.mean(_each(at, "best_gap")), color=color, linestyle=":", linewidth=1.6)
   for name, dashes in (("descent", "-"), ("expected", "--"), ("least squares", ":")):
     axis.plot([], [], color="0.35", linestyle=dashes, linewidth=1.6, label=name)
   axis.set_yscale("log")
@@ -86,6 +90,11 @@ def _steps_axis(axis: Axes) -> None:
   axis.set_xscale("log")
   style.plain_log(axis.xaxis)
   axis.set_xlabel("steps")
+
+
+def _each(networks: Sequence, name: str) -> list[np.ndarray]:
+  """Return one array of each network, with an axis of length one in the place of images."""
+  return [found[name].to_numpy()[..., None] for found in networks]
 
 
 def _at_level(found):

@@ -1,11 +1,12 @@
 """What the denoiser's Jacobian does: its gain along each principal component, and how linear it is."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
-from gauss_diffusion.readings import intervals
 
 TITLE = "Does the network shrink each principal component like the Gaussian denoiser?"
 LOOK_FOR = (
@@ -28,30 +29,31 @@ def draw(results: style.Results) -> Figure:
   """Draw measured against predicted gain per model, and the residuals of a linear, symmetric map.
 
   Args:
-    results: model's title -> what the analysis `gain` found.
+    results: model's title -> what the analysis `gain` found of each of its networks.
   """
   figure = style.figure(7.2)
   top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1), squeeze=False)[:, 0]
   shown = style.spread(results, _MOST)
   axes = top.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
-  levels = _telling_levels(results[shown[-1]])
+  levels = _telling_levels(results[shown[-1]][0])
   for axis, label in zip(axes, shown):
     _draw_gain(axis, results[label], levels)
     axis.set_title(label)
     axis.set_xlabel("λ / σ²")
   axes[0].set_ylabel("gain along the component")
-  top.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+  top.legend(*style.entries(axes[0], results, bars=True), loc="outside right upper")
 
   colors = style.model_colors(results)
   axes = bottom.subplots(1, len(_RESIDUALS))
   for axis, (name, title) in zip(axes, _RESIDUALS.items()):
-    for label, found in results.items():
-      style.curve(axis, found.sigma, found[name], color=colors[label], label=label)
+    for label, networks in results.items():
+      values = [found[name] for found in networks]
+      style.curve(axis, networks[0].sigma, values, color=colors[label], label=label)
     axis.set_title(title)
     axis.set_ylim(bottom=0)
     style.sigma_axis(axis)
   axes[0].set_ylabel("relative size")
-  bottom.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+  bottom.legend(*style.entries(axes[0], results), loc="outside right upper")
   return figure
 
 
@@ -62,22 +64,16 @@ def _telling_levels(found) -> list[int]:
   return style.spread(telling or range(len(sigma)), _LEVELS)
 
 
-def _draw_gain(axis: Axes, found, levels: list[int]) -> None:
+def _draw_gain(axis: Axes, networks: Sequence, levels: list[int]) -> None:
+  """Draw gain against λ/σ², each network's components in order, at their mean eigenvalue."""
   ratio = np.geomspace(2e-3, 5e2, 200)
   axis.plot(ratio, ratio / (1 + ratio), color=style.BLACK, linewidth=1.6, label="λ/(λ+σ²)", zorder=3)
   for index, color in zip(levels, style.level_colors(len(levels))):
-    at = found.isel(sigma=index)
-    mean, low, high = intervals.bootstrap_mean(at.gain)
-    axis.errorbar(
-      at.eigenvalues.to_numpy() / at.sigma.item() ** 2,
-      mean,
-      np.maximum([mean - low, high - mean], 0),
-      fmt="o",
-      markersize=4.5,
-      elinewidth=1.2,
-      color=color,
-      label=f"σ = {at.sigma.item():.2g}",
-    )
+    sigma = networks[0].sigma.to_numpy()[index]
+    place = np.mean([found.eigenvalues for found in networks], axis=0) / sigma**2
+    gains = [found.gain.isel(sigma=index).to_numpy() for found in networks]
+    line = {"linestyle": "none", "marker": "o", "markersize": 4.5, "color": color}
+    style.points(axis, place, list(zip(*gains)), label=f"σ = {sigma:.2g}", **line)
   axis.set_xscale("log")
   axis.set_xlim(ratio[0], ratio[-1])
   style.plain_log(axis.xaxis)

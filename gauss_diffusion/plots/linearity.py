@@ -20,24 +20,22 @@ def draw(results: style.Results) -> Figure:
   """Draw |cosine|, NMSE and mean-centred NMSE at the hardest mixture, alpha² nearest to 1/2.
 
   Args:
-    results: model's title -> what the analysis `linearity` found.
+    results: model's title -> what the analysis `linearity` found of each of its networks.
   """
   figure = style.figure(7.2)
   axes = figure.subplots(2, 2, sharex=True, sharey="row")
   colors = style.model_colors(results)
-  for label, found in results.items():
-    half = found.isel(alpha2=np.abs(found.alpha2 - 0.5).argmin("alpha2"))
-    noisy, pure = half.sel(inputs="noisy image"), half.sel(inputs="pure noise")
-    panels = np.abs(noisy.cosine), np.abs(pure.cosine), noisy.nmse, noisy.centred_nmse
-    for axis, values in zip(axes.flat, panels):
-      style.curve(axis, found.sigma, values, color=colors[label], label=label)
+  for label, networks in results.items():
+    halves = [found.isel(alpha2=np.abs(found.alpha2 - 0.5).argmin("alpha2")) for found in networks]
+    for axis, values in zip(axes.flat, zip(*map(_panels, halves))):
+      style.curve(axis, halves[0].sigma, values, color=colors[label], label=label)
   titles = (
     "Linearity score, noisy image",
     "Linearity score, pure noise",
     "Linearity error, noisy image",
     "Linearity error after centring, noisy image",
   )
-  score = f"LS = mean |cosine|  (α² = {half.alpha2:.2g})"
+  score = f"LS = mean |cosine|  (α² = {halves[0].alpha2:.2g})"
   names = (score, score, "NMSE", "mean-centred NMSE")
   for axis, title, name in zip(axes.flat, titles, names):
     style.sigma_axis(axis)
@@ -56,5 +54,10 @@ def draw(results: style.Results) -> Figure:
     fontsize=style.SMALL,
     color="0.35",
   )
-  figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper")
+  figure.legend(*style.entries(axes[0, 0], results), loc="outside right upper")
   return figure
+
+
+def _panels(found) -> tuple:
+  noisy, pure = found.sel(inputs="noisy image"), found.sel(inputs="pure noise")
+  return np.abs(noisy.cosine), np.abs(pure.cosine), noisy.nmse, noisy.centred_nmse

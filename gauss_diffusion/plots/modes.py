@@ -24,7 +24,7 @@ def draw(results: style.Results) -> Figure:
   """Draw alignment against sigma; for the first and the last model, correlations and vectors as images.
 
   Args:
-    results: model's title -> what the analysis `modes` found.
+    results: model's title -> what the analysis `modes` found of each of its networks.
   """
   shown = style.spread(results, 2)
   figure = style.figure(8.6)
@@ -36,11 +36,13 @@ def draw(results: style.Results) -> Figure:
   sheets = bottom.subplots(1, len(shown), squeeze=False)[0]
   maps = []
   for i, label in enumerate(shown):
-    found = results[label]
+    found = results[label][0]
+    mean = np.mean([each.correlation.mean("latent").to_numpy() for each in results[label]], axis=0)
+    correlation = found.correlation.isel(latent=0).copy(data=mean)
     names = [f"σ = {sigma:.2g}" for sigma in found.sigma.to_numpy()]
     for j, level in enumerate(style.spread(range(len(names)), most)):
       maps.append(axes[i * (most + 1) + j])
-      image = _draw_correlation(maps[-1], found.correlation.isel(sigma=level).mean("latent"))
+      image = _draw_correlation(maps[-1], correlation.isel(sigma=level))
       maps[-1].set_title(f"{'' if j else label}\n{names[level]}", fontsize=13)
     levels = style.spread(range(len(names)), _ROWS)
     vectors = np.stack([found.components, *found.vectors.isel(sigma=levels)])[:, :_COLUMNS]
@@ -62,15 +64,17 @@ def draw(results: style.Results) -> Figure:
 def _draw_alignment(figure: SubFigure, results: style.Results) -> None:
   axis = figure.subplots()
   colors = style.model_colors(results)
-  for label, found in results.items():
-    style.curve(axis, found.sigma, found.alignment, color=colors[label], label=label)
+  for label, networks in results.items():
+    values = [found.alignment for found in networks]
+    style.curve(axis, networks[0].sigma, values, color=colors[label], label=label)
+  found = networks[0]
   axis.axhline(found.chance.item(), color="0.35", linestyle="--", linewidth=1.4, label="random directions")
   count = found.sizes["component"]
   axis.set_title(f"Span of the first {count} singular vectors within that of the first {count} components")
   axis.set_ylabel("share of the span")
   axis.set_ylim(0, 1.02)
   style.sigma_axis(axis)
-  figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper")
+  figure.legend(*style.entries(axis, results), loc="outside right upper")
 
 
 def _draw_correlation(axis: Axes, correlation) -> AxesImage:

@@ -20,13 +20,13 @@ def draw(results: style.Results) -> Figure:
   """Draw pushed samples of the first and the last model, and the change against sigma for all.
 
   Args:
-    results: model's title -> what the analysis `perturbation` found.
+    results: model's title -> what the analysis `perturbation` found of each of its networks.
   """
   shown = style.spread(results, 2)
   figure = style.figure(8.6)
   top, bottom = figure.subfigures(2, 1, height_ratios=(5.8, 2.8), squeeze=False)[:, 0]
   for axis, label in zip(top.subplots(1, len(shown), squeeze=False)[0], shown):
-    found = results[label].isel(latent=slice(_COLUMNS))
+    found = results[label][0].isel(latent=slice(_COLUMNS))
     moved = found.samples.sel(direction="first singular vector").stack(move=("sigma", "sign"))
     images = np.concatenate([found.unmoved.to_numpy()[None], moved.transpose("move", ...).to_numpy()])
     names = ["unmoved"]
@@ -36,11 +36,11 @@ def draw(results: style.Results) -> Figure:
     axis.set_title(label)
   axis = bottom.subplots()
   colors = style.model_colors(results)
-  for label, found in results.items():
+  for label, networks in results.items():
     for direction, dashes in (("first singular vector", "-"), ("random", "--")):
-      change = found.change.sel(direction=direction).mean("sign")
+      changes = [found.change.sel(direction=direction).mean("sign") for found in networks]
       line = {"color": colors[label], "linestyle": dashes, "label": label if dashes == "-" else None}
-      style.curve(axis, found.sigma, change, marker="o", **line)
+      style.curve(axis, networks[0].sigma, changes, marker="o", **line)
   strength = (found.length / found.sigma).to_numpy()[0]
   axis.set_title(f"Change of the sample by a push of {strength:g} σ")
   axis.set_ylabel("RMS change of a pixel")
@@ -49,5 +49,5 @@ def draw(results: style.Results) -> Figure:
   style.sigma_axis(axis)
   axis.plot([], [], "-", color="0.35", label="first singular vector")
   axis.plot([], [], "--", color="0.35", label="random direction")
-  bottom.legend(*axis.get_legend_handles_labels(), loc="outside right upper")
+  bottom.legend(*style.entries(axis, results), loc="outside right upper")
   return figure

@@ -1,11 +1,12 @@
 """Samples of each network above their nearest training images, and what other denoisers draw."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
-from gauss_diffusion.readings import intervals
 
 TITLE = "Samples and their nearest training images"
 LOOK_FOR = (
@@ -23,26 +24,28 @@ def draw(results: style.Results) -> Figure:
   """Draw the first samples, uncurated: the network's with their neighbours, then the other denoisers'.
 
   Args:
-    results: model's title -> what the analysis `samples` found.
+    results: model's title -> what the analysis `samples` found of each of its networks.
   """
   columns = 1 if len(results) == 1 else 2
   rows = -(-len(results) // columns)
   size = 1.4 if columns == 1 else 0.64  # inches an image
-  images = 1 + max(found.sizes["denoiser"] for found in results.values())
+  images = 1 + max(networks[0].sizes["denoiser"] for networks in results.values())
   figure = style.figure(rows * (images * size + 1.3))
   axes = figure.subplots(rows, columns, squeeze=False)
-  for axis, (label, found) in zip(axes.flat, results.items()):
-    _draw_model(axis, label, found)
+  for axis, (label, networks) in zip(axes.flat, results.items()):
+    _draw_model(axis, label, networks)
   for axis in axes.flat[len(results) :]:
     axis.set_axis_off()
   return figure
 
 
-def _draw_model(axis: Axes, label: str, found) -> None:
+def _draw_model(axis: Axes, label: str, networks: Sequence) -> None:
+  """Show the first network's samples, and in the title what holds of all of them."""
+  found = networks[0]
   names = list(found.denoiser.to_numpy())
   first = "network" if "network" in names else names[0]
   others = [name for name in names if name != first]
-  own, shown = found.sel(denoiser=first), found.isel(sample=slice(_SHOWN))
+  own, shown = [each.sel(denoiser=first) for each in networks], found.isel(sample=slice(_SHOWN))
   above = shown.sel(denoiser=first)
   images = np.stack([above.samples, above.neighbours, *shown.samples.sel(denoiser=others)])
   rows = [style.row_name(first), "nearest", *map(style.row_name, others)]
@@ -51,6 +54,7 @@ def _draw_model(axis: Axes, label: str, found) -> None:
   axis.annotate(
     "GL", (0, 1), (-3.5, 3.5), "axes fraction", "offset points", ha="right", va="bottom", size=style.SMALL
   )
-  mean, low, high = intervals.bootstrap_mean(own.gl)
-  memorized = own.memorized.mean().item()
-  axis.set_title(f"{label}\nGL {mean:.2f} ± {(high - low) / 2:.2f},  {memorized:.0%} memorized", pad=10)
+  mean, low, high = style.interval([each.gl for each in own])
+  memorized = np.mean([each.memorized.mean() for each in own])
+  of = f"  ({len(own)} networks)" if len(own) > 1 else ""
+  axis.set_title(f"{label}\nGL {mean:.2f} ± {(high - low) / 2:.2f},  {memorized:.0%} memorized{of}", pad=10)

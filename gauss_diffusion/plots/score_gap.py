@@ -22,20 +22,22 @@ def draw(results: style.Results) -> Figure:
   """Draw the RMSE on held-out inputs between the first pair's first denoiser and each it is paired with.
 
   Args:
-    results: model's title -> what the analysis `score_gap` found.
+    results: model's title -> what the analysis `score_gap` found of each of its networks.
   """
   rows, columns = style.grid(len(results))
   figure = style.figure(5.4 if rows == 1 else 3.3 * rows + 0.8)
   axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-  for axis, (label, found) in zip(axes.flat, results.items()):
-    one = found.one.to_numpy()[0]
-    gaps = found.rmse.sel(law="held-out", one=one)
-    for other, color in style.denoiser_colors(gaps.two.to_numpy()).items():
+  for axis, (label, networks) in zip(axes.flat, results.items()):
+    one = networks[0].one.to_numpy()[0]
+    gaps = [found.rmse.sel(law="held-out", one=one) for found in networks]
+    others = gaps[0].two.to_numpy()
+    for other, color in style.denoiser_colors(others).items():
       line = {"color": color, "linestyle": style.DASHES.get(other, "-"), "label": style.named(other)}
-      style.curve(axis, found.sigma, gaps.sel(two=other), **line)
-    if "gaussian" in gaps.two:
+      style.curve(axis, networks[0].sigma, [gap.sel(two=other) for gap in gaps], **line)
+    if "gaussian" in others:
       floor = {"color": style.BLUE, "linestyle": "--", "linewidth": 1.3, "zorder": 1.5}
-      axis.axhline(np.mean(found.floor), **floor, label=f"low-noise floor of {style.named('gaussian')}")
+      height = np.mean([found.floor.mean().item() for found in networks])
+      axis.axhline(height, **floor, label=f"low-noise floor of {style.named('gaussian')}")
     axis.set_title(label)
     style.sigma_axis(axis)
   for axis in axes.flat[:-columns]:
@@ -47,7 +49,7 @@ def draw(results: style.Results) -> Figure:
     above.set_xlabel("noise level σ")
   figure.supylabel(f"RMSE to {style.named(one)}  (pixels in [−1, 1])", fontsize=13)
   axes[0, 0].set_ylim(0, min(axes[0, 0].get_ylim()[1], _FAR))
-  handles, labels = axes[0, 0].get_legend_handles_labels()
+  handles, labels = style.entries(axes[0, 0], results)
   wide = len(labels) if len(labels) <= 5 else -(-len(labels) // 2)
   figure.legend(handles, labels, loc="outside lower center", ncols=wide)
   return figure

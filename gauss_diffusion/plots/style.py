@@ -1,26 +1,34 @@
-"""The look that all figures share: sizes, colours, a curve with its interval, a sheet of images."""
+"""The look that all figures share: sizes, colours, a curve with its intervals, a sheet of images."""
 
 import itertools
 import re
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import matplotlib as mpl
 import matplotlib.ticker
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from gauss_diffusion.denoisers import FAMILIES
 from gauss_diffusion.readings import intervals
+from gauss_diffusion.readings.intervals import Interval
+from gauss_diffusion.readings.measures import Reading
 
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
 
-Results = dict[str, "xarray.Dataset"]  # model's title -> what one analysis found, in the order of the study
+# Model's title -> what one analysis found of each of its networks, in the order of the study.
+Results = Mapping[str, Sequence["xarray.Dataset"]]
+Entries = tuple[list[Artist], list[str]]  # of a legend: handles and labels
 
 WIDTH = 12.8  # inches; a 16:9 slide is 12.8 x 7.2
 SMALL = 11.5  # points, the smallest text
@@ -67,6 +75,11 @@ DENOISERS = {
 }
 _MORE = ("#882255", "#999933", "#332288", "#44AA99")  # Tol's: wine, olive, indigo, teal
 DASHES = {"linear (train)": (0, (4, 1.5)), "linear (held-out)": (0, (1.2, 1.2))}  # they may lie on each other
+
+
+# How an interval over networks looks, and one over images: light and dark, long and thick.
+_BAND_ALPHA = {"networks": 0.14, "images": 0.3}
+_BAR_WIDTH = {"networks": 1.4, "images": 3.4}
 
 
 def figure(height: float) -> Figure:
@@ -116,11 +129,137 @@ def row_name(denoiser: str) -> str:
   return named(denoiser).replace(" (", "\n(")
 
 
-def curve(axis: Axes, x: ArrayLike, values: ArrayLike, **line: typing.Any) -> None:
-  """Draw the mean over the last axis of `values` against `x`, its 95 % interval as a band."""
-  x, (mean, low, high) = np.asarray(x), intervals.bootstrap_mean(values)
-  (drawn,) = axis.plot(x, mean, **line)
-  axis.fill_between(x, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
+def interval(values: Sequence[ArrayLike]) -> Interval:
+  """Return the mean over a model's networks with its 95 % interval.
+
+  Args:
+    values: one array for each network, its images (or pairs, states, ...) along the last axis.
+
+  Returns:
+    Of several networks, Student's t interval over their means; of one, the bootstrap interval over its
+    images, which says nothing about another network.
+  """
+  if len(values) == 1:
+    return intervals.bootstrap_mean(values[0])
+  return intervals.t_interval(_network_means(values))
+
+
+def curve(axis: Axes, x: ArrayLike, values: Sequence[ArrayLike], **line: typing.Any) -> None:
+  """Draw the mean over a model's networks against `x`, in bands of its 95 % intervals.
+
+  The light band is `interval` over networks, the dark one over images with the networks as they are. The
+  light one doesn't widen the axis: of two networks it would be all that one sees.
+
+  Args:
+    axis: to draw on.
+    x: [X].
+    values: one array [X, images] for each network.
+    line: keywords of `Axes.plot`.
+  """
+  x = np.asarray(x)
+  axis.update_datalim([(at, mean) for means in _network_means(values).T for at, mean in zip(x, means)])
+  (drawn,) = axis.plot(x, interval(values).mean, **line)
+  for (_, low, high), look in _intervals(values):
+    outline = np.concatenate([np.stack([x, low], 1), np.stack([x, high], 1)[::-1]])
+    band = PolyCollection(
+      [outline], facecolor=drawn.get_color(), linewidth=0, zorder=1.5, alpha=_BAND_ALPHA[look]
+    )
+    axis.add_collection(band, autolim=look == "images")
+
+
+def points(axis: Axes, x: ArrayLike, values: Sequence[Sequence[ArrayLike]], **line: typing.Any) -> None:
+  """Draw the mean over networks at each `x`, in bars of its 95 % intervals.
+
+  The long bar is `interval` over networks, the thick one over images. As in `curve`, the long one doesn't
+  widen the axis.
+
+  Args:
+    axis: to draw on.
+    x: [X].
+    values: at each x, one array [images] for each network that is there.
+    line: keywords of `Axes.plot`.
+  """
+  x = np.asarray(x)
+  axis.update_datalim([(at, mean) for at, each in zip(x, values) for mean in _network_means(each)])
+  (drawn,) = axis.plot(x, [interval(each).mean for each in values], **line)
+  bars = [
+    (look, ((at, low), (at, high)))
+    for at, each in zip(x, values)
+    for (_, low, high), look in _intervals(each)
+  ]
+  for look in _BAR_WIDTH:
+    ends = [bar for name, bar in bars if name == look]
+    drawn_bars = LineCollection(
+      ends, color=drawn.get_color(), linewidth=_BAR_WIDTH[look], zorder=drawn.get_zorder()
+    )
+    axis.add_collection(drawn_bars, autolim=look == "images")
+
+
+def entries(
+  axis: Axes,
+  results: Mapping[str, Sequence],
+  *,
+  bars: bool = False,
+  images: bool = True,
+  unit: str = "networks",
+) -> Entries:
+  """Return the handles and labels of a legend: those of `axis`, and what its bands or bars are.
+
+  Args:
+    axis: with labelled lines.
+    results: model's title -> its networks, whatever stands for them.
+    bars: whether intervals are drawn as bars.
+    images: whether there is an interval over images.
+    unit: what a model has several of.
+  """
+  handles, labels = axis.get_legend_handles_labels()
+  more_handles, more_labels = interval_entries(results, bars=bars, images=images, unit=unit)
+  return handles + more_handles, labels + more_labels
+
+
+def interval_entries(
+  results: Mapping[str, Sequence], *, bars: bool = False, images: bool = True, unit: str = "networks"
+) -> Entries:
+  """Return the handles and labels that say what bands or bars are; arguments as of `entries`."""
+  counts = sorted({len(networks) for networks in results.values()})
+  several = [str(count) for count in counts if count > 1]
+  says = {"networks": f"95 % over {'–'.join(several[:1] + several[1:][-1:])} {unit}"} if several else {}
+  says |= {"images": "95 % over images"} if images else {}
+  return [_bar_key(look) if bars else _band_key(look) for look in says], list(says.values())
+
+
+def by_title(readings: Iterable[Reading]) -> dict[str, list[Reading]]:
+  """Return a model's title -> the readings of its networks, in the order given."""
+  models: dict[str, list[Reading]] = {}
+  for reading in readings:
+    models.setdefault(reading.title, []).append(reading)
+  return models
+
+
+def _band_key(look: str) -> Patch:
+  return Patch(facecolor="0.2", linewidth=0, alpha=_BAND_ALPHA[look])
+
+
+def _bar_key(look: str) -> Line2D:
+  return Line2D(
+    [], [], color="0.35", linestyle="none", marker="|", markersize=15, markeredgewidth=_BAR_WIDTH[look]
+  )
+
+
+def _network_means(values: Sequence[ArrayLike]) -> np.ndarray:
+  return np.stack([np.mean(np.asarray(each, np.float64), axis=-1) for each in values], axis=-1)
+
+
+def _intervals(values: Sequence[ArrayLike]) -> Iterator[tuple[Interval, str]]:
+  """Yield the interval over networks, where there are several, and that over the images of all of them.
+
+  The images are resampled together; where networks have different numbers of them there is no such interval.
+  """
+  arrays = [np.asarray(each, np.float64) for each in values]
+  if len(arrays) > 1:
+    yield interval(arrays), "networks"
+  if len({each.shape for each in arrays}) == 1:
+    yield intervals.bootstrap_mean(np.mean(arrays, axis=0)), "images"
 
 
 def sigma_axis(axis: Axes) -> None:

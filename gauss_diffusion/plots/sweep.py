@@ -1,12 +1,13 @@
 """What changes along a study: one panel per measure, against size, width or time."""
 
+from collections.abc import Callable
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
 from gauss_diffusion.readings import measures
-from gauss_diffusion.readings.claims.statistics import Measure
-from gauss_diffusion.readings.measures import MIDDLE, Reading, spelled
+from gauss_diffusion.readings.measures import MIDDLE, Reading, Values, spelled
 
 TITLE = "Along the study"
 LOOK_FOR = (
@@ -32,7 +33,7 @@ def _error_on_training_images(reading: Reading) -> np.ndarray:
 
 
 # Analysis, title, name of the y axis, label of a curve -> its measure and colour.
-_PANELS: tuple[tuple[str, str, str, dict[str, tuple[Measure, str]]], ...] = (
+_PANELS: tuple[tuple[str, str, str, dict[str, tuple[Callable[[Reading], Values], str]]], ...] = (
   (
     "samples",
     "Do samples copy training images?",
@@ -76,23 +77,26 @@ def draw(readings: list[Reading], sweep: str) -> Figure:
     sweep: one of `measures.SWEEPS`.
   """
   readings = sorted(readings, key=lambda reading: measures.position(reading, sweep))
-  ticks = [measures.position(reading, sweep) for reading in readings]
+  ticks = sorted({measures.position(reading, sweep) for reading in readings})
   figure = style.figure(7.2)
   axes = figure.subplots(2, 2, sharex=True)
   for axis, (analysis, title, name, lines) in zip(axes.flat, _PANELS):
-    shown = [reading for reading in readings if analysis in reading.found]
-    x = [measures.position(reading, sweep) for reading in shown]
+    shown = style.by_title(reading for reading in readings if analysis in reading.found)
+    x = [measures.position(networks[0], sweep) for networks in shown.values()]
     for label, (measure, color) in lines.items() if shown else ():
-      values = np.stack([measure(reading) for reading in shown])
-      style.curve(axis, x, values, color=color, label=label, marker="o")
+      values = [[measure(reading) for reading in networks] for networks in shown.values()]
+      style.points(axis, x, values, color=color, label=label, marker="o")
     axis.set(title=title, ylabel=name, xscale="log")
     axis.set_xticks(ticks, [style.count(value) for value in ticks])
     axis.minorticks_off()
     if len(axis.lines) > 1:
       axis.legend()
-  denoised = [reading for reading in readings if "score_gap" in reading.found]
+  denoised = style.by_title(reading for reading in readings if "score_gap" in reading.found)
   if denoised:
-    best = min(denoised, key=lambda reading: measures.error(reading).mean())
+    errors = {
+      title: style.interval([*map(measures.error, networks)]).mean for title, networks in denoised.items()
+    }
+    best = min(errors, key=errors.__getitem__)
     ring = {
       "marker": "o",
       "markersize": 16,
@@ -100,7 +104,9 @@ def draw(readings: list[Reading], sweep: str) -> Figure:
       "color": style.BLACK,
       "markeredgewidth": 1.5,
     }
-    axes[1, 1].plot(measures.position(best, sweep), measures.error(best).mean(), **ring)
+    axes[1, 1].plot(measures.position(denoised[best][0], sweep), errors[best], **ring)
   for axis in axes[1]:
     axis.set_xlabel(measures.SWEEPS[sweep])
+  keys = style.interval_entries(style.by_title(readings), bars=True)
+  figure.legend(*keys, loc="outside upper right", ncols=2)
   return figure

@@ -17,14 +17,14 @@ def draw(results: style.Results) -> Figure:
   """Draw the denoised images of the first latent, for the first and the last model.
 
   Args:
-    results: model's title -> what the analysis `trajectories` found.
+    results: model's title -> what the analysis `trajectories` found of each of its networks.
   """
   labels = style.spread(results, 2)
   most, size = (10, 1.15) if len(labels) == 1 else (6, 0.94)  # columns a model, inches an image
-  figure = style.figure(results[labels[0]].sizes["denoiser"] * size + 0.85)
+  figure = style.figure(results[labels[0]][0].sizes["denoiser"] * size + 0.85)
   axes = figure.subplots(1, len(labels), squeeze=False)[0]
   for axis, label in zip(axes, labels):
-    found = results[label]
+    found = results[label][0]
     seen = found.denoised.isel(latent=0, sigma=style.spread(range(found.sizes["sigma"]), most))
     levels = [f"{sigma:.2g}" for sigma in seen.sigma.to_numpy()]
     levels[0] = f"σ = {levels[0]}"
