@@ -1,0 +1,28 @@
+"""How far apart must denoisers of disjoint halves be, and how far apart are networks (Wang et al. 2026)?
+
+python -m gauss_diffusion.main --config=configs/halves.py --workdir=runs/halves
+python -m gauss_diffusion.main --config=configs/halves.py:digits --workdir=runs/halves_digits
+
+Pairs of networks on disjoint halves of growing size, from their own seeds, beside the distance that
+random-matrix theory predicts for the Gaussian denoisers of such halves.
+"""
+
+from ml_collections import ConfigDict
+
+from gauss_diffusion.study import recipes, schema
+
+LARGE = (64, 782, 6_250, 25_000)  # of 50,000 images, halved
+SIZES = {"": LARGE, "cpu": LARGE, "digits": (16, 45, 128, 256, 718), "smoke": (16, 128)}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
+  config = recipes.start(arg, "Disjoint halves, predicted")
+  config.analyses = ("halves", "samples")
+  config.figures = ("halves_distance", "agreement")
+  for size in SIZES[arg]:
+    for part in (0, 1):
+      title, group = f"halves of {size:,}, {part + 1}", f"halves of {size}"
+      model = schema.add_model(config, f"n{size}_{part + 1}", size, part, title=title, group=group)
+      model.seed = config.seed + part
+  return config

@@ -1,0 +1,67 @@
+"""What the network and its Gaussian denoiser make of shared inputs, to compare subjects of disjoint images.
+
+Beside it stands how far apart two Gaussian denoisers of as many images each should be, known from the moments
+of all images without a network (Wang, Zavatone-Veth & Pehlevan 2026, arXiv 2602.02908).
+"""
+
+import typing
+
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from gauss_diffusion import parallel, results
+from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.plots import halves as figure
+from gauss_diffusion.probes import finite_data
+
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
+
+VERSION = 1
+DERIVATIVES = False
+FIGURE = figure
+DEFAULTS = {"images": 100}
+DENOISERS = ("network", "gaussian")
+
+
+def uses(settings: ConfigDict) -> tuple[str, ...]:
+  """Return the denoisers that it evaluates."""
+  return DENOISERS
+
+
+def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, int]:
+  """Return how many images each denoiser is given."""
+  return dict.fromkeys(DENOISERS, levels * settings.images)
+
+
+def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) -> None:
+  """Refuse more images than are kept apart."""
+  images = config.halves.images
+  if not 1 <= images <= num_held_out:
+    raise ValueError(f"`halves.images` is {images}; there are {num_held_out} held-out images")
+
+
+def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
+  """Denoise noisy held-out images, the same for every subject of a study.
+
+  `predicted` is the expected squared distance per pixel, at each input, between the Gaussian denoisers of two
+  disjoint sets of as many images as the subject has.
+  """
+  assert subject.pool is not None, "want the statistics of all training images of the study"
+  images = subjects.held_out(subject, settings.images)
+  noise = subjects.noise(subject, "halves", len(images))
+  denoisers = [subjects.denoiser(subject, name) for name in DENOISERS]
+  outputs, predicted = [], []
+  for sigma in tqdm(subject.sigmas, f"halves, {title}", unit="level", delay=2):
+    x = images + np.float32(sigma) * noise
+    outputs.append([parallel.denoise(denoise, x, sigma) for denoise in denoisers])
+    squared = finite_data.halves_distance2(subject.pool, x, sigma, len(subject.train))
+    predicted.append(squared / images[0].size)
+  return results.labelled(
+    {
+      "outputs": (("denoiser", "sigma", "image", *subjects.IMAGE), np.stack(outputs, 1), subjects.PIXELS),
+      "predicted": (("sigma", "image"), predicted, f"{subjects.PIXELS}^2"),
+    },
+    {"denoiser": list(DENOISERS), "sigma": ("sigma", subject.sigmas, subjects.PIXELS)},
+  )
