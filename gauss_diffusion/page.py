@@ -11,6 +11,25 @@ from gauss_diffusion import analyses, plots, results
 
 NAME = "report.html"
 _FIGURES = plots.STUDY_PLOTS | analyses.FIGURES
+# Of a claim's row, in the order shown; what a row has besides is shown elsewhere.
+_CLAIM_COLUMNS = (
+  "claim",
+  "verdict",
+  "value",
+  "holds if",
+  "p",
+  "networks",
+  "controls",
+  "statistic",
+  "unit",
+  "in the paper",
+  "instead of",
+)
+# Of a verdict, what the page's style calls it.
+_VERDICTS = {"holds": "holds", "does not hold": "fails", "not decided": "open"}
+# Roles and verdicts of controls that must not meet.
+_WRONG = {("negative", "holds"), ("reference", "does not hold")}
+_MARKS = {"negative": "□◧■", "reference": "○◐●"}  # fails, is not decided, passes
 
 
 def write(
@@ -40,7 +59,8 @@ def write(
     config: the study's nested fields, shown folded.
     subjects: one row per model: what it is, parameters, images, ...
     headline: one row per model: the numbers to remember.
-    claims: one row per claim of the paper, decided.
+    claims: one row per claim of the paper, decided, with `claim` and `verdict`; its `controls` are name ->
+      `role` ("negative" or "reference") and `verdict`.
     absent: one row per analysis that a model cannot have, with the reason.
     figures: name -> settings behind it, in any order: the report has those of the whole study first, then
       follows `analyses.FIGURES`.
@@ -56,12 +76,18 @@ def write(
   for name in figures:
     if name not in _FIGURES:
       raise ValueError(f"`figures` has no plot for {name!r}; known: {', '.join(_FIGURES)}")
-  template = pathlib.Path(__file__).with_suffix(".html").read_text()
+  template = pathlib.Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
   environment = jinja2.Environment(
     autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
   )
   environment.filters.update(
-    measured=_text, setting=functools.partial(_text, floats="g"), fact=functools.partial(_text, floats=".4g")
+    claim_columns=_claim_columns,
+    verdict_class=lambda verdict: _VERDICTS.get(verdict, "other"),
+    is_wrong=lambda control: (control["role"], control["verdict"]) in _WRONG,
+    mark=_mark,
+    measured=_text,
+    setting=functools.partial(_text, floats="g"),
+    fact=functools.partial(_text, floats=".4g"),
   )
   html = environment.from_string(template).render(
     title=title,
@@ -98,6 +124,15 @@ def _figure(workdir: pathlib.Path, name: str, settings: dict) -> dict:
     "settings": list(results.leaves(settings)),
     "png": base64.b64encode(path.read_bytes()).decode(),
   }
+
+
+def _claim_columns(rows: list[dict[str, Any]]) -> list[str]:
+  return [name for name in _CLAIM_COLUMNS if any(row.get(name) not in (None, "", {}) for row in rows)]
+
+
+def _mark(control: dict[str, Any]) -> str:
+  fails, undecided, passes = _MARKS[control["role"]]
+  return {"holds": passes, "does not hold": fails}.get(control["verdict"], undecided)
 
 
 def _text(value, floats: str = ".3f", separator: str = ", ") -> str:

@@ -107,12 +107,18 @@ def test_hostile_names_are_escaped(workdir):
     absent=[{HOSTILE: HOSTILE}],
     made_from=HOSTILE,
     headline=[{"model": HOSTILE, HOSTILE: (HOSTILE, 0.0, 1.0)}],
-    claims=[{HOSTILE: HOSTILE}],
+    claims=[
+      {
+        "claim": HOSTILE,
+        "verdict": HOSTILE,
+        "controls": {HOSTILE: {"role": "negative", "verdict": HOSTILE}},
+      }
+    ],
     figures={"gain": {HOSTILE: HOSTILE}},
   )
   shown = page.write(workdir, **given).read_text()
   assert "<script" not in shown
-  assert html.unescape(shown).count(HOSTILE) == 20  # the title twice
+  assert html.unescape(shown).count(HOSTILE) == 22  # the title twice
 
 
 def test_what_is_missing_is_named(workdir):
@@ -139,3 +145,37 @@ def test_what_could_not_be_measured_is_said_with_its_reason(workdir):
   shown = page.write(workdir, **contents()).read_text()
   assert 'id="absent"' in shown and "it has no derivatives" in shown
   assert 'id="absent"' not in page.write(workdir, **contents(absent=[])).read_text()
+
+
+def test_claims_show_verdicts_and_controls_in_words_and_marks(workdir):
+  controls = {
+    "mean": {"role": "negative", "value": (0, 0, 0), "verdict": "holds"},
+    "skip": {"role": "negative", "value": (0, 0, 0), "verdict": "does not hold"},
+    "gaussian": {"role": "reference", "value": (0, 0, 0), "verdict": "does not hold"},
+    "self": {"role": "reference", "value": (0, 0, 0), "verdict": "not decided"},
+  }
+  strip = {"sigma": [1.0], "value": [[0, 0, 0]], "verdict": ["holds"]}
+  claims = [
+    {
+      "strip": strip,
+      "p": 0.013,
+      "claim": "A",
+      "verdict": "cannot fail here",
+      "networks": 5,
+      "controls": controls,
+    },
+    {"claim": "B", "verdict": "holds", "value": None, "instead of": "", "controls": {}},
+    {"claim": "C", "verdict": "does not hold", "value": (0.9, 0.8, 1.0)},
+    {"claim": "D", "verdict": "not decided", "value": "N = 16: too slow"},
+  ]
+  shown = html.unescape(page.write(workdir, **contents(claims=claims)).read_text())
+  table = shown[shown.index('<section id="claims">') :]
+  columns = re.findall(r'<th scope="col">(.*?)</th>', table[: table.index("</thead>")])
+  assert columns == ["claim", "verdict", "value", "p", "networks", "controls"]  # no strip, nothing empty
+  for kind, verdict in zip(("other", "holds", "fails", "open"), (claim["verdict"] for claim in claims)):
+    assert f'<td class="verdict {kind}">{verdict}</td>' in table and f".{kind}::before" in shown
+  for name, mark in zip(controls, "■□○◐"):
+    wrong = " wrong" if name in ("mean", "gaussian") else ""
+    role = f"{controls[name]['role']}, {controls[name]['verdict']}"
+    assert f'<span class="control{wrong}" title="{role}">{mark}\u00a0{name}</span>' in table
+  assert "<td>0.900<small>0.800 – 1.000</small></td>" in table and "N = 16: too slow" in table

@@ -13,10 +13,11 @@ from gauss_diffusion.analyses import FIGURES
 from gauss_diffusion.analyses.subject import DENOISERS, IMAGE
 from gauss_diffusion.denoisers import FAMILIES
 from gauss_diffusion.plots import style
+from gauss_diffusion.readings import intervals
 
 SIGMA = np.geomspace(80, 0.002, 10)
 LAWS = ["train", "held-out"]
-ELSEWHERE = ("input_law", "descent", "denoised")  # each tested beside its analysis
+ELSEWHERE = ("input_law", "descent", "denoised", "directions", "calibration")  # each tested beside its analysis
 PAIRS = (
   ("network", "gaussian"),
   ("network", "linear (train)"),
@@ -330,3 +331,101 @@ def test_saving_twice_gives_the_same_bytes(tmp_path):
   for one, two in zip(*paths):
     assert one.name in ("N = 0.5.png", "N = 0.5.pdf")
     assert one.read_bytes() == two.read_bytes()
+
+
+def network_values(num_networks: int) -> list[np.ndarray]:
+  return list(np.random.default_rng(0).uniform(0, 1, (num_networks, 4, 30)))
+
+
+def t_ends(means: np.ndarray) -> np.ndarray:
+  """Return the ends of Student's 95 % interval along the last axis, from its table of quantiles."""
+  quantile = {2: 12.706204736, 3: 4.302652730, 5: 2.776445105}[means.shape[-1]]  # of n - 1 degrees of freedom
+  half = quantile * means.std(-1, ddof=1) / np.sqrt(means.shape[-1])
+  return np.stack([means.mean(-1) - half, means.mean(-1) + half])
+
+
+def outline(band) -> np.ndarray:
+  """Return the lower and upper ends of a band."""
+  y = band.get_paths()[0].vertices[:-1, 1]
+  return np.stack([y[:4], y[4:8][::-1]])
+
+
+@pytest.mark.parametrize("num_networks", [2, 3, 5])
+def test_of_several_networks_the_wide_band_is_students_over_their_means(num_networks):
+  values = network_values(num_networks)
+  axis = Figure().subplots()
+  style.curve(axis, [1, 2, 3, 4], values)
+  means = np.mean(values, axis=2).T
+  np.testing.assert_allclose(axis.lines[0].get_ydata(), means.mean(1), rtol=1e-12)
+  networks, images = axis.collections
+  np.testing.assert_allclose(outline(networks), t_ends(means), rtol=1e-8)  # of the quantiles above
+  np.testing.assert_allclose(outline(images), intervals.bootstrap_mean(np.mean(values, axis=0))[1:])
+  assert images.get_alpha() > networks.get_alpha()
+
+
+def test_of_one_network_the_band_is_over_its_images():
+  (values,) = network_values(1)
+  axis = Figure().subplots()
+  style.curve(axis, [1, 2, 3, 4], [values])
+  (band,) = axis.collections
+  np.testing.assert_allclose(outline(band), intervals.bootstrap_mean(values)[1:])
+  assert not any(label.endswith("networks") for label in style.entries(axis, {"A": [values]})[1])
+
+
+def test_the_band_over_networks_does_not_hide_the_curve():
+  values = [np.full((4, 30), 1.0), np.full((4, 30), 2.0)]  # of two, 1.5 ± 6.4
+  axis = Figure().subplots()
+  style.curve(axis, [1, 2, 3, 4], values)
+  np.testing.assert_allclose(axis.dataLim.intervaly, [1, 2])
+  style.points(axis, [1, 2], [[each[0] for each in values]] * 2)
+  np.testing.assert_allclose(axis.dataLim.intervaly, [1, 2])
+
+
+def test_points_take_any_number_of_networks_and_images():
+  values = [list(network_values(3)[i][0, : 30 - 5 * i] for i in range(3)), [network_values(1)[0][1]]]
+  axis = Figure().subplots()
+  style.points(axis, [1, 2], values)
+  means = [np.mean([each.mean() for each in there]) for there in values]
+  np.testing.assert_allclose(axis.lines[0].get_ydata(), means, rtol=1e-12)
+  networks, images = (np.array(bars.get_segments()) for bars in axis.collections)
+  assert networks.shape == (1, 2, 2) and images.shape == (1, 2, 2)  # images differ in number at the first
+  np.testing.assert_allclose(
+    networks[0, :, 1], t_ends(np.array([each.mean() for each in values[0]])), rtol=1e-8
+  )
+  np.testing.assert_allclose(images[0, :, 1], intervals.bootstrap_mean(values[1][0])[1:])
+
+
+def test_the_legend_says_what_bands_are():
+  axis = Figure().subplots()
+  axis.plot([0], [0], label="A")
+  for counts, words in (
+    ((1,), []),
+    ((5, 5), ["95 % over 5 networks"]),
+    ((1, 2, 5), ["95 % over 2–5 networks"]),
+  ):
+    models = {str(i): [None] * count for i, count in enumerate(counts)}
+    assert style.entries(axis, models)[1] == ["A", *words, "95 % over images"]
+    assert style.entries(axis, models, images=False, bars=True)[1] == ["A", *words]
+
+
+@pytest.mark.parametrize("networks", [2, 5])
+@pytest.mark.parametrize("name", [name for name in FIGURES if name not in ELSEWHERE])
+def test_figures_of_several_networks_are_legible_and_say_so(name, networks):
+  words = legible(FIGURES[name].draw(fake(name, 3, networks=networks)))
+  if name not in ("training", "trajectories"):
+    assert f"{networks} networks" in words
+
+
+def test_training_draws_a_line_a_network():
+  axis = FIGURES["training"].draw(fake("training", 2, networks=3)).axes[0]
+  assert len(axis.lines) == 2 * 2 * 3
+  assert len(axis.get_legend_handles_labels()[1]) == 2
+
+
+def test_samples_title_is_of_all_networks():
+  found = fake("samples", 1, networks=3)
+  axis = plots.samples.draw(found).axes[0]
+  means = np.array([one.gl.sel(denoiser="network").values.mean() for one in found["N = 16"]])
+  low, high = t_ends(means)
+  assert f"GL {means.mean():.2f} ± {(high - low) / 2:.2f}," in axis.get_title(loc="left")
+  assert "(3 networks)" in axis.get_title(loc="left")

@@ -20,11 +20,12 @@ def reading(i, **entry):
   score_gap = results.labelled(
     {
       "rmse": (("law", "pair", "sigma", "image"), rng.uniform(0.1, 0.3, (2, 2, 10, 20))),
-      "error": (("denoiser", "law", "sigma", "image"), rng.uniform(0.3, 0.4, (2, 2, 10, 20))),
+      "error": (("denoiser", "clean", "sigma", "image"), rng.uniform(0.3, 0.4, (2, 2, 10, 20))),
     },
     denoisers
     | {
       "law": list(LAWS),
+      "clean": list(LAWS),
       "sigma": SIGMA,
       "one": ("pair", ["network", "network"]),
       "two": ("pair", ["gaussian", "multi-delta"]),
@@ -151,3 +152,36 @@ def test_logarithmic_axes_of_few_decades_are_labelled_between_the_powers():
 
 def test_counts_are_short():
   assert [style.count(n) for n in (16, 1437, 50_000, 2_508_800)] == ["16", "1437", "50k", "2.51M"]
+
+
+def replicate(i: int, number: int, **entry) -> Reading:
+  """Return another network of the model of `reading(i)`."""
+  other = reading(100 * number + i, **entry)
+  same = reading(i, **entry)
+  return same._replace(found=other.found, replicate=number)
+
+
+def test_sweep_draws_the_mean_and_bar_over_the_networks_of_a_title():
+  readings = [replicate(i, r) for r in range(3) for i in (5, 2)] + [replicate(3, 0)]
+  figure = plots.sweep.draw(readings, "size")
+  assert "95 % over 3 networks" in legible(figure)
+  axis = figure.axes[1]
+  at = [[measures.linearity(one).mean() for one in readings if one.title == f"N = {4**i}"] for i in (2, 3, 5)]
+  np.testing.assert_allclose(axis.lines[0].get_ydata(), [np.mean(means) for means in at])
+  bars = np.array(axis.collections[0].get_segments())
+  half = [4.302652730 * np.std(means, ddof=1) / np.sqrt(3) for means in (at[0], at[2])]  # t, 2 degrees
+  np.testing.assert_allclose(np.diff(bars[:, :, 1])[:, 0] / 2, half, rtol=1e-8)
+  errors = [
+    np.mean([measures.error(one).mean() for one in readings if one.title == f"N = {4**i}"]) for i in (2, 3, 5)
+  ]
+  np.testing.assert_allclose(figure.axes[3].lines[-1].get_ydata(), min(errors))
+
+
+def test_agreement_takes_pairs_within_a_replicate():
+  halves = [("g", part, r) for r in (1, 0) for part in (1, 0)]
+  readings = [replicate(part, r, group=g, part=part, title=f"halves, {part + 1}") for g, part, r in halves]
+  figure = plots.agreement.draw(readings, "")
+  assert "95 % over 2 pairs" in legible(figure)
+  pairs = [(readings[1], readings[0]), (readings[3], readings[2])]
+  bar = figure.axes[-1].patches[0]
+  np.testing.assert_allclose(bar.get_width(), np.mean([measures.distance(*pair).mean() for pair in pairs]))
