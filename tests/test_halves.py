@@ -68,7 +68,7 @@ def test_outputs_are_those_of_shared_inputs(dataset):
 
 
 def test_what_is_predicted_is_what_halves_of_digits_are_apart(dataset):
-  """One pair scatters by up to 40 %, as 200 of them showed, so that 16 leave 10 %; digits are no Gaussians."""
+  """One pair scatters by up to 40 %, as 200 pairs showed: 16 leave 10 %. Digits are no Gaussians."""
   rng, size, readings = np.random.default_rng(1), 128, []
   for replicate in range(16):
     images = dataset.pool[rng.permutation(len(dataset.pool))]
