@@ -18,6 +18,7 @@ SMALL = {
   "score_gap": {"images": 12},
   "trajectories": {"latents": 2},
   "samples": {"num": 10},
+  "halves": {"images": 12},
   "gain": {"pairs": 2, "directions": 5},
   "input_law": {"pairs": 512, "images": 8},
   "descent": {"steps": 20, "batch": 32},
@@ -48,6 +49,7 @@ def under_test(name, size=100):
     seed=0,
     records=records,
     distillation=None,
+    pool=statistics.gaussian_stats(dataset.pool),
   )
   return subject._replace(network=denoiser(subject, name))
 

@@ -39,6 +39,7 @@ class Subject(NamedTuple):
   seed: int
   records: dict[str, Any]  # family -> what it was fitted to, of those that the analyses name
   distillation: "xarray.Dataset | None"  # what that analysis found, where an analysis reads it
+  pool: GaussianStats | None = None  # of all training images of the study, where an analysis reads it
 
 
 def denoiser(subject: Subject, name: str) -> Denoiser:

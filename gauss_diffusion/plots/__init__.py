@@ -11,9 +11,14 @@ import pathlib
 from matplotlib.figure import Figure
 
 from gauss_diffusion import results
-from gauss_diffusion.plots import agreement, style, sweep, transition
+from gauss_diffusion.plots import agreement, halves_distance, style, sweep, transition
 
-STUDY_PLOTS = {"sweep": sweep, "agreement": agreement, "transition": transition}
+STUDY_PLOTS = {
+  "sweep": sweep,
+  "agreement": agreement,
+  "halves_distance": halves_distance,
+  "transition": transition,
+}
 
 
 @style.talk

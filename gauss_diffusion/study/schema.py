@@ -149,6 +149,7 @@ def shrink(config: ConfigDict) -> None:
   config.denoised.images = 16
   config.trajectories.latents = 1
   config.samples.num = 16
+  config.halves.images = 16
   config.gain.pairs = 2
   config.gain.directions = 8
   config.modes.latents = 2
