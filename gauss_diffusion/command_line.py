@@ -1,10 +1,24 @@
-"""What every command does with wrong input."""
+"""What every command does with wrong input, and how text from files may reach a terminal."""
 
 import sys
 from typing import NoReturn
 
+MOST = 2000  # characters of an error
+
 
 def refuse(reason: object) -> NoReturn:
   """End with one line on what is wrong and exit code 2."""
-  print(f"error: {' '.join(str(reason).split())}", file=sys.stderr)
+  print(f"error: {printable(reason)}", file=sys.stderr)
   sys.exit(2)
+
+
+def printable(text: object, most: int = MOST) -> str:
+  """Return text as one line without control characters, its middle left out beyond `most` characters.
+
+  A name in a file may be megabytes long, and may hold escape sequences, which a terminal obeys.
+  """
+  said = str(text)
+  if len(said) > most:
+    said = f"{said[: most // 2]} … {said[-(most // 2) :]}"
+  said = " ".join(said.split())
+  return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in said)

@@ -321,8 +321,8 @@ def test_subsets_that_cannot_be_are_refused(cache):
     (1438, 0, "`size` is 1438; digits has 1437"),
     (719, 1, "`part` 1 of `size` 719 cannot be disjoint .* enough for `size` 718"),
     (0, 1, "`part` 1 of `size` 1437"),
-    (-1, 0, "`size`, `part` are -1, 0"),
-    (5, -1, "`size`, `part` are 5, -1"),
+    (-1, 0, "`size`, `part`, `draw` are -1, 0, 0"),
+    (5, -1, "`size`, `part`, `draw` are 5, -1, 0"),
   ):
     with pytest.raises(ValueError, match=want):
       data.subset(dataset, size, part)

@@ -17,8 +17,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Shaped, UInt8
 
-from gauss_diffusion.data import digits, files, tfds
+from gauss_diffusion.command_line import printable
+from gauss_diffusion.data import digits, duplicates, files, tfds
 from gauss_diffusion.data.cache import entry_name, read_entry, write_entry
+from gauss_diffusion.data.duplicates import Duplicates
 from gauss_diffusion.data.pixels import Decoded, Fit, fit
 from gauss_diffusion.types import Pixels
 
@@ -40,6 +42,8 @@ class Dataset(NamedTuple):
   held_out: UInt8[np.ndarray, "M H W C"]  # never in the pool
   held_out_ids: Shaped[np.ndarray, " M"]  # strings
   fingerprint: str  # of all of the above
+  duplicates: Duplicates = Duplicates()  # that are in it
+  dropped: int = 0  # images left out of it because they occur again
 
 
 class Subset(NamedTuple):
@@ -58,6 +62,7 @@ def load(
   size: int = 0,
   crop: bool = False,
   held_out: int = 360,
+  drop_duplicates: bool = False,
   seed: int = 0,
   cache: str = "",
 ) -> Dataset:
@@ -75,6 +80,8 @@ def load(
     size: resize to size x size pixels by antialiased Lanczos, after `crop`; 0 keeps the pixels.
     crop: cut the largest centred square first. Without it, `size` stretches an oblong image.
     held_out: number of images kept apart from the pool, at least 1.
+    drop_duplicates: leave out all but the first image, in this order, of those that are equal or near, see
+      `duplicates`; the first in the source's own test split where that has one of them.
     seed: decides the order.
     cache: directory for decoded images; empty means ~/.cache/gauss_diffusion.
 
@@ -83,8 +90,8 @@ def load(
 
   Raises:
     ValueError: on an unknown name, a missing, empty or corrupt source, mixed sizes, a dtype other than
-      uint8, a TFDS data set that is neither prepared nor can be, too large a `held_out` or `size`, or a path
-      that cannot be looked up.
+      uint8, a TFDS data set that is neither prepared nor can be, too large a `held_out` or `size`, a path
+      that cannot be looked up, or more than the limits of `pixels` allow.
   """
   if held_out < 1:
     raise ValueError(f"`data.held_out` is {held_out}; at least 1 image must be kept apart")
@@ -113,33 +120,52 @@ def load(
     else:
       decoded = tfds.decode(name, place, fitted, known=SOURCES)
     decoded = decoded._replace(
-      fingerprint=_fingerprint(decoded.images, decoded.ids, decoded.test, decoded.test_ids)
+      kin=duplicates.kin(decoded.images, decoded.test),
+      fingerprint=_fingerprint(decoded.images, decoded.ids, decoded.test, decoded.test_ids),
     )
     # Named anew: decoding may just have prepared the files that the name is made of.
     write_entry(entries / entry_name(name, root, size, crop), decoded)
 
-  own_test = len(decoded.test) > 0
-  available = len(decoded.test) if own_test else len(decoded.images) - 1
+  order, apart = _order(decoded.ids, seed), _order(decoded.test_ids, seed)
+  of_images, of_test = np.split(decoded.kin, [len(order)], axis=1)
+  dropped = 0
+  if drop_duplicates:
+    first = duplicates.firsts(np.concatenate([of_test[1, apart], of_images[1, order]]))
+    dropped = int((~first).sum())
+    order, apart = order[first[len(apart) :]], apart[first[: len(apart)]]
+  own_test = len(apart) > 0
+  available = len(apart) if own_test else len(order) - 1
   if held_out > available:
-    raise ValueError(f"`data.held_out` is {held_out}; {decoded.title} can spare at most {available} images")
-  order = _order(decoded.ids, seed)
+    raise ValueError(
+      f"`data.held_out` is {held_out}; {printable(decoded.title)} can spare at most {available} images"
+    )
   if own_test:
-    kept = _order(decoded.test_ids, seed)[:held_out]
-    apart = decoded.test[kept], decoded.test_ids[kept]
+    apart = apart[:held_out]
+    images, ids, kin = decoded.test[apart], decoded.test_ids[apart], of_test[:, apart]
   else:
-    order, kept = order[:-held_out], order[-held_out:]
-    apart = decoded.images[kept], decoded.ids[kept]
-  choice = hashlib.sha256(f"{decoded.fingerprint} {held_out} {seed}".encode()).hexdigest()[:16]
-  return Dataset(decoded.title, decoded.images[order], decoded.ids[order], *apart, choice)
+    order, apart = order[:-held_out], order[-held_out:]
+    images, ids, kin = decoded.images[apart], decoded.ids[apart], of_images[:, apart]
+  chosen = f"{decoded.fingerprint} {held_out} {seed}" + " without duplicates" * drop_duplicates
+  return Dataset(
+    title=decoded.title,
+    pool=decoded.images[order],
+    pool_ids=decoded.ids[order],
+    held_out=images,
+    held_out_ids=ids,
+    fingerprint=hashlib.sha256(chosen.encode()).hexdigest()[:16],
+    duplicates=duplicates.count(of_images[:, order], kin),
+    dropped=dropped,
+  )
 
 
-def subset(dataset: Dataset, size: int, part: int = 0) -> Subset:
+def subset(dataset: Dataset, size: int, part: int = 0, draw: int = 0) -> Subset:
   """Take the images ``pool[part * size : (part + 1) * size]``, so that parts of one size are disjoint.
 
   Args:
     dataset: where from; held-out images are never taken.
     size: number of images n; 0 means the whole pool.
     part: which n of the pool, counted from 0.
+    draw: which order the pool is taken in: 0 its own, and others that the number alone decides.
 
   Returns:
     A `Subset`, whose fingerprint is a hash of shape, ids and pixels.
@@ -148,9 +174,10 @@ def subset(dataset: Dataset, size: int, part: int = 0) -> Subset:
     ValueError: where the pool has not that many images.
   """
   total = len(dataset.pool)
-  if size < 0 or part < 0:
+  if size < 0 or part < 0 or draw < 0:
     raise ValueError(
-      f"`size`, `part` are {size}, {part}; want a number of images, or 0 for all, and 0, 1, ..."
+      f"`size`, `part`, `draw` are {size}, {part}, {draw}; want a number of images, or 0 for all, and 0, 1, "
+      "..."
     )
   if size > total:
     raise ValueError(f"`size` is {size}; {dataset.title} has {total} training images")
@@ -160,7 +187,10 @@ def subset(dataset: Dataset, size: int, part: int = 0) -> Subset:
       f"`part` {part} of `size` {size} cannot be disjoint from the parts before it: {dataset.title} has"
       f" {total} training images, enough for `size` {total // (part + 1)}"
     )
-  chosen = slice(part * size, (part + 1) * size)
+  # Draw 0 is a view: a pool of many images is not copied.
+  chosen: slice | Int[np.ndarray, " n"] = slice(part * size, (part + 1) * size)
+  if draw:
+    chosen = _shuffled(total, draw)[chosen]
   images, ids = dataset.pool[chosen], dataset.pool_ids[chosen]
   return Subset(images, ids, _fingerprint(images, ids))
 
@@ -177,10 +207,12 @@ def _place(field: str, path: str) -> pathlib.Path:
 
 
 def _order(ids: Shaped[np.ndarray, " N"], seed: int) -> Int[np.ndarray, " N"]:
-  by_id = np.argsort(ids, kind="stable")
+  return np.argsort(ids, kind="stable")[_shuffled(len(ids), seed)]
+
+
+def _shuffled(num: int, seed: int) -> Int[np.ndarray, " {num}"]:
   # Raw bits, because NumPy promises them, unlike `permutation`, to stay the same from version to version.
-  draws = np.random.PCG64(seed).random_raw(len(ids))
-  return by_id[np.argsort(draws, kind="stable")]
+  return np.argsort(np.random.PCG64(seed).random_raw(num), kind="stable")
 
 
 def _fingerprint(*arrays: Shaped[np.ndarray, "..."]) -> str:

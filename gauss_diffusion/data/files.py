@@ -1,17 +1,37 @@
 """The user's own images: a folder, a zip archive of one, or an array file."""
 
+import contextlib
+import math
 import pathlib
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import IO
 
 import numpy as np
-from PIL import ImageOps
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0
 
+from gauss_diffusion.command_line import printable
 from gauss_diffusion.data import pixels
 from gauss_diffusion.data.pixels import Decoded, Fit
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# What reading a file makes NumPy and Python raise that is damaged, or lies about itself.
+DAMAGE = (
+  OSError,
+  ValueError,
+  TypeError,
+  LookupError,
+  EOFError,
+  OverflowError,
+  SyntaxError,
+  RecursionError,
+  MemoryError,
+  tokenize.TokenError,
+  zipfile.BadZipFile,
+  zlib.error,
+)
 
 
 def decode(name: str, place: pathlib.Path, fit: Fit) -> Decoded:
@@ -20,14 +40,11 @@ def decode(name: str, place: pathlib.Path, fit: Fit) -> Decoded:
     return _decode_arrays(place, fit)
   if place.is_dir():
     names = [file.relative_to(place).as_posix() for file in place.rglob("*") if file.is_file()]
-    return _decode_images(place, names, lambda label: (place / label).read_bytes(), fit)
+    return _decode_images(place, names, lambda label: _read_file(place / label), fit)
   if place.suffix == ".zip" and place.is_file():
-    try:
-      archive = zipfile.ZipFile(place)
-    except (OSError, zipfile.BadZipFile) as error:
-      raise ValueError(f"`data.path` {place} cannot be read as a zip archive ({error})") from error
-    with archive:
-      return _decode_images(place, [info.filename for info in archive.infolist()], archive.read, fit)
+    with _archive(place, "a zip archive") as archive:
+      names = [info.filename for info in archive.infolist()]
+      return _decode_images(place, names, lambda label: _read_member(archive, label), fit)
   found = "is none of these" if place.exists() else "does not exist"
   raise ValueError(f"`data.path` {place} {found}; want a folder of images, a .zip, an .npy or an .npz")
 
@@ -36,34 +53,74 @@ def _decode_images(place: pathlib.Path, names: list[str], read: Callable[[str], 
   def hidden(name):
     return any(part.startswith(".") or part == "__MACOSX" for part in pathlib.PurePosixPath(name).parts)
 
-  visible = sorted({name for name in names if not hidden(name) and not name.endswith("/")})
+  visible = sorted(name for name in names if not hidden(name) and not name.endswith("/"))
   labels = [name for name in visible if name.lower().endswith(IMAGE_SUFFIXES)]
   if not labels:
-    found = f"only {', '.join(visible[:3])}{', ...' if visible[3:] else ''}" if visible else "nothing"
+    some = ", ".join(printable(name, pixels.NAME) for name in visible[:3])
+    found = f"only {some}{', ...' if visible[3:] else ''}" if visible else "nothing"
     raise ValueError(f"`data.path` {place} holds {found}; want images ({', '.join(IMAGE_SUFFIXES)})")
 
   def decode(chunk):
     for label in labels[chunk.start : chunk.stop]:
       try:
         encoded = read(label)
-      except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"`{label}` of {place} cannot be read ({error})") from error
-      yield label, fit(pixels.to_array(ImageOps.exif_transpose(pixels.open_image(encoded, label)), label))
+      except (*DAMAGE, RuntimeError, NotImplementedError) as error:
+        raise ValueError(f"`{printable(label, pixels.NAME)}` of {place} cannot be read ({error})") from error
+      yield label, fit(pixels.open_image(encoded, label, upright=True))
 
   return pixels.decoded(place.name, pixels.decode_all(place.name, len(labels), decode))
 
 
-def _decode_arrays(place: pathlib.Path, fit: Fit) -> Decoded:
-  try:
-    loaded = np.load(place, allow_pickle=False)
-    arrays = {place.name: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-  except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-    raise ValueError(f"`data.path` {place} cannot be read as an array file ({error})") from error
+def _read_file(path: pathlib.Path) -> bytes:
+  with path.open("rb") as file:
+    encoded = file.read(pixels.MAX_ENCODED + 1)
+  _check_encoded(len(encoded))
+  return encoded
 
-  def split(prefix, key, numbers=None):
-    images = pixels.checked(arrays[key], f"`{key}`" if key == place.name else f"`{key}` of {place.name}")
-    if numbers is None:
-      numbers = range(len(images))
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+  """Return a member's bytes, of which no more are inflated than its entry claims."""
+  info = archive.getinfo(name)
+  _check_encoded(info.file_size)
+  with archive.open(info) as member:
+    return member.read(info.file_size + 1)
+
+
+def _check_encoded(size: int) -> None:
+  if size > pixels.MAX_ENCODED:
+    raise ValueError(f"it has more than the {pixels.MAX_ENCODED} bytes that an image may have")
+
+
+@contextlib.contextmanager
+def _archive(place: pathlib.Path, what: str) -> Iterator[zipfile.ZipFile]:
+  """Open a zip archive, every name in which is there once and can be inflated bit by bit."""
+  try:
+    archive = zipfile.ZipFile(place)
+  except DAMAGE as error:
+    raise ValueError(f"`data.path` {place} cannot be read as {what} ({error})") from error
+  with archive:
+    seen = set()
+    for info in archive.infolist():
+      name = printable(info.filename, pixels.NAME)
+      if info.filename in seen:
+        raise ValueError(f"`data.path` {place} holds `{name}` twice; want every name once")
+      # Other methods inflate as much as they like at a time.
+      if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"`{name}` of {place} is compressed by another method than deflate; zip it anew")
+      seen.add(info.filename)
+    yield archive
+
+
+def _decode_arrays(place: pathlib.Path, fit: Fit) -> Decoded:
+  arrays = _one_array(place) if place.suffix == ".npy" else _arrays(place)
+
+  def split(prefix, key, index=""):
+    label = f"`{key}`" if key == place.name else f"`{key}` of {place.name}"
+    images = pixels.checked(arrays[key], printable(label, pixels.NAME))
+    numbers = arrays.get(index, np.arange(len(images)))
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+      found = f"{numbers.dtype} {numbers.shape}"
+      raise ValueError(f"`{index}` of {place.name} is {found}; want one whole number an image")
 
     def decode(chunk):
       return [(str(i), fit(images[i])) for i in chunk]
@@ -72,13 +129,50 @@ def _decode_arrays(place: pathlib.Path, fit: Fit) -> Decoded:
     return fitted, np.array([f"{prefix}_{number:05d}" for number in numbers])
 
   if "train_x" in arrays:
-    train = split("train", "train_x", arrays.get("train_idx"))
-    test = split("test", "test_x", arrays.get("test_idx")) if "test_x" in arrays else None
+    train = split("train", "train_x", "train_idx")
+    test = split("test", "test_x", "test_idx") if "test_x" in arrays else None
     return pixels.decoded(place.name, train, test)
   keys = [key for key, array in arrays.items() if array.ndim in (3, 4) or key == place.name]
   if len(keys) != 1:
-    found = ", ".join(f"{key} {array.shape}" for key, array in arrays.items()) or "nothing"
+    found = ", ".join(f"{printable(key, pixels.NAME)} {array.shape}" for key, array in arrays.items())
     raise ValueError(
-      f"`data.path` {place} holds {found}; want `train_x` and optional `test_x`, or one image array"
+      f"`data.path` {place} holds {found or 'nothing'}; want `train_x` and optional `test_x`, or one image "
+      "array"
     )
   return pixels.decoded(place.name, split("image", keys[0]))
+
+
+def _one_array(place: pathlib.Path) -> dict[str, np.ndarray]:
+  try:
+    # Mapped, so that a shape that the file cannot hold takes no memory.
+    return {place.name: np.load(place, mmap_mode="r", allow_pickle=False)}
+  except DAMAGE as error:
+    raise _no_arrays(place, error) from error
+
+
+def _arrays(place: pathlib.Path) -> dict[str, np.ndarray]:
+  """Return the arrays of an .npz, each member of which has the size that its header claims."""
+  with _archive(place, "an array file") as archive:
+    pixels.check_memory(sum(info.file_size for info in archive.infolist()), place.name)
+    try:
+      for info in archive.infolist():
+        with archive.open(info) as member:
+          _check_claim(member, info.file_size)
+      with np.load(place, allow_pickle=False) as stored:
+        return dict(stored)
+    except (*DAMAGE, RuntimeError, NotImplementedError) as error:
+      raise _no_arrays(place, error) from error
+
+
+def _check_claim(member: IO[bytes], size: int) -> None:
+  version = np.lib.format.read_magic(member)
+  if version not in (read := {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}):
+    raise ValueError(f"an array of version {version}; want 1 or 2")
+  shape, _, dtype = read[version](member)
+  if (claimed := math.prod(shape) * dtype.itemsize) != size - member.tell():
+    raise ValueError(f"an array that claims {claimed} bytes, and has {size - member.tell()}")
+
+
+def _no_arrays(place: pathlib.Path, error: Exception) -> ValueError:
+  reason = printable(error, 3 * pixels.NAME)
+  return ValueError(f"`data.path` {place} cannot be read as an array file ({reason})")

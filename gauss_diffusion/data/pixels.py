@@ -1,20 +1,30 @@
-"""From what a source stores to uint8 pixels: open, check, crop and resize; decode all images on all cores."""
+"""From what a source stores to uint8 pixels: open, check, crop and resize; decode all images on all cores.
+
+What a file claims is compared with these limits before memory is taken for it.
+"""
 
 import contextlib
 import io
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
-from PIL import Image, UnidentifiedImageError
+from jaxtyping import Int, Shaped, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
+from gauss_diffusion.command_line import printable
 from gauss_diffusion.types import Pixels
 
 CHUNK = 64  # images that one thread decodes at a time
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by PIL's names, none of which starts a program
+MAX_PIXELS = 2**26  # of one image: 8192 x 8192
+MAX_ENCODED = 4 * MAX_PIXELS  # bytes of an image file, enough for one that compresses nothing
+MEMORY_SHARE = 3  # all images may take this fraction of the machine's memory: they are copied once
+NAME = 100  # characters of a name from a file that a message shows
 
 Picture = UInt8[np.ndarray, "H W C"]
 Fit = Callable[[Picture], Picture]  # crops and resizes
@@ -31,6 +41,7 @@ class Decoded(NamedTuple):
   ids: Ids
   test: UInt8[np.ndarray, "M H W C"]
   test_ids: Shaped[np.ndarray, " M"]  # strings
+  kin: Int[np.ndarray, "2 L"]  # of images and test, in this order, see `duplicates.kin`; L = N + M
   fingerprint: str
 
 
@@ -49,27 +60,46 @@ def fit(image: Picture, size: int, crop: bool) -> UInt8[np.ndarray, "h w C"]:
   return image
 
 
-def open_image(encoded: bytes, label: str) -> Image.Image:
-  """Open the bytes of an image file; `label` names it in errors."""
+def open_image(encoded: bytes, label: str, *, upright: bool = False) -> Picture:
+  """Return the pixels of an image file, 8-bit and opaque, grey or RGB.
+
+  Args:
+    encoded: the file's bytes, of one of `FORMATS`.
+    label: names it in errors.
+    upright: turn the image as its camera says.
+
+  Raises:
+    ValueError: when it is no such image, is damaged, has several frames, or more than `MAX_PIXELS` pixels.
+  """
+  label = printable(label, NAME)
   if not encoded:
     raise ValueError(f"`{label}` is empty; want an image")
   try:
-    image = Image.open(io.BytesIO(encoded))
-    image.load()
+    image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+    unwanted = _unwanted(image)
+    if not unwanted:
+      picture = ImageOps.exif_transpose(image) if upright else image
+      mode = "L" if picture.mode in ("1", "L", "LA") else "RGB"
+      return np.atleast_3d(np.asarray(picture if picture.mode == mode else picture.convert(mode)))
   except Exception as error:  # each of PIL's plugins fails in its own way
-    reason = "of no known format" if isinstance(error, UnidentifiedImageError) else error
+    known = f"of no known format; known: {', '.join(FORMATS)}"
+    reason = known if isinstance(error, UnidentifiedImageError) else printable(error, NAME)
     raise ValueError(f"`{label}` cannot be read as an image ({reason})") from error
-  return image
+  raise ValueError(f"`{label}` {unwanted}")
 
 
-def to_array(image: Image.Image, label: str) -> Picture:
-  """Return the pixels of an 8-bit opaque image, grey or RGB; `label` names it in errors."""
+def _unwanted(image: Image.Image) -> str:
+  """Say why an image is not wanted, or nothing; only the last question decodes it."""
+  # Cameras put previews of their one picture into an MPO.
+  if getattr(image, "is_animated", False) and image.format != "MPO":
+    return "has several frames or pages; want one picture a file"
+  if image.width * image.height > MAX_PIXELS:
+    return f"has {image.width} x {image.height} pixels; want at most {MAX_PIXELS}"
   if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr"):
-    raise ValueError(f"`{label}` is stored as {image.mode}; want 8-bit grey or RGB")
+    return f"is stored as {image.mode}; want 8-bit grey or RGB"
   if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-    raise ValueError(f"`{label}` is transparent in places; want an opaque image, laid on a background")
-  mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
-  return np.atleast_3d(np.asarray(image if image.mode == mode else image.convert(mode)))
+    return "is transparent in places; want an opaque image, laid on a background"
+  return ""
 
 
 def checked(images: Shaped[np.ndarray, "..."], label: str) -> Pixels:
@@ -87,6 +117,24 @@ def checked(images: Shaped[np.ndarray, "..."], label: str) -> Pixels:
   return images
 
 
+def check_memory(size: int, what: str) -> None:
+  """Refuse images that take more of this machine's memory than their share.
+
+  Args:
+    size: bytes that they take as uint8.
+    what: holds them, for the error.
+
+  Raises:
+    ValueError: with what they would take, and what there is.
+  """
+  memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+  if size > memory // MEMORY_SHARE:
+    raise ValueError(
+      f"`{printable(what, NAME)}` holds {size / 1e9:.1f} GB of pixels, more than a third of this machine's "
+      f"{memory / 1e9:.1f} GB of memory; want fewer images, or a smaller `data.size`"
+    )
+
+
 def decode_all(
   title: str, count: int, decode: Callable[[range], Iterable[tuple[str, Picture]]]
 ) -> tuple[Pixels, Ids]:
@@ -101,27 +149,37 @@ def decode_all(
     Images and their ids.
 
   Raises:
-    ValueError: when the images are of different sizes.
+    ValueError: when the images are of different sizes, or take more than their share of the memory.
   """
   ids, images = [], []
   chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
   with (
-    tqdm(total=count, desc=f"decoding {title}", unit=" images", delay=2) as bar,
+    warnings.catch_warnings(),
+    tqdm(total=count, desc=f"decoding {printable(title, NAME)}", unit=" images", delay=2) as bar,
     ThreadPoolExecutor(os.cpu_count()) as pool,
-    # What `map` returns is a generator, though declared to be any iterator.
-    contextlib.closing(pool.map(lambda chunk: list(decode(chunk)), chunks)) as parts,  # type: ignore[type-var]
   ):
-    for part in parts:
-      for label, image in part:
-        ids.append(label)
-        images.append(image)
-        if image.shape[:2] != images[0].shape[:2]:
-          (a, b), (c, d) = images[0].shape[:2], image.shape[:2]
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of it is refused
+    first_label, first = next(iter(decode(range(1))))
+    check_memory(count * first.size, title)
+
+    def alike(chunk):
+      found = []
+      for label, image in decode(chunk):
+        if image.shape[:2] != first.shape[:2]:
+          (a, b), (c, d) = first.shape[:2], image.shape[:2]
           raise ValueError(
-            f"`{ids[0]}` is {b}x{a} and `{label}` {d}x{c} pixels: one size is wanted; set `data.size`, and"
-            " `data.crop=True` to cut squares rather than stretch"
+            f"`{printable(first_label, NAME)}` is {b}x{a} and `{printable(label, NAME)}` {d}x{c} pixels: one "
+            "size is wanted; set `data.size`, and `data.crop=True` to cut squares rather than stretch"
           )
-      bar.update(len(part))
+        found.append((label, image))
+      return found
+
+    # What `map` returns is a generator, though declared to be any iterator.
+    with contextlib.closing(pool.map(alike, chunks)) as parts:  # type: ignore[type-var]
+      for part in parts:
+        ids += [label for label, _ in part]
+        images += [image for _, image in part]
+        bar.update(len(part))
   channels = max(image.shape[2] for image in images)
   for k, image in enumerate(images):
     images[k] = np.broadcast_to(image, (*image.shape[:2], channels))
@@ -129,7 +187,7 @@ def decode_all(
 
 
 def decoded(title: str, train: Split, test: Split | None = None) -> Decoded:
-  """Check the ids of (images, ids) pairs, and put them in a record that waits for its fingerprint.
+  """Check the ids of (images, ids) pairs, and put them in a record that waits for kin and fingerprint.
 
   Args:
     title: of the data set, for people.
@@ -146,11 +204,10 @@ def decoded(title: str, train: Split, test: Split | None = None) -> Decoded:
       raise ValueError(f"`{title}` has {len(labels)} ids for {len(pixels)} images; want one id an image")
     values, counts = np.unique(labels, return_counts=True)
     if (counts > 1).any():
-      raise ValueError(
-        f"`{title}` uses the id `{values[counts.argmax()]}` {counts.max()} times; want unique ids"
-      )
+      twice = printable(values[counts.argmax()], NAME)
+      raise ValueError(f"`{title}` uses the id `{twice}` {counts.max()} times; want unique ids")
   if test[0].shape[1:] != images.shape[1:]:
     raise ValueError(
       f"`{title}` has training images {images.shape[1:]} but test images {test[0].shape[1:]}; want one shape"
     )
-  return Decoded(title, images, ids, *test, fingerprint="")
+  return Decoded(title, images, ids, *test, kin=np.empty((2, 0), int), fingerprint="")

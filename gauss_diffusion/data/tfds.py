@@ -94,7 +94,7 @@ def decode(name: str, place: pathlib.Path, fit: Fit, known: Iterable[str]) -> De
         label = values["id"].bytes_list.value[0].decode() if has_id else f"{split_name}_{i:05d}"
         yield (
           label,
-          fit(pixels.to_array(pixels.open_image(values["image"].bytes_list.value[0], label), label)),
+          fit(pixels.open_image(values["image"].bytes_list.value[0], label)),
         )
 
     first = parse(source[0])["image"].bytes_list.value[0]

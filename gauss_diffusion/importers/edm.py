@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from gauss_diffusion import edm, networks, results
+from gauss_diffusion.command_line import printable
 from gauss_diffusion.importers import pickles
 from gauss_diffusion.networks.preconditioned import Preconditioned
 
@@ -103,9 +104,12 @@ def load(path: results.Path) -> tuple[Preconditioned, dict]:
   network = content.get("ema", content.get("net"))
   if not isinstance(network, pickles.Record) or not isinstance(network.state, dict):
     raise ValueError(f"`{path}` has something other than a network of the reference as `ema` or `net`")
-  state = pickles.arrays(path, _tensors(network))
-  with np.errstate(over="ignore"):  # what overflows is refused by name
-    return from_state_dict(state, _arguments(network, state))
+  try:
+    state = pickles.arrays(path, _tensors(network))
+    with np.errstate(over="ignore"):  # what overflows is refused by name
+      return from_state_dict(state, _arguments(network, state))
+  except ValueError as reason:  # its names are the file's
+    raise ValueError(printable(reason)) from None
 
 
 def to_state_dict(network: Preconditioned, params: dict) -> dict[str, np.ndarray]:

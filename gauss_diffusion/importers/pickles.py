@@ -3,7 +3,8 @@
 A pickle is a program for a small stack machine, which `pickle.load` runs on whatever Python can import. This
 is another machine for the same programs. It can neither import nor call: the name of a global stays a name,
 is refused by that name unless it is in `CALLS` or `STORAGES`, and a call of it builds a record of ours. An
-instruction that such files do not use is refused, and so is a size that the file cannot hold.
+instruction that such files do not use is refused, and so is a size that the file cannot hold. What one
+instruction costs is bounded by what it adds to the file: nothing long is copied or read again and again.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gauss_diffusion import results
+from gauss_diffusion.command_line import printable
 
 MAGIC = 0x1950A86A20F9469CFC6C  # opens a file in torch's older format, which a pickled storage still is
 STORAGES = {
@@ -28,6 +30,9 @@ STORAGES = {
   "torch.IntStorage": np.dtype("<i4"),
   "torch.BoolStorage": np.dtype("?"),
 }
+AXES = 64  # of a tensor at most, as in torch
+KEY = 64  # characters of a storage's name in an archive, which is a number
+NAME = 200  # characters of a name from the file that a message shows
 SCALARS = ("f8", "f4", "i8", "i4", "b1")  # EDM keeps some constants as NumPy numbers
 # What an instruction makes anew, and how many operands it takes where it needs no mark.
 CONSTANTS: dict[str, Callable[[], Any]] = {
@@ -98,7 +103,7 @@ def read(path: results.Path) -> Any:
       if file.read(2) == b"PK":
         return _read_archive(path)
       file.seek(0)
-      return _run(file, CALLS, _no_storage)
+      return _run(file, _calls(os.path.getsize(path)), _no_storage)
   except DAMAGE as reason:
     raise ValueError(f"`{path}` is no pickle of tensors and plain data: {_words(reason)}") from None
 
@@ -130,7 +135,7 @@ def arrays(path: results.Path, tensors: Mapping[str, Tensor]) -> dict[str, np.nd
 
 def _words(reason):
   named = str(reason) and isinstance(reason, ValueError | zipfile.BadZipFile)
-  return str(reason) if named else f"cut short or damaged ({reason!r})"
+  return printable(reason if named else f"cut short or damaged ({printable(repr(reason), NAME)})")
 
 
 def _run(file, calls, storage) -> Any:
@@ -201,7 +206,7 @@ def _take(stack, marks, name):
 
 def _admit(name, calls):
   if name not in calls and name not in STORAGES:
-    raise ValueError(f"`{name}` is nothing that such a file needs, and was not run")
+    raise ValueError(f"`{printable(name, NAME)}` is nothing that such a file needs, and was not run")
   return _Global(name)
 
 
@@ -228,6 +233,8 @@ def _check_keys(keys):
 def _rebuild_tensor(storage, offset, shape, strides, *_):
   if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
     raise ValueError("a tensor without storage, shape or strides")
+  if max(len(shape), len(strides)) > AXES:
+    raise ValueError(f"a tensor of more than {AXES} axes")
   _check_counts(offset, *shape, *strides)
   last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
   # Strides of zero would turn one number into any amount, hence the bound on the product.
@@ -270,6 +277,7 @@ def _reference(reference):
     kind != "storage"
     or not isinstance(storage, _Global)
     or not isinstance(key, str)
+    or len(key) > KEY
     or view not in ([], [None])
   ):
     raise ValueError("a persistent reference to something other than a storage")
@@ -283,6 +291,8 @@ def _no_storage(reference):
 
 def _read_archive(path):
   with zipfile.ZipFile(path) as archive:
+    if len(set(archive.namelist())) < len(archive.namelist()):
+      raise ValueError("an archive with two entries of one name")
     programs = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(programs) != 1:
       raise ValueError(f"an archive with {len(programs)} `data.pkl`, where torch.save writes one")
@@ -297,7 +307,8 @@ def _read_archive(path):
         raise ValueError(f"entry `{entry}` is not {size} numbers of {dtype}")
       return Storage(dtype, size, entry)
 
-    return _run(io.BytesIO(_entry(archive, programs[0])), CALLS, storage)
+    program = _entry(archive, programs[0])
+    return _run(io.BytesIO(program), _calls(len(program)), storage)
 
 
 def _entry(archive, name):
@@ -306,6 +317,20 @@ def _entry(archive, name):
   if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size or info.flag_bits & 1:
     raise ValueError(f"entry `{name}` is compressed or encrypted")
   return archive.read(info)
+
+
+def _calls(held):
+  """Return `CALLS` for one file, by which storages are read that have no more bytes than it holds."""
+  left = held
+
+  def load_storage(data):
+    nonlocal left
+    left -= len(data)
+    if left < 0:
+      raise ValueError("a storage that is read again and again")
+    return _load_storage(data)
+
+  return CALLS | {"torch.storage._load_from_bytes": load_storage}
 
 
 def _persistent(meta):
@@ -335,11 +360,17 @@ def _empty_set(items):
   return set()
 
 
+def _size(axes):
+  if len(axes) > AXES:
+    raise ValueError(f"a size of more than {AXES} axes")
+  return tuple(axes)
+
+
+# Beside `torch.storage._load_from_bytes`, which `_calls` adds.
 CALLS: dict[str, Callable] = {
   "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
   "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
-  "torch.storage._load_from_bytes": _load_storage,
-  "torch.Size": tuple,
+  "torch.Size": _size,
   "torch.device": lambda *arguments: Record("torch.device", arguments),
   "torch.nn.modules.container.ModuleDict": lambda: Record("ModuleDict"),
   "torch_utils.persistence._reconstruct_persistent_obj": _persistent,
