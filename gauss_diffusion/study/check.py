@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,6 +24,9 @@ _COUNTS = {
   "checkpoint_every": 10**9,
   "keep": 10**6,
 }
+_MOST = 2**20  # of whatever an analysis counts: images, pairs, steps
+_LEVELS = 1000  # of noise
+_WIDEST = 2**14  # channels, blocks, heads of a network
 _REALS = {
   "learning_rate": (0, 1e3),
   "ema_halflife_images": (0, 1e15),
@@ -60,10 +64,14 @@ def check(config: ConfigDict, shape: Shape, num_pool: int, num_held_out: int) ->
   if config.sweep:
     _check_names("sweep", [config.sweep], measures.SWEEPS)
   _check_names("sampler.solver", [config.sampler.solver], sampling.SOLVERS)
+  _check_numbers(config)
   if len({model.title for model in config.models.values()}) < len(config.models):
     raise ValueError("two `models` have the same `title`; figures tell models apart by it")
   _check_sampler(config.sampler)
   for label, model in config.models.items():
+    # Labels become names of folders.
+    if not re.fullmatch(r"\w[\w-]{0,99}", label):
+      raise ValueError(f"`models` has {label!r}; want a label of letters, digits, _ and -, at most 100")
     _check_model(config, f"models.{label}", model, shape, num_pool)
   _check_families(config, shape)
   for name in config.analyses:
@@ -117,6 +125,26 @@ def network_card(config: ConfigDict, model: ConfigDict, shape: Shape) -> dict[st
   return {"network": options}
 
 
+def _check_numbers(config: ConfigDict) -> None:
+  """Refuse counts that no machine finishes, and lists of numbers that hold something else or one twice."""
+  for name in config.analyses:
+    for field, default in analyses.ANALYSES[name].DEFAULTS.items():
+      value = config[name][field]
+      most = _LEVELS if field == "levels" else _MOST
+      if isinstance(value, int) and value > most:
+        raise ValueError(f"`{name}.{field}` is {value}; want at most {most}")
+      if isinstance(default, tuple) and default and isinstance(default[0], float):
+        if not all(isinstance(item, int | float) for item in value):
+          raise ValueError(f"`{name}.{field}` is {value}; want numbers")
+        if len(set(value)) < len(value):
+          raise ValueError(f"`{name}.{field}` is {value}; want every number once")
+  for label, model in config.models.items():
+    for field, value in model.network.items():
+      for item in value if isinstance(value, tuple) else (value,):
+        if isinstance(item, int) and item > _WIDEST:
+          raise ValueError(f"`models.{label}.network.{field}` is {value}; want at most {_WIDEST}")
+
+
 def _check_sampler(sampler: ConfigDict) -> None:
   low, high = sampler.sigma_min, sampler.sigma_max
   if not 1e-6 <= low < high <= 1e6:
@@ -124,8 +152,8 @@ def _check_sampler(sampler: ConfigDict) -> None:
       f"`sampler.sigma_min`, `sampler.sigma_max` are {low}, {high}; noise levels must be positive and "
       "rising, from 1e-6 to 1e6"
     )
-  if not 2 <= sampler.levels <= 1000:
-    raise ValueError(f"`sampler.levels` is {sampler.levels}; want 2 to 1000")
+  if not 2 <= sampler.levels <= _LEVELS:
+    raise ValueError(f"`sampler.levels` is {sampler.levels}; want 2 to {_LEVELS}")
 
 
 def _check_model(config: ConfigDict, where: str, model: ConfigDict, shape: Shape, num_pool: int) -> None:

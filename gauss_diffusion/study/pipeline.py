@@ -172,6 +172,7 @@ def _card(study: _Study, inputs: dict[str, Any], model: Model, examined: Opened)
       "study fingerprint": dataset.fingerprint,
       "pool": len(dataset.pool),
       "held-out": len(dataset.held_out),
+      "duplicates": dataset.duplicates._asdict() | {"dropped": dataset.dropped},
       "shape": [height, width, channels],
     },
     "device": f"{jax.device_count()} × {jax.devices()[0].device_kind}",

@@ -158,12 +158,24 @@ def _about(cards: Cards) -> dict[str, dict[str, Any]]:
       "training images available": data["pool"],
       "held-out images": data["held-out"],
       "shape": " × ".join(map(str, data["shape"])),
-    },
+    }
+    | _copies(data.get("duplicates")),
     "Device": {"analysed on": ", ".join(dict.fromkeys(card["device"] for card in every))},
     "Seconds of analysis, all models": {
       name: sum(card["seconds"] for card in own) for name, own in analyses.items()
     },
     "Versions": {package: ", ".join(found) for package, found in versions.items()},
+  }
+
+
+def _copies(found: dict[str, int] | None) -> dict[str, str]:
+  """Return what the report says of images that occur again; cards of older results know nothing of them."""
+  if found is None:
+    return {}
+  return {
+    "training images equal to another": f"{found['repeated']} (nearly: {found['repeated_near']})",
+    "held-out images equal to a training image": f"{found['leaked']} (nearly: {found['leaked_near']})",
+    "left out because they occur again": str(found["dropped"]),
   }
 
 

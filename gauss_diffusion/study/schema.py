@@ -32,6 +32,7 @@ def default() -> ConfigDict:
   config.data.size = 0  # resize to size x size pixels; 0 leaves images as they are
   config.data.crop = False  # centre-crop to a square first
   config.data.held_out = 360  # images kept apart from all training
+  config.data.drop_duplicates = False  # leave out images that equal or nearly equal another
 
   config.network = ConfigDict()
   config.network.preconditioning = "edm"  # or vp, ve, iddpm, none

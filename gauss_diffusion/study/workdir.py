@@ -32,6 +32,10 @@ def take(workdir: pathlib.Path, config: ConfigDict, models: list[Model], command
     ValueError: when the folder holds something else, or a network that was trained otherwise, naming the
       field and how to go on.
   """
+  try:
+    command.encode()
+  except UnicodeEncodeError as error:
+    raise ValueError("`workdir` or another argument holds bytes that are not UTF-8; want text") from error
   entries = [path.name for path in workdir.iterdir()] if workdir.is_dir() else []
   if workdir.exists() and not workdir.is_dir():
     raise ValueError(f"`workdir` {workdir} is a file; choose another `--workdir`")
