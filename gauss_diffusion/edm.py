@@ -226,6 +226,21 @@ def training_noise_none(
   return TrainingNoise(sigma, jnp.ones_like(sigma))
 
 
+def training_noise_log_uniform(
+  key: Key[Array, ""],
+  shape: tuple[int, ...],
+  sigma_data: float = SIGMA_DATA,
+  sigma_min: float = SIGMA_MIN,
+  sigma_max: float = SIGMA_MAX,
+) -> TrainingNoise:
+  """Draw every level of the sampler's range equally often, under EDM's weight, see `loss_weight`.
+
+  ``ln sigma ~ U(ln sigma_min, ln sigma_max)``. EDM's own law draws one level in 570 above sigma = 10.
+  """
+  sigma = _log_uniform(key, shape, sigma_min, sigma_max)
+  return TrainingNoise(sigma, loss_weight(sigma, sigma_data))
+
+
 def _log_uniform(key, shape, low, high):
   return low * (high / low) ** jax.random.uniform(key, shape)
 
@@ -236,5 +251,9 @@ TRAINING_NOISE: dict[str, Callable[..., TrainingNoise]] = {
   "ve": training_noise_ve,
   "iddpm": training_noise_iddpm,
   "none": training_noise_none,
+  "log-uniform": training_noise_log_uniform,
 }
-"""The noise that goes with each of `PRECONDITIONINGS`, whose constants it takes: table 1, "Training"."""
+"""The noise that goes with each of `PRECONDITIONINGS`, whose constants it takes: table 1, "Training".
+
+The last goes with none of them: beside `training_noise` it changes nothing but how often a level is seen.
+"""

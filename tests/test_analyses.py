@@ -180,6 +180,20 @@ def test_all_denoisers_are_bound_to_the_subject(on_gaussian):
   for name, made in FAMILIES.items():
     assert denoiser(subject, name).func is made.denoise
   for name, law in LINEAR.items():
+def test_held_out_images_say_what_a_gl_score_is_without_copies(on_gaussian, on_multi_delta):
+  subject, found = on_multi_delta[0], on_multi_delta[1]["samples"]
+  apart, near = (images.reshape(len(images), 64) / 127.5 - 1 for images in (subject.held_out, subject.train))
+  distance = np.sort(np.linalg.norm(apart[:10, None] - near[None], axis=-1), axis=1)
+  np.testing.assert_allclose(
+    found.held_out_gl, distance[:, 0] / np.linalg.norm(apart[:10], axis=1), rtol=1e-6
+  )
+  np.testing.assert_array_equal(found.held_out_memorized, 3 * distance[:, 0] < distance[:, 1])
+  other = on_gaussian[1]["samples"]  # of the same images
+  np.testing.assert_array_equal(other.held_out_gl, found.held_out_gl)
+  many = analyse("samples", subject, num=400, denoisers=("mean",))
+  assert many.sizes["sample"] == 400 and many.sizes["image"] == len(subject.held_out) == 360
+
+
     bound, maps = denoiser(subject, name), found["distillation"].sel(law=law)
     assert bound.func is affine.denoise
     want = maps.weight.values[2] @ x.ravel() + maps.bias.values[2]

@@ -38,7 +38,12 @@ def test_models_follow_the_study_until_they_differ(config):
     ("models.n16.size", 1438, "`models.n16.size` is 1438; the data has 1437"),
     ("models.n16.part", 2, "`models.n16.part` is 2"),
     ("models.n1437.part", 1, "at most 718"),
-    ("train.steps", 0, "train.steps` is 0"),
+    ("train.steps", -1, "train.steps` is -1; want 0 to"),
+    ("train.batch", 0, "train.batch` is 0; want 1 to"),
+    ("train.noise_law", "uniform", "train.noise_law` has no 'uniform'; known: edm, .*log-uniform"),
+    ("train.sigma_min", 0.0, "train.sigma_min`, `sigma_max` are 0.0, 80.0; noise levels must be positive"),
+    ("train.sigma_max", 0.001, "train.sigma_min`, `sigma_max` are 0.002, 0.001"),
+    ("models.n16.train.sigma_max", 9.0, "9.0, which .* 'edm' does not know; set `train.noise_law` to 'log-u"),
     ("train.learning_rate", -1.0, "learning_rate` is -1.0"),
     ("network.name", "resnet", "resnet.*ddpmpp"),
     ("models.n16.network.patch_size", 4, "`network.patch_size` is 4, and ddpmpp has no such option"),
@@ -134,6 +139,18 @@ def test_a_misspelt_denoiser_is_named_before_the_claims_that_miss_it(config):
   config.score_gap.pairs = (("network", "gausian"),)
   with pytest.raises(ValueError, match="`score_gap.pairs` has no denoiser 'gausian'"):
     check(config)
+
+
+def test_a_single_level_of_noise_may_be_chosen(config):
+  config.train.noise_law, config.train.sigma_min, config.train.sigma_max = "log-uniform", 0.5, 0.5
+  check(config)
+  config.train.noise_law, config.network.preconditioning = "", "none"
+  check(config)
+
+
+def test_an_untrained_network_is_a_model(config):
+  config.models.n16.train.steps = 0
+  check(config)
 
 
 def test_a_model_has_one_source(config):

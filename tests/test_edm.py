@@ -141,7 +141,14 @@ def draw(law, num):
 
 
 def test_every_preconditioning_has_its_noise():
-  assert edm.TRAINING_NOISE.keys() == edm.PRECONDITIONINGS.keys()
+  assert list(edm.TRAINING_NOISE) == [*edm.PRECONDITIONINGS, "log-uniform"]
+
+
+def test_log_uniform_noise_has_edms_weight():
+  sigma, weight = draw(functools.partial(edm.training_noise_log_uniform, sigma_data=0.7), 1000)
+  double = np.asarray(sigma, np.float64)
+  np.testing.assert_allclose(weight, 1 / 0.7**2 + 1 / double**2, rtol=1e-6)  # float32
+  assert np.mean(double > 10) > 0.1 > 10 * np.mean(draw(edm.training_noise, 1000).sigma > 10)
 
 
 @pytest.mark.parametrize("name", edm.PRECONDITIONINGS)
@@ -165,6 +172,8 @@ def in_unit(low, high):
     ),
     (edm.training_noise_ve, in_unit(0.02, 100)),
     (edm.training_noise_none, in_unit(0.002, 80)),
+    (edm.training_noise_log_uniform, in_unit(0.002, 80)),
+    (functools.partial(edm.training_noise_log_uniform, sigma_min=0.1, sigma_max=9.0), in_unit(0.1, 9)),
     (edm.training_noise, lambda sigma: scipy.stats.norm.cdf(np.log(sigma), -1.2, 1.2)),
   ],
 )
@@ -187,6 +196,7 @@ def test_iddpm_trains_on_each_of_its_levels():
   [
     functools.partial(edm.training_noise, p_mean=np.log(0.47), p_std=0.0),
     functools.partial(edm.training_noise_none, sigma_min=0.47, sigma_max=0.47),
+    functools.partial(edm.training_noise_log_uniform, sigma_min=0.47, sigma_max=0.47),
   ],
 )
 def test_a_law_may_be_a_single_level(law):

@@ -20,8 +20,11 @@ SETTINGS = loop.Settings(
   ema_halflife_images=64.0,
   ema_rampup=0.5,
   flips=True,
+  noise_law="",
   p_mean=-1.2,
   p_std=1.2,
+  sigma_min=0.002,
+  sigma_max=80.0,
   log_every=2,
   checkpoint_every=3,
   keep=2,
@@ -104,6 +107,33 @@ def test_the_noise_is_that_of_the_networks_preconditioning():
       np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize(
+  ("law", "preconditioning", "constants"),
+  [
+    ("log-uniform", "edm", {"sigma_min": 0.3, "sigma_max": 4.0, "sigma_data": 0.7}),
+    ("log-uniform", "none", {"sigma_min": 0.3, "sigma_max": 4.0}),
+    ("", "none", {"sigma_min": 0.3, "sigma_max": 4.0}),
+    ("edm", "vp", {"p_mean": 0.3, "p_std": 0.2}),
+    ("ve", "edm", {}),
+  ],
+)
+def test_the_noise_may_be_chosen(law, preconditioning, constants):
+  sigma_data = {"sigma_data": 0.7} if preconditioning == "edm" else {}
+  network = networks.create("ddpmpp", preconditioning=preconditioning, **OPTIONS, **sigma_data)
+  settings = SETTINGS._replace(noise_law=law, p_mean=0.3, p_std=0.2, sigma_min=0.3, sigma_max=4.0)
+  key = jax.random.key(0)
+  want = edm.TRAINING_NOISE[law or preconditioning](key, (64,), **constants)
+  for a, b in zip(loop.noise_law(network, settings)(key, (64,)), want, strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_a_network_trains_on_the_noise_that_was_chosen(network, images, tmp_path):
+  usual = run(network, images, tmp_path / "usual", steps=2)
+  named = run(network, images, tmp_path / "named", steps=2, noise_law="edm", sigma_min=0.1, sigma_max=1.0)
+  other = run(network, images, tmp_path / "other", steps=2, noise_law="log-uniform")
+  assert leaves_equal(usual, named) and not leaves_equal(usual, other)
+
+
 UNET = {"model_channels": 8, "channel_mult": (1,), "num_blocks": 1, "attn_resolutions": (), "dropout": 0.0}
 
 
@@ -161,6 +191,18 @@ def test_a_resumed_run_is_the_uninterrupted_one(network, images, tmp_path):
   np.testing.assert_array_equal(metrics[0]["loss"][[0, 2]], metrics[1]["loss"][[0, 3]])
   # The same again trains nothing and returns the same.
   assert leaves_equal(run(network, images, tmp_path / "parts"), resumed)
+
+
+def test_a_run_of_no_step_keeps_the_initial_weights_and_may_go_on(network, images, tmp_path):
+  untrained = run(network, images, tmp_path / "parts", steps=0)
+  assert leaves_equal(untrained, networks.init(network, jax.random.split(jax.random.key(3))[0]))
+  assert checkpoint.latest_step(tmp_path / "parts") == 0
+  assert leaves_equal(checkpoint.load_ema(tmp_path / "parts")[1], untrained)
+  assert not results.read_metrics(tmp_path / "parts" / loop.METRICS)
+  assert leaves_equal(run(network, images, tmp_path / "parts", steps=0), untrained)
+  assert leaves_equal(
+    run(network, images, tmp_path / "parts", steps=2), run(network, images, tmp_path / "whole", steps=2)
+  )
 
 
 def test_the_checkpoint_holds_what_run_returns(network, images, tmp_path):

@@ -95,6 +95,19 @@ def test_checkpoints_of_unknown_origin_are_refused(dataset, tmp_path):
     take(tmp_path, study(), dataset)
 
 
+def test_a_training_older_than_a_field_had_its_default(dataset, tmp_path):
+  take(tmp_path, study(), dataset, train=True)
+  record = tmp_path / "models/net/training.json"
+  known = json.loads(record.read_text())
+  younger = {"train.noise_law": "log-uniform", "train.sigma_min": 0.1, "train.sigma_max": 9.0}
+  for field, other in younger.items():
+    record.write_text(json.dumps({name: value for name, value in known.items() if name not in younger}))
+    with pytest.raises(ValueError, match=f"trained 'net' with `models.net.{field}` = .*, not '?{other}"):
+      take(tmp_path, study(**{field: other}), dataset)
+    take(tmp_path, study(), dataset)
+    assert json.loads(record.read_text()) == known
+
+
 @pytest.mark.parametrize("broken", ["", "{", "[]", "{}"])
 def test_a_damaged_config_is_written_anew(trained, dataset, broken):
   (trained / "config.json").write_text(broken)

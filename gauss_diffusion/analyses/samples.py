@@ -15,7 +15,7 @@ from gauss_diffusion.probes import generalization
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
 
-VERSION = 1
+VERSION = 2
 DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {"num": 100, "denoisers": ("network", "gaussian")}
@@ -40,7 +40,12 @@ def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) ->
 
 
 def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
-  """Sample from shared latents and look up each sample's two nearest training images."""
+  """Sample from shared latents and look up each sample's two nearest training images.
+
+  Held-out images, as many as samples or all there are, are looked up too. Their GL score is what an image
+  that no network has copied gets from so many training images: it falls with their number, and so does that
+  of samples. Their memorized share is the rate of false alarms.
+  """
   noise = subjects.noise(subject, "latents", settings.num)
   out: dict[str, list] = {"samples": [], "neighbours": [], "distance": [], "gl": [], "memorized": []}
   for name in tqdm(settings.denoisers, f"samples, {title}", unit="denoiser", delay=2):
@@ -51,6 +56,8 @@ def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xar
     out["distance"].append(nearest.distance)
     out["gl"].append(generalization.gl_score(samples, nearest))
     out["memorized"].append(generalization.memorized(nearest))
+  apart = subjects.held_out(subject, settings.num)
+  nearest = generalization.neighbours(apart, subject.train)
   pictures = ("denoiser", "sample", *subjects.IMAGE)
   return results.labelled(
     {
@@ -59,6 +66,8 @@ def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xar
       "distance": (("denoiser", "sample", "nearest"), out["distance"], subjects.PIXELS),
       "gl": (("denoiser", "sample"), out["gl"]),
       "memorized": (("denoiser", "sample"), out["memorized"]),
+      "held_out_gl": ("image", generalization.gl_score(apart, nearest)),
+      "held_out_memorized": ("image", generalization.memorized(nearest)),
     },
     {"denoiser": list(settings.denoisers), "nearest": [1, 2]},
   )

@@ -64,6 +64,14 @@ def memorized(reading: Reading) -> Values:
   """Return which of the network's samples copy a training image, as 0 and 1."""
   return reading.found["samples"].memorized.sel(denoiser="network").to_numpy().astype(float)
 
+def relative_gl(reading: Reading) -> Values:
+  """Return the GL score of each of the network's samples over the mean one of held-out images.
+
+  The score falls when the training set grows denser, whether samples are copies or not; this ratio doesn't.
+  """
+  return gl(reading) / reading.found["samples"].held_out_gl.to_numpy().mean()
+
+
 
 def linearity(reading: Reading, band: Band = MIDDLE, alpha2: float = 0.5) -> Values:
   """Return |cosine| of each pair of noisy images, averaged over the levels in `band` (eq. 11).

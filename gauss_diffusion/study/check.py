@@ -8,21 +8,22 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gauss_diffusion import analyses, networks, plots, sampling
+from gauss_diffusion import analyses, edm, networks, plots, sampling
 from gauss_diffusion.denoisers import FAMILIES, family
 from gauss_diffusion.readings import claims, measures
 from gauss_diffusion.study import schema
-from gauss_diffusion.training import checkpoint
+from gauss_diffusion.training import checkpoint, loop
 
 Shape = tuple[int, int, int]
 
 # Ranges of a model's `train` fields: whole numbers, and real ones that must lie strictly between.
 _COUNTS = {
-  "steps": 10**9,
-  "batch": 2**20,
-  "log_every": 10**9,
-  "checkpoint_every": 10**9,
-  "keep": 10**6,
+  "steps": (0, 10**9),
+  "batch": (1, 2**20),
+  "rampup_images": (0, 10**15),
+  "log_every": (1, 10**9),
+  "checkpoint_every": (1, 10**9),
+  "keep": (1, 10**6),
 }
 _MOST = 2**20  # of whatever an analysis counts: images, pairs, steps
 _LEVELS = 1000  # of noise
@@ -176,11 +177,9 @@ def _check_model(config: ConfigDict, where: str, model: ConfigDict, shape: Shape
     network_card(config, model, shape)
   if schema.source(model) != "training":
     return
-  for field, most in _COUNTS.items():
-    if not 1 <= model.train[field] <= most:
-      raise ValueError(f"`{where}.train.{field}` is {model.train[field]}; want 1 to {most}")
-  if model.train.rampup_images < 0:
-    raise ValueError(f"`{where}.train.rampup_images` is {model.train.rampup_images}; want at least 0")
+  for field, (least, most) in _COUNTS.items():
+    if not least <= model.train[field] <= most:
+      raise ValueError(f"`{where}.train.{field}` is {model.train[field]}; want {least} to {most}")
   for field, (low, high) in _REALS.items():
     if not low < model.train[field] < high:
       raise ValueError(f"`{where}.train.{field}` is {model.train[field]}; want between {low} and {high:g}")
@@ -195,9 +194,28 @@ def _check_families(config: ConfigDict, shape: Shape) -> None:
   for name in config.analyses:
     used += analyses.ANALYSES[name].uses(config[name])
   for name, options in config.denoisers.items():
+  _check_noise_law(where, model)
     family.check_options(name, FAMILIES[name], options.to_dict())
     if name in used:
       family.check_size(name, FAMILIES[name], shape)
+
+def _check_noise_law(where: str, model: ConfigDict) -> None:
+  train = model.train
+  if train.noise_law:
+    _check_names(f"{where}.train.noise_law", [train.noise_law], edm.TRAINING_NOISE)
+  low, high = train.sigma_min, train.sigma_max
+  if not 1e-6 <= low <= high <= 1e6:
+    raise ValueError(
+      f"`{where}.train.sigma_min`, `sigma_max` are {low}, {high}; noise levels must be positive and not "
+      "falling, from 1e-6 to 1e6"
+    )
+  law = train.noise_law or model.network.preconditioning
+  if (low, high) != (edm.SIGMA_MIN, edm.SIGMA_MAX) and "sigma_min" not in loop.NOISE_FIELDS.get(law, ()):
+    raise ValueError(
+      f"`{where}.train.sigma_min`, `sigma_max` are {low}, {high}, which training noise of the law {law!r} "
+      "does not know; set `train.noise_law` to 'log-uniform'"
+    )
+
 
 
 def _check_sweep(config: ConfigDict) -> None:

@@ -51,15 +51,18 @@ def default() -> ConfigDict:
   config.network.sigma_data = edm.SIGMA_DATA
 
   config.train = ConfigDict()
-  config.train.steps = 500
+  config.train.steps = 500  # 0: the network stays as it is initialised
   config.train.batch = 64
   config.train.learning_rate = 4e-3
   config.train.rampup_images = 5_000
   config.train.ema_halflife_images = 5_000.0
   config.train.ema_rampup = 0.1
   config.train.flips = False
-  config.train.p_mean = edm.P_MEAN
-  config.train.p_std = edm.P_STD
+  config.train.noise_law = ""  # edm, log-uniform, ...; empty: the one that goes with the preconditioning
+  config.train.p_mean = edm.P_MEAN  # edm
+  config.train.p_std = edm.P_STD  # edm
+  config.train.sigma_min = edm.SIGMA_MIN  # log-uniform, and the plain autoencoder's own
+  config.train.sigma_max = edm.SIGMA_MAX  # the same; equal to sigma_min it is a single level
   config.train.log_every = 10  # steps
   config.train.checkpoint_every = 250  # steps
   config.train.keep = 2  # newest checkpoints kept

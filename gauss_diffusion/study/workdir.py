@@ -10,13 +10,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gauss_diffusion import results
+from gauss_diffusion import edm, results
 from gauss_diffusion.study import asked
 from gauss_diffusion.study.subjects import Model
 from gauss_diffusion.training import checkpoint
 
 TRAINING = "training.json"  # beside a model's checkpoints: what decided its training
 _UNDECIDING = ("log_every", "checkpoint_every", "keep")  # of `train`: how it is watched and kept
+# Fields that records written before them lack, and what such a training was.
+_YOUNGER = {"train.noise_law": "", "train.sigma_min": edm.SIGMA_MIN, "train.sigma_max": edm.SIGMA_MAX}
 
 
 def take(workdir: pathlib.Path, config: ConfigDict, models: list[Model], command: str) -> None:
@@ -74,6 +76,7 @@ def _check_training(workdir: pathlib.Path, model: Model) -> None:
   if not isinstance(old, dict):
     raise ValueError(f"`{place}` can't be read (it is no record of a training); {remedy}")
   for field in dict.fromkeys([*new, *old]):
+  old = _YOUNGER | old
     if old.get(field) != new.get(field):
       what = (
         "the images (of another `data` or `seed`)" if field == "images" else f"`models.{model.label}.{field}`"

@@ -1,6 +1,7 @@
 """Train one network by denoising score matching, and continue where a killed run stopped."""
 
 import functools
+import inspect
 import math
 import pathlib
 import time
@@ -40,8 +41,11 @@ class Settings(NamedTuple):
   ema_halflife_images: float
   ema_rampup: float
   flips: bool  # mirror half the images left to right
-  p_mean: float  # of ln sigma, under EDM's preconditioning; the others know their own law
+  noise_law: str  # of `edm.TRAINING_NOISE`; empty: the one that goes with the network's preconditioning
+  p_mean: float  # of ln sigma, under the law "edm"
   p_std: float
+  sigma_min: float  # of the laws "log-uniform" and "none"; equal ends are a single level
+  sigma_max: float
   log_every: int  # steps
   checkpoint_every: int  # steps
   keep: int  # checkpoints
@@ -49,11 +53,25 @@ class Settings(NamedTuple):
   remat: bool  # less memory for more time
 
 
+# Law of training noise -> the fields of `Settings` that it takes; the others are given by table 1 alone.
+NOISE_FIELDS = {
+  "edm": ("p_mean", "p_std"),
+  "log-uniform": ("sigma_min", "sigma_max"),
+  "none": ("sigma_min", "sigma_max"),
+}
+
+
 def noise_law(network: Preconditioned, settings: Settings) -> edm.NoiseLaw:
-  """Return the training noise that goes with the network's preconditioning, one of `edm.TRAINING_NOISE`."""
-  chosen = {"p_mean": settings.p_mean, "p_std": settings.p_std} if network.preconditioning == "edm" else {}
-  drawn = edm.TRAINING_NOISE[network.preconditioning]
-  return functools.partial(drawn, **dict(network.constants), **chosen)
+  """Return the law of `settings`, or the one of the network's preconditioning, with all its constants.
+
+  Constants that the law shares with the network's preconditioning, such as sigma_data, are the network's.
+  """
+  name = settings.noise_law or network.preconditioning
+  law = edm.TRAINING_NOISE[name]
+  known = inspect.signature(law).parameters
+  shared = {constant: value for constant, value in network.constants if constant in known}
+  chosen = {field: getattr(settings, field) for field in NOISE_FIELDS.get(name, ())}
+  return functools.partial(law, **shared, **chosen)
 
 
 def train_step(
@@ -123,6 +141,8 @@ def run(
 ) -> Any:
   """Train until `settings.steps`, from the newest checkpoint if there is one.
 
+  Of no step at all, what stays is a checkpoint of the initial weights, and an empty file of metrics.
+
   Args:
     network: the linen module.
     card: ``{"network": {...}}`` for the checkpoint, see `checkpoint.save`.
@@ -150,6 +170,9 @@ def run(
     first = int(state.step)
     window = _Window(time.perf_counter(), [])
     pending = None
+    if not settings.steps and checkpoints.latest_step() is None:
+      (directory / METRICS).touch()
+      checkpoint.save(checkpoints, state, card)
     bar = tqdm(range(first, settings.steps), title, settings.steps, initial=first, unit="step", delay=2)
     for step in bar:
       rows = parallel.local_rows(settings.batch)
