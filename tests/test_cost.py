@@ -22,7 +22,7 @@ from gauss_diffusion.study.subjects import Model
 LEVELS = 3
 # Numbers that fill the batches of eight devices, so that no image is given twice: 128, 32 latents, `pairs`.
 SETTINGS = {
-  "distillation": {"pairs": 1024, "singular_vectors": 2},
+  "distillation": {"pairs": 1024, "subspaces": (2,)},
   "input_law": {"pairs": 1024, "images": 128, "sigmas": (10.0, 0.02)},
   "descent": {"steps": 4, "batch": 128, "sigmas": (10.0, 0.02), "vectors": 2},
   "linearity": {"levels": 2, "pairs": 8, "alpha2": (0.5, 0.9)},
@@ -31,6 +31,8 @@ SETTINGS = {
   "trajectories": {"latents": 32},
   "samples": {"num": 64},
   "gain": {"pairs": 8, "directions": 3},
+  "directions": {"images": 128, "directions": 3},
+  "calibration": {"images": 32, "probes": 5},
   "modes": {"latents": 32, "vectors": 2},
   "perturbation": {"latents": 32, "levels": (10.0, 0.02)},
 }
@@ -76,7 +78,9 @@ def test_solvers_ask_as_often_as_declared(name, solver, monkeypatch):
   assert declared == counted(name, settings, monkeypatch, solver=solver)
 
 
-@pytest.mark.parametrize("name", ["distillation", "descent", "linearity", "score_gap", "denoised"])
+@pytest.mark.parametrize(
+  "name", ["distillation", "descent", "linearity", "score_gap", "directions", "denoised"]
+)
 def test_probes_ask_as_often_as_declared(name, monkeypatch):
   settings = settings_of(name)
   declared = analyses.ANALYSES[name].evaluations(settings, LEVELS, "euler", 64)
@@ -98,7 +102,8 @@ def test_input_laws_ask_as_often_as_declared(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [2, 8])  # 2 x 2 pixels have only four orthogonal probes
-def test_gain_takes_as_many_products_as_declared(size):
+@pytest.mark.parametrize("name", ["gain", "calibration"])
+def test_products_are_as_many_as_declared(name, size):
   (primal, _), (tangent, rows) = counting(), counting()
 
   @jax.custom_jvp
@@ -107,9 +112,9 @@ def test_gain_takes_as_many_products_as_declared(size):
 
   # A product of its own for every point, though it is the same at all.
   network.defjvp(lambda at, step: (network(*at), tangent(step[0] + 0 * at[0], at[1])))
-  settings = settings_of("gain")
-  analyses.gain.compute(subject_of(Partial(network), size, "euler"), settings, "test")
-  assert analyses.gain.evaluations(settings, LEVELS, "euler", size**2) == {"network": 2 * sum(rows)}
+  settings, analysis = settings_of(name), analyses.ANALYSES[name]
+  analysis.compute(subject_of(Partial(network), size, "euler"), settings, "test")
+  assert analysis.evaluations(settings, LEVELS, "euler", size**2) == {"network": 2 * sum(rows)}
 
 
 @pytest.mark.parametrize("solver", ["euler", "heun"])
@@ -209,13 +214,13 @@ def test_distilling_large_images_shows_its_passes_and_its_maps():
   schema.add_model(config, "large", 50_000)
   stages = cost.estimate(config, models(), 10_000)
   distillation = by_name(stages)["distillation large"]
-  assert distillation.evaluations == 2 * 10 * 24_576 == 491_520
+  assert distillation.evaluations == 2 * 10 * 2 * 24_576 == 983_040
   maps = 2 * 10 * (64 * 64 * 3) ** 2 * 4
   assert maps == 12_079_595_520 and 0 < distillation.bytes_disk - maps < 1e6
   assert distillation.bytes_memory > maps
   table = cost.table(stages)
   row = next(line for line in table.splitlines() if line.startswith("distillation"))
-  assert "490,000" in row and row.endswith("12 GB")
+  assert "980,000" in row and row.endswith("12 GB")
   assert max(map(len, table.splitlines())) <= 100
 
 

@@ -17,7 +17,14 @@ from gauss_diffusion.readings import intervals
 
 SIGMA = np.geomspace(80, 0.002, 10)
 LAWS = ["train", "held-out"]
-ELSEWHERE = ("input_law", "descent", "denoised", "directions", "calibration")  # each tested beside its analysis
+ELSEWHERE = (
+  "distillation",
+  "input_law",
+  "descent",
+  "denoised",
+  "directions",
+  "calibration",
+)  # each tested beside its analysis
 PAIRS = (
   ("network", "gaussian"),
   ("network", "linear (train)"),
@@ -52,15 +59,6 @@ def fake(name: str, num_models: int, *, networks=1, image=(8, 8, 1), names=(), p
         return results.labelled(
           {"rmse": rmse, "nmse": rmse, "floor": ("image", rng.uniform(0, 1, p))},
           {"law": LAWS, "sigma": SIGMA, "one": ("pair", list(one)), "two": ("pair", list(two))},
-        )
-      case "distillation":
-        gap, correlation = rng.uniform(0, 1, (2, s)), rng.uniform(0, 1, (2, s, k))
-        return results.labelled(
-          {
-            "weight_gap": (("law", "sigma"), gap),
-            "singular_correlation": (("law", "sigma", "vector"), correlation),
-          },
-          {"law": LAWS, "sigma": SIGMA, "vector": np.arange(1, k + 1)},
         )
       case "trajectories":
         denoised = rng.normal(size=(len(names), 2, s, *image))

@@ -11,8 +11,10 @@ Beside `compute` a file has
 """
 
 from gauss_diffusion.analyses import (
+  calibration,
   denoised,
   descent,
+  directions,
   distillation,
   gain,
   halves,
@@ -38,6 +40,8 @@ ANALYSES = {
   "samples": samples,
   "halves": halves,
   "gain": gain,
+  "directions": directions,
+  "calibration": calibration,
   "modes": modes,
   "perturbation": perturbation,
 }

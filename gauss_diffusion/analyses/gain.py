@@ -48,14 +48,8 @@ def _measure(shared, x, probes):
 
 
 def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
-  """Probe pairs of noisy held-out images along eigenvectors of the training covariance.
-
-  The eigenvectors are spread evenly over the logarithm of their rank, so that both the leading and
-  the faint ones are seen.
-  """
-  rank = len(subject.stats.eigenvalues)
-  chosen = np.unique(np.geomspace(1, max(rank, 1), settings.directions).round().astype(int)) - 1
-  chosen = chosen[chosen < rank]
+  """Probe pairs of noisy held-out images along eigenvectors of the training covariance, see `components`."""
+  chosen = subjects.components(subject, settings.directions)
   # Padded with zeros, so that models of any rank share one compile.
   directions = np.zeros((settings.directions, len(subject.stats.basis)), np.float32)
   directions[: len(chosen)] = subject.stats.basis.T[chosen]

@@ -1,4 +1,8 @@
-"""How far the network is from each denoiser it is held against (Li et al. 2024, eq. 10 and 53)."""
+"""How far the network is from each denoiser it is held against, and how well each of them denoises.
+
+Distances are those of Li et al. 2024, eq. 10 and 53. They are taken on three laws of inputs: noisy training
+images, noisy held-out images, and the states that the network's own sampler visits.
+"""
 
 import typing
 
@@ -14,7 +18,7 @@ from gauss_diffusion.probes import score_gap
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
 
-VERSION = 1
+VERSION = 2
 DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {
@@ -27,16 +31,31 @@ DEFAULTS = {
     ("linear (held-out)", "gaussian"),
   ),
 }
+LAWS = (*subjects.LAWS, "trajectory")  # of the inputs of gaps; on a trajectory there is no clean image
+NULLS = ("mean", "skip", "identity")  # denoisers that have learned nothing
+
+
+def pairs(settings: ConfigDict) -> tuple[tuple[str, str], ...]:
+  """Return the pairs that it measures: those asked for, and how far the nulls are from the Gaussian.
+
+  Where the memorizer is in one of the pairs, so is its distance to the Gaussian denoiser.
+  """
+  found = [*map(tuple, settings.pairs), *((null, "gaussian") for null in NULLS)]
+  if any("multi-delta" in pair for pair in found):
+    found.append(("gaussian", "multi-delta"))
+  return tuple(dict.fromkeys(found))
 
 
 def uses(settings: ConfigDict) -> tuple[str, ...]:
   """Return the denoisers that it evaluates."""
-  return tuple(dict.fromkeys(["network", *(name for pair in settings.pairs for name in pair)]))
+  return tuple(dict.fromkeys(["network", *(name for pair in pairs(settings) for name in pair)]))
 
 
 def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) -> dict[str, int]:
   """Return how many images each denoiser is given."""
-  return dict.fromkeys(uses(settings), len(subjects.LAWS) * levels * settings.images)
+  found = dict.fromkeys(uses(settings), len(LAWS) * levels * settings.images)
+  found["network"] += settings.images * subjects.calls(levels, solver)
+  return found
 
 
 def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) -> None:
@@ -55,39 +74,44 @@ def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) ->
 
 
 def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
-  """Denoise the same noisy images by every denoiser, level by level, and take the gaps of the pairs.
+  """Denoise the same inputs by every denoiser, level by level, and take the gaps of the pairs.
 
-  `error` is each denoiser's RMSE to the clean images.
+  `error` is each denoiser's RMSE to the clean images; the axis `clean` says from where these are. What the
+  sampler visits, from as many latents, has no clean image, and so gaps alone.
   """
-  num = settings.images
+  num, measured = settings.images, pairs(settings)
   clean = subjects.train(subject, num), subjects.held_out(subject, num)
   noise = subjects.noise(subject, "score gap", num)
   denoisers = {name: subjects.denoiser(subject, name) for name in uses(settings)}
+  latents = subjects.noise(subject, "latents", num)
+  visited = np.asarray(subjects.sample(subject, denoisers["network"], latents).x)
   levels = len(subject.sigmas)
   error = np.empty((len(denoisers), len(clean), levels, num), np.float32)
-  rmse, nmse = np.empty((2, len(clean), len(settings.pairs), levels, num), np.float32)
+  rmse, nmse = np.empty((2, len(LAWS), len(measured), levels, num), np.float32)
   for s, sigma in enumerate(tqdm(subject.sigmas, f"score gap, {title}", unit="level", delay=2)):
-    for i, images in enumerate(clean):
-      x = images + np.float32(sigma) * noise
+    inputs = [*(images + np.float32(sigma) * noise for images in clean), visited[:, s]]
+    for i, x in enumerate(inputs):
       outputs = {name: parallel.denoise(denoise, x, sigma) for name, denoise in denoisers.items()}
-      for d, output in enumerate(outputs.values()):
-        error[d, i, s] = score_gap.rmse(output, images)
-      for q, (one, two) in enumerate(settings.pairs):
+      for q, (one, two) in enumerate(measured):
         rmse[i, q, s] = score_gap.rmse(outputs[one], outputs[two])
         nmse[i, q, s] = score_gap.nmse(outputs[one], outputs[two])
-  one, two = zip(*settings.pairs)
+      if i < len(clean):
+        error[:, i, s] = [score_gap.rmse(output, clean[i]) for output in outputs.values()]
+  ones, twos = zip(*measured)
   return results.labelled(
     {
       "rmse": (("law", "pair", "sigma", "image"), rmse, subjects.PIXELS),
       "nmse": (("law", "pair", "sigma", "image"), nmse),
-      "error": (("denoiser", "law", "sigma", "image"), error, subjects.PIXELS),
+      "error": (("denoiser", "clean", "sigma", "image"), error, subjects.PIXELS),
       "floor": ("image", score_gap.low_noise_floor(subject.stats, clean[1]), subjects.PIXELS),
+      "dimension": ((), clean[1][0].size),
     },
     {
-      "law": list(subjects.LAWS),
+      "law": list(LAWS),
+      "clean": list(subjects.LAWS),
       "sigma": ("sigma", subject.sigmas, subjects.PIXELS),
       "denoiser": list(denoisers),
-      "one": ("pair", list(one)),
-      "two": ("pair", list(two)),
+      "one": ("pair", list(ones)),
+      "two": ("pair", list(twos)),
     },
   )

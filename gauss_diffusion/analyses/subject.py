@@ -86,6 +86,27 @@ def train(subject: Subject, num: int) -> np.ndarray:
   return to_float(np.resize(subject.train, (num, *subject.train.shape[1:])))
 
 
+def components(subject: Subject, num: int) -> np.ndarray:
+  """Return which principal components to look at, indices [at most `num`].
+
+  They are spread evenly over the logarithm of their rank, so that both the leading and the faint are seen.
+  """
+  rank = len(subject.stats.eigenvalues)
+  chosen = np.unique(np.geomspace(1, max(rank, 1), num).round().astype(int)) - 1
+  return chosen[chosen < rank]
+
+
+def fitting(subject: Subject, law: str, reserved: int, fits: int) -> list[np.ndarray]:
+  """Return the clean images of each of a number of fits on one law of inputs.
+
+  Training images are their own law: each fit has them all. Held-out images are a sample: each fit has a part
+  of its own, of those after the first `reserved`, on which maps are evaluated.
+  """
+  if law == "train":
+    return [subject.train] * fits
+  return [subject.held_out[reserved + part :: fits] for part in range(fits)]
+
+
 def _solve(solver, shared, noise):
   denoise, sigmas = shared
   return sampling.sample(denoise, noise, sigmas, solver=solver)

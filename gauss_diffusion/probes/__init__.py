@@ -1,5 +1,23 @@
 """Instruments that hold a denoiser against linear, Gaussian and memorizing behaviour."""
 
-from gauss_diffusion.probes import generalization, jacobian, linearity, modes, score_gap, spectrum
+from gauss_diffusion.probes import (
+  calibration,
+  finite_data,
+  generalization,
+  jacobian,
+  linearity,
+  modes,
+  score_gap,
+  spectrum,
+)
 
-__all__ = ["generalization", "jacobian", "linearity", "modes", "score_gap", "spectrum"]
+__all__ = [
+  "calibration",
+  "finite_data",
+  "generalization",
+  "jacobian",
+  "linearity",
+  "modes",
+  "score_gap",
+  "spectrum",
+]

@@ -77,14 +77,11 @@ def local_linearity(
 
   Frobenius norms are estimated on m random orthonormal columns Q [D, m], the rows of `probes`::
 
-    asymmetry² = (D - 1)/(m - 1) ‖QᵀJQ - (QᵀJQ)ᵀ‖² / ‖JQ‖²
     constancy² = ‖(J(x1) - J(x2)) Q‖² / ‖JQ‖²
 
-  Numerators and denominators are unbiased up to one common factor, and both ratios are exact when
-  m = D. Otherwise the asymmetry of one point has a relative standard error near 1/m, up to 3/m when
-  J - Jᵀ has only a few directions. Forward products are enough: no transpose of the network is
-  compiled, and the network itself once, with K + m + 1 tangents at each of the two points. A ratio
-  0/0 counts as 0.
+  and likewise in `asymmetry`. Numerator and denominator are unbiased up to one common factor, and the
+  ratio is exact when m = D. Forward products are enough: no transpose of the network is compiled, and
+  the network itself once, with K + m + 1 tangents at each of the two points. A ratio 0/0 counts as 0.
 
   Args:
     denoise: a denoiser.
@@ -102,25 +99,41 @@ def local_linearity(
     ValueError: on fewer than 2 probes.
   """
   chex.assert_equal_shape([x1, x2])
-  num_probes, num_dims = probes.shape
-  if num_probes < 2:
-    raise ValueError(f"`probes` has {num_probes} row; asymmetry needs at least 2 probe vectors")
-  num_directions, probes = len(directions), jnp.asarray(probes, x1.dtype)
+  num_directions, num_probes, probes = len(directions), len(probes), jnp.asarray(probes, x1.dtype)
   directions, delta = jnp.asarray(directions, x1.dtype), (x2 - x1).reshape(1, -1)
   tangents = jnp.concatenate([directions, probes, delta])
   denoised, products = jax.vmap(lambda x: pushforward(denoise, x, sigma, tangents))(jnp.stack([x1, x2]))
   along, probed, step = jnp.split(products, [num_directions, num_directions + num_probes], axis=1)
 
-  compressed = jnp.einsum("pid,jd->pij", probed, probes, precision="highest")  # (QᵀJQ)ᵀ
-  scale = ((num_dims - 1) / (num_probes - 1)) ** 0.5
-  antisymmetric = scale * (compressed - compressed.mT)
   change = jnp.broadcast_to((denoised[1] - denoised[0]).reshape(1, 1, -1), step.shape)
   return LocalLinearity(
     gain=jax.vmap(_along, in_axes=(None, 0))(directions, along),
-    asymmetry=_ratio(antisymmetric, probed),
+    asymmetry=asymmetry(probed, probes),
     constancy=_ratio(probed[:1] - probed[1:], probed),
     displacement=_ratio(change - step, change),
   )
+
+
+def asymmetry(products: Float[Array, "*n m D"], probes: Float[ArrayLike, "m D"]) -> Float[Array, "*n"]:
+  """Return ‖J - Jᵀ‖_F / ‖J‖_F, estimated on m random orthonormal columns Q [D, m], the rows of `probes`.
+
+  ``asymmetry² = (D - 1)/(m - 1) ‖QᵀJQ - (QᵀJQ)ᵀ‖² / ‖JQ‖²``: both are unbiased up to one common factor, and
+  the ratio is exact when m = D. Otherwise that of one point has a relative standard error near 1/m, up to
+  3/m when J - Jᵀ has only a few directions. 0/0 counts as 0.
+
+  Args:
+    products: J q for each row of `probes`, [m, D], at any number of points, from `pushforward`.
+    probes: from `random_probes`, [m, D].
+
+  Raises:
+    ValueError: on fewer than 2 probes.
+  """
+  num_probes, num_dims = probes.shape
+  if num_probes < 2:
+    raise ValueError(f"`probes` has {num_probes} row; asymmetry needs at least 2 probe vectors")
+  compressed = jnp.einsum("...id,jd->...ij", products, probes, precision="highest")  # (QᵀJQ)ᵀ
+  scale = ((num_dims - 1) / (num_probes - 1)) ** 0.5
+  return _ratio(scale * (compressed - compressed.mT), products)
 
 
 def random_probes(
@@ -140,7 +153,7 @@ def _along(directions: Float[ArrayLike, "K D"], products: Float[Array, "K D"]) -
   return jnp.sum(directions * products, axis=-1)
 
 
-def _ratio(difference: Float[Array, "#p ..."], reference: Float[Array, "p ..."]) -> Float[Array, " p"]:
+def _ratio(difference: Float[Array, "*#n _ _"], reference: Float[Array, "*n _ _"]) -> Float[Array, "*n"]:
   """Return the ratio of the Frobenius norms over the last two axes, 0/0 as 0."""
   top = jnp.linalg.norm(difference, axis=(-2, -1))
   bottom = jnp.linalg.norm(reference, axis=(-2, -1))

@@ -30,7 +30,7 @@ KEPT_IN_TRAINING, KEPT_IN_DENOISING = 0.4, 0.06
 LATENTS, PROBES = 32, 16  # at a time: of `analyses.subject.sample`, of `jacobian.random_probes`
 RESULT = 100_000  # bytes of a result and its card, but for maps; images may add a few MB
 # Operations of factorisations of n x n, in units of n³: what a matrix product does in their time at n = 1024.
-EIGH, LEADING_VECTORS, SVD, SOLVE = 20, 15, 50, 5
+EIGH, SVD, SOLVE = 20, 50, 5
 # Seconds of one compile without a cache, of a network with as many parameter arrays as `TENSORS`, on two idle
 # CPU cores: the network of `configs/digits.py`, each program's first call less its second; where the cards of
 # that study, of its first model and with an empty cache, say more, the mean of both.
@@ -39,9 +39,11 @@ TENSORS = 130
 COMPILE_IDEAL = 1.0  # of an ideal denoiser, for every number of images anew
 PROGRAMS = {  # of analyses that do more than denoise
   "linearity": ("score",),
+  "score_gap": ("denoise", "sample"),
   "trajectories": ("sample",),
   "samples": ("sample",),
   "gain": ("push",),
+  "calibration": ("push",),
   "modes": ("sample", "push", "pull"),
   "perturbation": ("sample", "push", "pull"),
 }
@@ -200,6 +202,8 @@ def _in_flight(name: str, settings: ConfigDict, dimension: int) -> int:
       return settings.pairs * (2 + 2 * len(settings.alpha2))
     case "gain":
       return 2 * settings.pairs * 2 * (settings.directions + PROBES + 1)
+    case "calibration":
+      return 2 * analyses.calibration.BATCH * settings.probes
     case "modes":
       return 3 * settings.latents * (settings.vectors + modes.OVERSAMPLING)
     case "perturbation":
@@ -220,10 +224,11 @@ def _maps(
     return 4 * pairs * square + SOLVE * cube
 
   match name:
-    case "distillation":  # each map is held against W_G, and its leading singular vectors are found
-      maps = len(subjects.LAWS) * levels
-      operations = maps * (least_squares(counts["network"] / maps) + (4 + LEADING_VECTORS) * cube)
-      return operations, 2 * maps * a_map + problem, maps * a_map  # one by one, then stacked
+    case "distillation":  # each map is the mean of fits; their singular vectors and norms are compared
+      maps, fits = len(subjects.LAWS) * levels, analyses.distillation.FITS
+      pairs = counts["network"] / (fits * maps)
+      operations = maps * (fits * least_squares(pairs) + ((fits + 2) * EIGH + 12) * cube)
+      return operations, 2 * maps * a_map + max(problem, 8 * 8 * square), maps * a_map  # then stacked
     case "input_law":
       sigmas = min(len(settings.sigmas), levels)
       maps = len(settings.denoisers) * len(subjects.LAWS) * sigmas * settings.repeats

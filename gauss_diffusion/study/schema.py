@@ -15,6 +15,7 @@ SOURCES = (
   "checkpoint",
   "function",
   "denoiser",
+  "linear",
 )  # fields of a model; the one that is set says where it comes from
 
 
@@ -70,6 +71,8 @@ def default() -> ConfigDict:
   config.train.remat = False  # recompute activations in the backward pass: less memory, more time
 
   config.models = ConfigDict()
+  config.replicates = 1  # networks of each model: other seeds, and other images where the pool has more
+  config.controls = ()  # judged in the place of the models, see `study.members.CONTROLS`
 
   config.sampler = ConfigDict()  # noise levels of samples, trajectories, distillation, score gaps
   config.sampler.levels = 10
@@ -102,8 +105,8 @@ def add_model(
   """Add a model, held against the first `size` images (0: all); returns its entry for changes.
 
   It is a network trained here on these images, unless one of its fields `checkpoint` (a folder with a trained
-  network), `function` (``my_model.py:f``) or `denoiser` (a key of `denoisers.FAMILIES`) is set. Its `seed`,
-  `network` and `train` follow the study's until one of their fields is set here, so that both
+  network), `function` (``my_model.py:f``), `denoiser` (a key of `denoisers.FAMILIES`) or `linear` is set. Its
+  `seed`, `network` and `train` follow the study's until one of their fields is set here, so that both
   ``--config.train.steps=10`` and ``--config.models.LABEL.train.steps=10`` mean what they say. Models that
   differ in `train.steps` alone are one run, looked at several times.
 
@@ -120,6 +123,10 @@ def add_model(
   model.function = ""  # FILE.py:NAME, a function of NumPy arrays, see `denoisers.external`
   model.jax = False  # that function is of JAX, of one image [H, W, C] and a scalar sigma, and has derivatives
   model.denoiser = ""  # an ideal denoiser or one that has learned nothing, fitted to the model's images
+  model.linear = ""  # the label of another model, whose best affine map on held-out images this one is
+  model.surrogate = (
+    False  # trained and looked at on draws from N(mean, covariance) in the place of the images
+  )
   model.seed = config.get_oneway_ref("seed")
   for section in ("network", "train"):
     model[section] = ConfigDict({field: config[section].get_oneway_ref(field) for field in config[section]})
@@ -142,7 +149,7 @@ def shrink(config: ConfigDict) -> None:
   config.train.log_every = 5
   config.sampler.levels = 5
   config.distillation.pairs = 256
-  config.distillation.singular_vectors = 8
+  config.distillation.subspaces = (1, 4)
   config.input_law.pairs = 256
   config.input_law.images = 16
   config.descent.steps = 20
@@ -156,5 +163,8 @@ def shrink(config: ConfigDict) -> None:
   config.halves.images = 16
   config.gain.pairs = 2
   config.gain.directions = 8
+  config.directions.images = 16
+  config.directions.directions = 8
+  config.calibration.images = 4
   config.modes.latents = 2
   config.perturbation.latents = 2
