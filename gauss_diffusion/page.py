@@ -29,7 +29,7 @@ _CLAIM_COLUMNS = (
 _VERDICTS = {"holds": "holds", "does not hold": "fails", "not decided": "open"}
 # Roles and verdicts of controls that must not meet.
 _WRONG = {("negative", "holds"), ("reference", "does not hold")}
-_MARKS = {"negative": "□◧■", "reference": "○◐●"}  # fails, is not decided, passes
+_MARKS = {"negative": ("□", "◧", "■"), "reference": ("○", "◐", "●")}  # fails, is not decided, passes
 
 
 def write(
