@@ -1,7 +1,7 @@
 """One file per figure; those of an analysis are named in its file, those of a whole study here.
 
 Of an analysis, ``draw(results)`` takes model title -> the labelled results of its networks, in study order.
-Of a whole study, ``draw(readings, sweep)`` takes every `measures.Reading` and what changes along them; readings
+Of a whole study, ``draw(readings, sweep)`` takes every `measures.Reading` and what changes along them; those
 of one title are networks of one model. Pictures are of a model's first network; curves are the networks' mean
 with its intervals, see `style.curve`.
 """
@@ -11,13 +11,14 @@ import pathlib
 from matplotlib.figure import Figure
 
 from gauss_diffusion import results
-from gauss_diffusion.plots import agreement, halves_distance, style, sweep, transition
+from gauss_diffusion.plots import agreement, halves_distance, one_level, style, sweep, transition
 
 STUDY_PLOTS = {
   "sweep": sweep,
   "agreement": agreement,
   "halves_distance": halves_distance,
   "transition": transition,
+  "one_level": one_level,
 }
 
 
