@@ -5,7 +5,9 @@ what the answer means: on noisy *training* images every posterior mean, the exac
 Gaussian denoiser as its best affine map; only on *held-out* images do the maps tell denoisers apart.
 
 Every noise is used with both signs. On a trained network that cut the variance of W, for the same number of
-pairs, to a third at high noise and an eighth at σ = 0.02, and cost nothing in between.
+pairs, to a third at high noise and an eighth at σ = 0.02, and cost nothing in between. Where noise makes up
+most of y, the part of the residual that is even in the noise cancels from W; the odd part is one number
+twice, and n pairs are worth n/2 independent ones.
 """
 
 import functools
@@ -19,9 +21,9 @@ import scipy.linalg
 from jaxtyping import Float, Int, Key, Shaped, UInt8
 from tqdm import tqdm
 
-from gauss_diffusion import parallel, statistics
+from gauss_diffusion import parallel
 from gauss_diffusion.images import to_float
-from gauss_diffusion.types import Affine, Array, ArrayLike, Denoiser, Pixels, Sigma, Sigmas
+from gauss_diffusion.types import Affine, Array, ArrayLike, Denoiser, GaussianStats, Images, Sigma, Sigmas
 
 _BLOCK = 1024  # pairs in one float64 update of the moments: keeps BLAS busy within 100 MB at D = 3072
 
@@ -60,11 +62,13 @@ def closed_form(
 
   Args:
     denoise: the denoiser, a pytree; compiled once for all levels.
-    images: uint8 [N, H, W, C]; visited equally often, in an order drawn from `key`.
+    images: uint8 or float32 [N, H, W, C]; visited equally often, in an order drawn from `key`.
     sigmas: noise levels [S], all > 0.
     key: decides the noise and the order of the images; the number of devices does not matter.
-    num_pairs: how many (y, D(y)) at each level, at least 2 D: D noises with both signs. With n pairs the
-      residual on fresh ones exceeds `residual_mse` by a factor of about (n + D) / (n - D).
+    num_pairs: how many (y, D(y)) at each level, at least 2 D: D noises with both signs. The residual on fresh
+      pairs exceeds `residual_mse` by a factor of about (m / (m - D))². With n pairs m is n where residuals
+      are independent (1.3 at 8 D pairs, 1.8 at 4 D, 4 at 2 D), and n/2 at high noise for residuals that are
+      odd in the noise (1.8, 4, no bound); for even ones the factor is near 1.
 
   Returns:
     The maps, in JAX's default float type, and the record of the fit.
@@ -117,7 +121,7 @@ def gradient_descent(
 
   Args:
     denoise: the denoiser, a pytree; compiled once for all levels.
-    images: uint8 [N, H, W, C]; visited equally often, in an order drawn from `key`.
+    images: uint8 or float32 [N, H, W, C]; visited equally often, in an order drawn from `key`.
     sigmas: noise levels [S], all > 0.
     key: decides the noise and the order of the images.
     num_steps: steps at each level. A mode needs several L / (λ + σ²), so that at low noise the weakest are
@@ -137,10 +141,8 @@ def gradient_descent(
       raise ValueError(f"`{name}` is {count}; want at least 1")
   key_order, key_noise = jax.random.split(key)
   order = _order(images, key_order)
-  stats = statistics.gaussian_stats(images)
-  mean, dimension = np.reshape(stats.mean, -1), images[0].size
-  radius = max(np.square(to_float(image).reshape(-1) - mean).sum() for image in images)
-  curvature = np.max(stats.eigenvalues, initial=0) + sigmas**2
+  mean, radius, variance = _extent(images)
+  dimension, curvature = len(mean), variance + sigmas**2
   learning_rate = batch / (2 * (radius + (dimension + 4) * sigmas**2 + batch * curvature))
 
   dtype = jax.dtypes.canonicalize_dtype(np.float64)
@@ -168,6 +170,56 @@ def gradient_descent(
       history.append(affine(average))
   residual_mse = np.mean(np.square(_residual(average, *draw(num_steps)), dtype=np.float64), axis=(1, 2))
   return affine(average), Descent(residual_mse, learning_rate, np.array(losses), np.array(steps), history)
+
+
+def expected_noise2(residual_mse: float, num_pairs: int, stats: GaussianStats, sigma: float) -> float:
+  """Return the squared weight gap that Monte-Carlo noise alone makes in a map fitted by `closed_form`.
+
+  ``E‖Ŵ − W‖²_F = D r² tr(Cov(y)⁻¹) / (m − D − 2)``, in units of ‖W_G‖²_F, from m independent pairs with an
+  intercept, Gaussian y, and residuals of mean square r² wherever y lies. The n pairs of `closed_form` count
+  as m = n/2, which holds for residuals that are odd in the noise, at high noise; others leave less noise.
+
+  Args:
+    residual_mse: mean square residual per coordinate on the fit's own pairs; r² is m / (m − D − 1) of it.
+    num_pairs: n. With n/2 up to D + 2 the expectation is infinite.
+    stats: of the images of the fit, not all alike.
+    sigma: noise level.
+  """
+  eigenvalues = np.asarray(stats.eigenvalues, np.float64)
+  dimension, independent = len(stats.basis), num_pairs // 2
+  if independent <= dimension + 2:
+    return np.inf
+  variance = residual_mse * independent / (independent - dimension - 1)
+  precision = np.sum(1 / (eigenvalues + sigma**2)) + (dimension - len(eigenvalues)) / sigma**2
+  size2 = np.sum((eigenvalues / (eigenvalues + sigma**2)) ** 2)
+  with np.errstate(divide="ignore", invalid="ignore"):
+    return float(dimension * variance * precision / ((independent - dimension - 2) * size2))
+
+
+def pairs_needed(gap: float, noise2: float, num_pairs: int, dimension: int) -> int:
+  """Return how many pairs decide a weight gap of this size: their noise alone makes no larger one.
+
+  Noise falls as ``1 / (n/2 − D − 2)``, see `expected_noise2`; this is the least even n at which it reaches
+  ``gap²``. The product of two fits, `probes.spectrum.weight_gap2`, tells smaller gaps than that.
+
+  Args:
+    gap: ‖W − W_G‖/‖W_G‖ to be decided, > 0.
+    noise2: squared weight gap that noise makes at `num_pairs`, expected or measured.
+    num_pairs: at which it is that large.
+    dimension: D, coordinates of an image.
+
+  Raises:
+    ValueError: on a gap that is not > 0, or pairs too few for their noise to be finite.
+  """
+  if not gap > 0:
+    raise ValueError(f"`gap` is {gap}; want a weight gap > 0")
+  spare = num_pairs // 2 - dimension - 2
+  if spare < 1 or not np.isfinite(noise2):
+    raise ValueError(
+      f"`num_pairs` is {num_pairs} and `noise2` {noise2}; want more than {2 * (dimension + 2)} pairs for "
+      f"{dimension} coordinates, and the finite noise that they leave"
+    )
+  return 2 * (dimension + 2 + max(1, int(np.ceil(spare * noise2 / gap**2))))
 
 
 def _least_squares(pairs: Iterable[Pairs]) -> tuple[Float[np.ndarray, "D D"], Float[np.ndarray, " D"], float]:
@@ -220,7 +272,7 @@ def _residual(
 
 def _pairs(
   denoise: Denoiser,
-  images: Pixels,
+  images: Images,
   order: Int[np.ndarray, " N"],
   sigma: float,
   key: Key[Array, ""],
@@ -235,7 +287,9 @@ def _pairs(
 
 
 def _noisy(
-  shared: tuple[Sigma, Key[Array, ""]], image: UInt8[Array, "H W C"], index: Int[Array, ""]
+  shared: tuple[Sigma, Key[Array, ""]],
+  image: UInt8[Array, "H W C"] | Float[Array, "H W C"],
+  index: Int[Array, ""],
 ) -> Float[Array, "H W C"]:
   sigma, key = shared
   x0 = to_float(image)
@@ -243,15 +297,29 @@ def _noisy(
   return x0 + sigma * (1 - 2 * (index % 2)) * noise
 
 
-def _order(images: Pixels, key: Key[Array, ""]) -> Int[np.ndarray, " N"]:
+def _extent(images: Images) -> tuple[Float[np.ndarray, " D"], float, float]:
+  """Return the images' mean, their largest squared distance from it, and the largest variance."""
+  rows, dimension = images.reshape(len(images), -1), images[0].size
+  blocks = range(0, len(rows), _BLOCK)
+  mean = sum(to_float(rows[i : i + _BLOCK]).sum(0, dtype=np.float64) for i in blocks) / len(rows)
+  radius, covariance = 0.0, np.zeros((dimension, dimension))
+  for i in blocks:
+    centred = to_float(rows[i : i + _BLOCK]) - mean
+    radius = max(radius, np.square(centred).sum(1).max())
+    covariance += centred.T @ centred / len(rows)
+  last = dimension - 1
+  return mean, radius, scipy.linalg.eigh(covariance, eigvals_only=True, subset_by_index=[last, last])[0]
+
+
+def _order(images: Images, key: Key[Array, ""]) -> Int[np.ndarray, " N"]:
   # On the host: a permutation compiled by JAX costs a second for every new number of images.
   return np.random.default_rng(np.asarray(jax.random.key_data(key))).permutation(len(images))
 
 
 def _checked(images: Shaped[np.ndarray, "..."], sigmas: Sigmas) -> Float[np.ndarray, " S"]:
   dtype = np.asarray(images).dtype
-  if np.ndim(images) != 4 or dtype != np.uint8 or not len(images):
-    raise ValueError(f"`images` is {dtype} {list(np.shape(images))}; want uint8 [N, H, W, C]")
+  if np.ndim(images) != 4 or dtype not in (np.uint8, np.float32) or not len(images):
+    raise ValueError(f"`images` is {dtype} {list(np.shape(images))}; want uint8 or float32 [N, H, W, C]")
   sigmas = np.asarray(sigmas, np.float64)
   if sigmas.ndim != 1 or not np.all(sigmas > 0):
     raise ValueError(f"`sigmas` is {sigmas}; want a list of noise levels, all > 0")

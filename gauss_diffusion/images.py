@@ -1,4 +1,8 @@
-"""Between pixels and numbers: uint8 in memory and on disk, floats in [-1, 1] wherever there is noise."""
+"""Between pixels and numbers: uint8 in memory and on disk, floats in [-1, 1] wherever there is noise.
+
+Images that were drawn from a Gaussian have no pixels: they are float32 from the start, on the same scale, and
+may lie beyond [-1, 1].
+"""
 
 from typing import TypeVar
 
@@ -9,9 +13,13 @@ from jaxtyping import Float, UInt8
 A = TypeVar("A", np.ndarray, jax.Array)  # what comes in goes out: arrays of NumPy or of JAX
 
 
-def to_float(images: UInt8[A, "*n"]) -> Float[A, "*n"]:
-  """Map uint8 pixels u to float32 in [-1, 1], ``x = u / 127.5 - 1``; arrays of any shape."""
-  return images.astype(np.float32) / 127.5 - 1
+def to_float(images: UInt8[A, "*n"] | Float[A, "*n"]) -> Float[A, "*n"]:
+  """Map uint8 pixels u to float32 in [-1, 1], ``x = u / 127.5 - 1``; arrays of any shape.
+
+  Floats are on that scale already: they stay as they are, as float32.
+  """
+  x = images.astype(np.float32)
+  return x / 127.5 - 1 if images.dtype == np.uint8 else x
 
 
 def to_uint8(images: Float[A, "*n"]) -> UInt8[A, "*n"]:

@@ -5,6 +5,7 @@ import pytest
 from jax.tree_util import Partial
 
 from gauss_diffusion import distill
+from gauss_diffusion.types import GaussianStats
 
 F64 = 1e-9  # least squares in float64, condition number up to 1e6
 SHAPE = (2, 3, 2)
@@ -223,6 +224,126 @@ def test_one_compile_for_all_levels():
   assert len(traces) == 1
 
 
+def test_pixels_and_their_floats_are_the_same_images():
+  images = make_images(6)
+  floats = images.astype(np.float32) / 127.5 - 1
+  one, fit = distill.closed_form(bumps_teacher(), images, SIGMAS, KEY, num_pairs=200)
+  two, other = distill.closed_form(bumps_teacher(), floats, SIGMAS, KEY, num_pairs=200)
+  np.testing.assert_allclose(one.weight, two.weight, atol=2e-6)  # pixels are rounded anew
+  np.testing.assert_allclose(fit.residual_mse, other.residual_mse, rtol=1e-5)
+  one, info = distill.gradient_descent(bumps_teacher(), images, SIGMAS, KEY, num_steps=3, batch=8)
+  two, other = distill.gradient_descent(bumps_teacher(), floats, SIGMAS, KEY, num_steps=3, batch=8)
+  np.testing.assert_allclose(one.weight, two.weight, atol=2e-6)
+  np.testing.assert_array_equal(info.learning_rate, other.learning_rate)
+
+
+def test_images_may_lie_beyond_the_range_of_pixels(x64):
+  # Draws from a Gaussian: the maps of an affine teacher are exact wherever its inputs are.
+  rng = np.random.default_rng(1)
+  images = 4 * rng.standard_normal((9, *SHAPE), np.float32)
+  weight, bias = rng.normal(size=(D, D)), rng.normal(size=D)
+  seen = []
+  teacher = Partial(lambda x, sigma: jax.debug.callback(lambda y: seen.append(np.abs(y).max()), x) or x)
+  distill.closed_form(teacher, images, SIGMAS[1:], KEY, num_pairs=50)
+  assert max(seen) > 8
+  maps, _ = distill.closed_form(Partial(affine, weight, bias), images, SIGMAS, KEY, num_pairs=100)
+  np.testing.assert_allclose(maps.weight, np.stack([weight] * 2), atol=F64)
+  mean, radius, variance = distill._extent(images)
+  points = images.reshape(9, -1).astype(np.float64)
+  np.testing.assert_allclose(mean, points.mean(0), atol=F64)
+  assert radius == pytest.approx(np.max(np.sum((points - points.mean(0)) ** 2, axis=1)), rel=F64)
+  assert variance == pytest.approx(np.linalg.eigvalsh(np.cov(points.T, bias=True))[-1], rel=F64)
+
+
+def antithetic_fits(num_pairs, residual, repeats, x0_scale=0.0):
+  """Fit residuals on pairs of both signs; the best map is 0. Mean square there, on fresh pairs, and ‖W‖²."""
+  rng, found = np.random.default_rng(0), []
+  for _ in range(repeats):
+    noise = np.repeat(rng.normal(size=(num_pairs // 2, D)), 2, axis=0)
+    noise[1::2] *= -1
+    y = noise + x0_scale * np.repeat(rng.normal(size=(num_pairs // 2, D)), 2, axis=0)
+    target = rng.normal(size=(num_pairs // 2, D))
+    target = np.repeat(target, 2, axis=0)
+    if residual == "odd":
+      target[1::2] *= -1
+    if residual == "independent":
+      target, y = rng.normal(size=(2, num_pairs, D))
+    weight, bias, mse = distill._least_squares(iter([(y, target)]))
+    error2 = np.sum(weight**2)
+    found.append((mse, 1 + ((1 + x0_scale**2) * error2 + np.sum(bias**2)) / D, error2))
+  return np.array(found)
+
+
+@pytest.mark.parametrize(("residual", "worth"), [("odd", 1 / 2), ("independent", 1), ("even", np.inf)])
+@pytest.mark.parametrize("per_coordinate", [4, 8, 16])
+def test_what_a_residual_on_fresh_pairs_is_more(residual, worth, per_coordinate):
+  """The docstring's (m / (m - D))², and what the noise in W is."""
+  num_pairs = per_coordinate * D
+  mse, fresh, error2 = antithetic_fits(num_pairs, residual, 400).mean(0)
+  m = worth * num_pairs
+  rule = 1 if worth == np.inf else (m / (m - D)) ** 2
+  # The bias's own parameter, and orders beyond D/m: they are largest where pairs are fewest.
+  assert fresh / mse == pytest.approx(rule, rel=2 / per_coordinate**2 + 3 / num_pairs)
+  variance = 0 if worth == np.inf else D * D / (m - D - 2)
+  assert error2 == pytest.approx(variance, rel=0.12, abs=1e-20)  # of 400 fits, and of the intercept
+
+
+@pytest.mark.parametrize("x0_scale", [0.0, 1.0])
+def test_expected_noise_is_what_fits_have_and_never_less(x0_scale):
+  num_pairs = 10 * D
+  mse, _, error2 = antithetic_fits(num_pairs, "odd", 400, x0_scale).mean(0)
+  stats = GaussianStats(np.zeros(SHAPE), np.eye(D), np.full(D, 1e-12 + x0_scale**2))
+  size2 = D * (x0_scale**2 / (1 + x0_scale**2)) ** 2 if x0_scale else D * 1e-24
+  found = distill.expected_noise2(float(mse), num_pairs, stats, 1.0) * size2
+  if x0_scale:
+    assert error2 < found < 4 * error2  # inputs that differ by more than the noise: conservative
+  else:
+    # 2 % of 400 fits, and 4 % for the intercept: it takes nothing from residuals that are odd.
+    assert found == pytest.approx(1.04 * error2, rel=0.03)
+
+
+def test_expected_noise_counts_directions_without_variance():
+  basis = np.eye(D)[:, :2]
+  stats = GaussianStats(np.zeros(SHAPE), basis, np.array([3.0, 1.0]))
+  m, sigma = 5 * D, 0.5
+  variance = 0.2 * m / (m - D - 1)
+  precision = np.trace(np.linalg.inv(basis * [3.0, 1.0] @ basis.T + sigma**2 * np.eye(D)))
+  gains = np.array([3 / 3.25, 1 / 1.25])
+  expected = D * variance * precision / (m - D - 2) / np.sum(gains**2)
+  assert distill.expected_noise2(0.2, 2 * m, stats, sigma) == pytest.approx(expected, rel=F64)
+  assert distill.expected_noise2(0.2, 2 * (D + 2), stats, sigma) == np.inf
+  assert np.isfinite(distill.expected_noise2(0.2, 2 * (D + 3), stats, sigma))
+
+
+def test_as_many_pairs_as_needed_decide_a_gap():
+  # From the noise of one number of pairs, predict how many leave a quarter of it, in root mean square.
+  few = 8 * D
+  at_few = antithetic_fits(few, "odd", 400)[:, 2].mean()
+  gap = np.sqrt(at_few) / 4
+  needed = distill.pairs_needed(gap, at_few, few, D)
+  assert needed % 2 == 0 and needed > 3 * few
+  assert np.sqrt(antithetic_fits(needed, "odd", 400)[:, 2].mean()) == pytest.approx(gap, rel=0.05)
+  # Too few by as much as the rule for independent pairs would say: half.
+  assert np.sqrt(antithetic_fits(needed // 2, "odd", 400)[:, 2].mean()) > 1.3 * gap
+
+
+def test_pairs_needed_is_the_least_number():
+  stats = GaussianStats(np.zeros(SHAPE), np.eye(D), np.geomspace(1, 0.1, D))
+  noise2 = lambda pairs, mse: distill.expected_noise2(  # noqa: E731
+    mse * (pairs // 2 - D - 1) / (pairs // 2), pairs, stats, 0.5
+  )
+  needed = distill.pairs_needed(0.1, noise2(96, 0.01), 96, D)
+  assert noise2(needed, 0.01) <= 0.1**2 < noise2(needed - 2, 0.01)
+  assert distill.pairs_needed(0.1, 0.0, 96, D) == 2 * (D + 3)
+  for arguments, named in (
+    ((0.0, 0.1, 96, D), "gap"),
+    ((0.1, 0.1, 2 * (D + 2), D), "num_pairs"),
+    ((0.1, np.inf, 96, D), "num_pairs"),
+  ):
+    with pytest.raises(ValueError, match=f"^`{named}`"):
+      distill.pairs_needed(*arguments)
+
+
 @pytest.mark.parametrize(
   ("change", "named"),
   [
@@ -230,7 +351,7 @@ def test_one_compile_for_all_levels():
     (dict(sigmas=[0.5, 0.0]), "`sigmas`"),
     (dict(sigmas=0.5), "`sigmas`"),
     (dict(images=make_images(4) / 255), "`images` is float64"),
-    (dict(images=make_images(4)[0]), "want uint8"),
+    (dict(images=make_images(4)[0]), "want uint8 or float32"),
     (dict(denoise=Partial(lambda x, sigma: x / 0)), "`denoise` returns NaN"),
   ],
 )

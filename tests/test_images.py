@@ -17,3 +17,9 @@ def test_to_float_maps_the_pixel_range_onto_minus_one_to_one_and_back():
   on_device = images.to_float(jnp.asarray(pixels))
   assert on_device.dtype == jnp.float32
   np.testing.assert_array_equal(images.to_uint8(on_device), pixels)
+
+
+def test_floats_are_on_the_scale_already():
+  x = np.float32([-7, -1, 0.1, 3])
+  np.testing.assert_array_equal(images.to_float(x), x)
+  assert images.to_float(x.astype(np.float64)).dtype == np.float32

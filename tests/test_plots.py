@@ -19,6 +19,7 @@ SIGMA = np.geomspace(80, 0.002, 10)
 LAWS = ["train", "held-out"]
 ELSEWHERE = (
   "distillation",
+  "halves",
   "input_law",
   "descent",
   "denoised",

@@ -23,7 +23,7 @@ from gauss_diffusion.types import Affine
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
 
-VERSION = 1
+VERSION = 2
 DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {
@@ -31,7 +31,7 @@ DEFAULTS = {
   "sigmas": (10.0, 4.0, 1.5, 0.5, 0.1, 0.02),  # the nearest of the sampler's levels are taken
   "pairs": 2048,
   "repeats": 2,
-  "images": 100,
+  "images": 100,  # that outputs are compared on: the first held-out ones, to which no map is fitted
 }
 
 
@@ -64,16 +64,21 @@ def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) ->
     )
   if settings.repeats < 2:
     raise ValueError(f"`input_law.repeats` is {settings.repeats}; a spread needs at least 2")
-  if not 1 <= settings.images <= num_held_out:
-    raise ValueError(f"`input_law.images` is {settings.images}; there are {num_held_out} held-out images")
+  if not 1 <= settings.images <= num_held_out - settings.repeats:
+    raise ValueError(
+      f"`input_law.images` is {settings.images}; want at least 1, and of the {num_held_out} held-out images "
+      f"one left for each of the {settings.repeats} repeats of a fit"
+    )
 
 
 def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
   """Distil each denoiser on both laws, R times over; compare maps and outputs with the Gaussian denoiser's.
 
-  A gap is a norm: Monte-Carlo noise in the map adds to its square, and averages out over no number of
-  repeats. `weight_noise` and `output_noise` are the gaps that this noise alone makes, from the spread of the
-  repeats: ``√(Σ_r ‖W_r − W̄‖²/(R − 1)) / ‖W_G‖``, and of the outputs likewise, per image.
+  A gap is a norm: noise in the map adds to its square, and averages out over no number of repeats. On
+  held-out images, of which each repeat has its own, noise is that of the images too. `weight_noise` and
+  `output_noise` are the gaps that noise alone makes, from the spread of the repeats:
+  ``√(Σ_r ‖W_r − W̄‖²/(R − 1)) / ‖W_G‖``, and of the outputs likewise, per image. The mean squared gap minus
+  the squared noise is the mean of ⟨W_r − W_G, W_q − W_G⟩ over r ≠ q, without bias, and may be negative.
   """
   nearest = [edm.nearest(subject.sigmas, sigma) for sigma in settings.sigmas]
   sigmas = subject.sigmas[np.unique(nearest)]
@@ -83,17 +88,16 @@ def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xar
   found: dict[str, list] = {"weight_gap": [], "weight_noise": [], "output_gap": [], "output_noise": []}
   for name in settings.denoisers:
     denoise = subjects.denoiser(subject, name)
-    for law, images in zip(subjects.LAWS, (subject.train, subject.held_out)):
+    for law in subjects.LAWS:
+      images = subjects.fitting(subject, law, num, settings.repeats)
       key_law = jax.random.fold_in(subjects.key(subject, "input law"), subjects.LAWS.index(law))
       for s, sigma in enumerate(tqdm(sigmas, f"{name} ({law}), {title}", unit="level", delay=2)):
         key = jax.random.fold_in(key_law, s)
         maps = [
-          distill.closed_form(denoise, images, [sigma], jax.random.fold_in(key, r), num_pairs=settings.pairs)[
-            0
-          ]
-          for r in range(settings.repeats)
+          distill.closed_form(denoise, each, [sigma], jax.random.fold_in(key, r), num_pairs=settings.pairs)[0]
+          for r, each in enumerate(images)
         ]
-        inputs = [images + np.float32(sigma) * noise for images in clean]
+        inputs = [x0 + np.float32(sigma) * noise for x0 in clean]
         for field, value in _compare(subject, maps, inputs, sigma).items():
           found[field].append(value)
   shape = (len(settings.denoisers), len(subjects.LAWS), len(sigmas))

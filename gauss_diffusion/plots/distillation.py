@@ -1,64 +1,78 @@
 """How close the best affine approximation of each network lies to the Gaussian denoiser."""
 
+import typing
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from gauss_diffusion.plots import style
+
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
 
 TITLE = "Is the network's best affine approximation the Gaussian denoiser?"
 LOOK_FOR = (
   "Fitted on noisy training images (left), every exact denoiser has the Gaussian map as its best affine "
   "approximation, the exact memorizer included: a small gap there shows good training, not Gaussian "
   "structure. Only on held-out images (right) does the gap tell networks that generalize (small) from "
-  "those that memorize (large). Below, bright means that a singular vector of the fitted map lies where "
-  "the Gaussian denoiser has it; vectors of equal eigenvalues count as one group."
+  "those that memorize (large). The gap is free of the noise of the fits, and can come out below 0 where it "
+  "is small; dotted is the gap that noise alone would make. Below, how much of the leading k singular "
+  "vectors of the map lies in the leading k principal components. Where two fits of one map (dashed) agree "
+  "little with each other, noise decides which vectors lead."
 )
 _HEADINGS = {"train": "Fitted on training images", "held-out": "Fitted on held-out images"}
-_MOST = 7  # heat maps side by side
+_MOST = 4  # subspaces side by side
+_LINEAR = 0.1  # gaps up to this are on a linear scale, which has room for those below 0
 
 
 @style.talk
 def draw(results: style.Results) -> Figure:
-  """Draw the weight gap against sigma for both input laws, and |cos| of singular vectors (held-out).
+  """Draw the weight gap against sigma for both input laws, and the subspaces' agreement (held-out).
 
   Args:
-    results: model's title -> what the analysis `distillation` found.
+    results: model's title -> what the analysis `distillation` found of each of its networks.
   """
   figure = style.figure(7.2)
   top, bottom = figure.subfigures(2, 1, height_ratios=(1.25, 1), squeeze=False)[:, 0]
   colors = style.model_colors(results)
   axes = top.subplots(1, 2, sharey=True)
   for axis, (law, heading) in zip(axes, _HEADINGS.items()):
-    for label, found in results.items():
-      gap = found.weight_gap.sel(law=law).to_numpy()
-      axis.plot(found.sigma.to_numpy(), gap, "o-", markersize=5, color=colors[label], label=label)
-    axis.axhline(1, color="0.35", linestyle="--", linewidth=1.4, label="W$_L$ = 0")
+    for label, networks in results.items():
+      sigma, of_law = networks[0].sigma, [found.sel(law=law) for found in networks]
+      gaps, noise = (_mean(of_law, name) for name in ("weight_gap2", "weight_noise2"))
+      axis.plot(sigma, signed_root(gaps), "o-", markersize=5, color=colors[label], label=label)
+      axis.plot(sigma, signed_root(noise), ":", linewidth=1.4, color=colors[label])
+    axis.plot([], [], ":", linewidth=1.4, color="0.35", label="noise alone")
+    axis.plot(sigma, np.ones(len(sigma)), "--", linewidth=1.4, color="0.35", label="W$_L$ = 0")
     axis.set_title(heading)
-    axis.set_yscale("log")
-    style.plain_log(axis.yaxis)
     style.sigma_axis(axis)
+  axes[0].set_yscale("symlog", linthresh=_LINEAR)
+  axes[0].yaxis.set_major_formatter("{x:g}")
   axes[0].set_ylabel("weight gap  ‖W$_L$ − W$_G$‖ / ‖W$_G$‖")
   top.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
 
-  shown = style.spread(results, _MOST)
-  maps = bottom.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-  for axis, label in zip(maps, shown):
-    correlation = results[label].singular_correlation.sel(law="held-out")
-    vectors, levels = np.arange(correlation.sizes["vector"] + 1) + 0.5, _edges(correlation.sigma.to_numpy())
-    mesh = axis.pcolormesh(vectors, levels, correlation.to_numpy(), cmap="cividis", vmin=0, vmax=1)
-    mesh.set_rasterized(True)
-    axis.set_yscale("log")
-    style.plain_log(axis.yaxis)
-    axis.grid(False)
-    axis.set_title(label)
-    axis.set_xlabel("singular vector")
-  maps[0].set_ylabel("noise level σ")
-  bottom.colorbar(mesh, ax=maps, label="|cos|, held-out fit", pad=0.02, aspect=12)
+  dimensions = style.spread(next(iter(results.values()))[0].k.to_numpy(), _MOST)
+  panels = bottom.subplots(1, len(dimensions), sharey=True, squeeze=False)[0]
+  for axis, k in zip(panels, dimensions):
+    for label, networks in results.items():
+      sigma, of_k = networks[0].sigma, [found.sel(law="held-out", k=k) for found in networks]
+      axis.plot(sigma, _mean(of_k, "subspace"), "o-", markersize=4, color=colors[label])
+      axis.plot(sigma, _mean(of_k, "subspace_between_fits"), "--", linewidth=1.2, color=colors[label])
+    axis.set_title(f"k = {k}")
+    style.sigma_axis(axis)
+  panels[0].set_ylim(-0.03, 1.03)
+  panels[0].set_ylabel("mean cos², held-out")
+  between = panels[0].plot([], [], "--", linewidth=1.2, color="0.35", label="between two fits")
+  bottom.legend(handles=between, loc="outside right upper")
   return figure
 
 
-def _edges(sigma: np.ndarray) -> np.ndarray:
-  """Return the borders of cells around logarithmically spaced levels."""
-  log = np.log(sigma)
-  middle = (log[1:] + log[:-1]) / 2
-  return np.exp(np.concatenate([[2 * log[0] - middle[0]], middle, [2 * log[-1] - middle[-1]]]))
+def signed_root(square: ArrayLike) -> np.ndarray:
+  """Return the root of a squared gap's estimate, and minus that of its size where it is below 0."""
+  return np.sign(square) * np.sqrt(np.abs(square))
+
+
+def _mean(networks: Sequence["xarray.Dataset"], name: str) -> np.ndarray:
+  return np.mean([found[name].to_numpy() for found in networks], axis=0)

@@ -1,11 +1,16 @@
 """What linear distillation can tell on each input law, for the exact memorizer and for the networks."""
 
 import itertools
+import typing
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
+from gauss_diffusion.plots.distillation import signed_root
+
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
 
 TITLE = "When does a Gaussian best affine map mean anything? Only on held-out images"
 LOOK_FOR = (
@@ -13,7 +18,7 @@ LOOK_FOR = (
   "noisy training images, the exact memorizer (multi-delta) too has the Gaussian map: a gap of 0 there is a "
   "theorem, for any data. Fitted on held-out images the memorizer is far from it, and so is a network that "
   "memorizes; one that generalizes stays near. Outputs are compared on fresh noisy images of the law of the "
-  "fit. Faint: as measured; bold: without what the Monte-Carlo noise of the fits adds."
+  "fit. Faint: as measured; bold: without what the noise of the fits adds, which can leave less than 0."
 )
 _LAWS = {"train": "training images", "held-out": "held-out images"}
 _GAPS = {"weight": "‖W$_L$ − W$_G$‖ / ‖W$_G$‖", "output": "RMSE to Gaussian"}
@@ -24,43 +29,39 @@ def draw(results: style.Results) -> Figure:
   """Draw the gaps of maps and of outputs, left and right, on both laws, one row a denoiser.
 
   Args:
-    results: model's title -> what the analysis `input_law` found.
+    results: model's title -> what the analysis `input_law` found of each of its networks.
   """
-  first = next(iter(results.values()))
-  denoisers = first.denoiser.to_numpy()
+  denoisers = next(iter(results.values()))[0].denoiser.to_numpy()
   figure = style.figure(1.1 + 2.8 * len(denoisers))
   colors = style.model_colors(results)
   for block, (gap, name) in zip(figure.subfigures(1, len(_GAPS), squeeze=False)[0], _GAPS.items()):
     panels = block.subplots(len(denoisers), len(_LAWS), sharex=True, sharey=True, squeeze=False)
     for axis, (denoiser, law) in zip(panels.flat, itertools.product(denoisers, _LAWS)):
-      for label, found in results.items():
-        fit = found.sel(denoiser=denoiser, law=law)
-        measured, beyond = _map_gap(fit) if gap == "weight" else _output_gap(fit.sel(evaluated=law))
-        line = {"color": colors[label], "label": label}
-        axis.plot(found.sigma.to_numpy(), measured, linewidth=1.2, alpha=0.4, color=colors[label])
-        axis.plot(found.sigma.to_numpy(), beyond, "o-", markersize=4.5, **line)
+      for label, networks in results.items():
+        fits = [found.sel(denoiser=denoiser, law=law) for found in networks]
+        found = [_map_gap(fit) if gap == "weight" else _output_gap(fit.sel(evaluated=law)) for fit in fits]
+        measured, noise = np.mean(found, axis=0)  # of the model's networks
+        sigma, line = networks[0].sigma, {"color": colors[label], "label": label}
+        axis.plot(sigma, np.sqrt(measured), linewidth=1.2, alpha=0.4, color=colors[label])
+        axis.plot(sigma, signed_root(measured - noise), "o-", markersize=4.5, **line)
       style.sigma_axis(axis)
       axis.label_outer()
     for axis, heading in zip(panels[0], _LAWS.values()):
       axis.set_title(f"{'Maps' if gap == 'weight' else 'Outputs'}, {heading}")
     for axis, denoiser in zip(panels[:, 0], denoisers):
       axis.set_ylabel(f"{style.named(denoiser)}\n{name}" if gap == "weight" else name)
-    panels[0, 0].set_ylim(bottom=-0.03 * panels[0, 0].get_ylim()[1])
+    low, high = panels[0, 0].get_ylim()
+    panels[0, 0].set_ylim(bottom=min(low, -0.03 * high))
   figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
   return figure
 
 
-def _map_gap(fit) -> tuple[np.ndarray, np.ndarray]:
-  """Return the gap of maps at each level, root mean square over repeats, as measured and beyond its noise."""
-  squares = (fit.weight_gap**2).mean("repeat")
-  return _roots(squares, fit.weight_noise**2)
+def _map_gap(fit: "xarray.Dataset") -> tuple[np.ndarray, np.ndarray]:
+  """Return the squared gap of maps at each level, mean over repeats, and what noise adds to it."""
+  return (fit.weight_gap**2).mean("repeat").to_numpy(), (fit.weight_noise**2).to_numpy()
 
 
-def _output_gap(fit) -> tuple[np.ndarray, np.ndarray]:
-  """Return the gap of outputs likewise, root mean square over repeats and images."""
-  squares = (fit.output_gap**2).mean(["repeat", "image"])
-  return _roots(squares, (fit.output_noise**2).mean("image"))
-
-
-def _roots(squares, noise) -> tuple[np.ndarray, np.ndarray]:
-  return np.sqrt(squares).to_numpy(), np.sqrt(np.maximum(squares - noise, 0)).to_numpy()
+def _output_gap(fit: "xarray.Dataset") -> tuple[np.ndarray, np.ndarray]:
+  """Return the squared gap of outputs likewise, mean over repeats and images."""
+  squares = (fit.output_gap.astype(np.float64) ** 2).mean(["repeat", "image"])
+  return squares.to_numpy(), (fit.output_noise.astype(np.float64) ** 2).mean("image").to_numpy()

@@ -5,7 +5,7 @@ On the host in float64: these compare matrices, and evaluate no denoiser.
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from gauss_diffusion.types import ArrayLike, GaussianStats
 
@@ -31,11 +31,9 @@ def weight_gap(weight: Float[ArrayLike, "D D"], stats: GaussianStats, sigma: flo
   Raises:
     ValueError: on a weight that is not finite or not [D, D], or on sigma <= 0.
   """
-  gains, basis = gaussian_gains(stats, sigma), np.asarray(stats.basis, np.float64)
-  gaussian = (basis * gains) @ basis.T
-  difference = np.linalg.norm(_checked(weight, basis) - gaussian)
-  with np.errstate(divide="ignore"):
-    return float(difference / (np.linalg.norm(gains) if difference > 0 else 1))
+  gains, gaussian = _gaussian_weight(stats, sigma)
+  difference = _checked(weight, gaussian) - gaussian
+  return float(np.sqrt(_ratio(np.vdot(difference, difference), gains)))
 
 
 def asymmetry(weight: Float[ArrayLike, "D D"]) -> float:
@@ -45,49 +43,125 @@ def asymmetry(weight: Float[ArrayLike, "D D"]) -> float:
   return float(difference / (np.linalg.norm(weight) if difference > 0 else 1))
 
 
-def singular_correlation(
-  weight: Float[ArrayLike, "D D"], stats: GaussianStats, sigma: float, k: int, *, tolerance: float = 1e-3
-) -> Float[np.ndarray, " {k}"]:
-  """Return how far each of the first k left singular vectors of W lies in its place under W_G.
+def weight_gap2(
+  one: Float[ArrayLike, "D D"], two: Float[ArrayLike, "D D"], stats: GaussianStats, sigma: float
+) -> float:
+  """Estimate the squared `weight_gap` without the bias of noise, ``⟨W₁ − W_G, W₂ − W_G⟩_F / ‖W_G‖²_F``.
 
-  For a well separated eigenvalue this is |⟨u_i(W), u_i(W_G)⟩|, the diagonal of fig. 4 right of Li et
-  al. 2024. Vectors of equal eigenvalues are defined up to a rotation: eigenvalues of W_G whose
-  successive relative gaps stay below `tolerance` form a cluster, and u_i(W) is compared with its
-  whole span, ‖P_cluster u_i(W)‖. Those past the rank of the covariance, where W_G is 0, form one
-  cluster too. At low noise all eigenvalues approach 1, and W ≈ I says nothing about order.
+  For two fits W + E₁ and W + E₂ whose errors are independent and 0 on average, the expectation is
+  ‖W − W_G‖²/‖W_G‖²; the square of one fit alone adds E‖E‖² to it. The estimate can be negative.
 
   Args:
-    weight: W [D, D], acting on flattened images without further scaling.
-    stats: mean and covariance of the training images.
+    one: W₁ [D, D], acting on flattened images without further scaling.
+    two: W₂, fitted to other pairs.
+    stats: mean and covariance of the training images, not all alike.
     sigma: noise level.
-    k: number of vectors, from 1 to D.
-    tolerance: relative gap below which neighbouring eigenvalues count as equal.
-
-  Returns:
-    float64 [k], in [0, 1].
 
   Raises:
-    ValueError: on a weight that is not finite or not [D, D], k out of range, or sigma <= 0.
+    ValueError: on a weight that is not finite or not [D, D], or on sigma <= 0.
   """
+  gains, gaussian = _gaussian_weight(stats, sigma)
+  return _ratio(np.vdot(_checked(one, gaussian) - gaussian, _checked(two, gaussian) - gaussian), gains)
+
+
+def weight_noise2(
+  one: Float[ArrayLike, "D D"], two: Float[ArrayLike, "D D"], stats: GaussianStats, sigma: float
+) -> float:
+  """Estimate what noise adds to the squared gap of the mean of two fits, ``‖W₁ − W₂‖²_F / (4 ‖W_G‖²_F)``.
+
+  That gap, ``‖(W₁ + W₂)/2 − W_G‖²/‖W_G‖²``, is exactly the sum of this and `weight_gap2`, which takes and
+  refuses the same.
+  """
+  gains, gaussian = _gaussian_weight(stats, sigma)
+  difference = _checked(one, gaussian) - _checked(two, gaussian)
+  return _ratio(np.vdot(difference, difference) / 4, gains)
+
+
+def operator_norm(matrix: Float[ArrayLike, "D D"]) -> float:
+  """Return ‖A‖₂, the largest singular value."""
+  matrix = np.asarray(matrix, np.float64)
+  square = scipy.linalg.eigvalsh(matrix @ matrix.T, driver="evd", overwrite_a=True)[-1]
+  return float(np.sqrt(max(square, 0)))  # only rounding takes it below 0
+
+
+def left_vectors(weight: Float[ArrayLike, "D D"]) -> Float[np.ndarray, "D D"]:
+  """Return all left singular vectors of W, the eigenvectors of W Wᵀ, as columns in order of falling gain."""
+  weight = np.asarray(weight, np.float64)
+  # By divide and conquer: LAPACK's default fails for part of the spectrum where it is all one cluster.
+  return scipy.linalg.eigh(weight @ weight.T, driver="evd", overwrite_a=True)[1][:, ::-1]
+
+
+def shared_energy(one: Float[ArrayLike, "D k"], two: Float[ArrayLike, "D k"]) -> float:
+  """Return how much of one subspace lies in another, ``‖Aᵀ B‖²_F / k``: 1 for the same one, 0 for orthogonal.
+
+  This is the mean squared cosine of the principal angles between them, whatever vectors span each: a swap or
+  a rotation inside changes nothing. For random subspaces it is k/D on average.
+
+  Args:
+    one: A [D, k], orthonormal columns.
+    two: B, likewise.
+  """
+  return float(np.sum((np.asarray(one, np.float64).T @ np.asarray(two, np.float64)) ** 2) / one.shape[1])
+
+
+def clusters(stats: GaussianStats, sigma: float, perturbation: float) -> Int[np.ndarray, " D"]:
+  """Return the cluster of each principal component, counted from 0: those that a perturbation can mix.
+
+  Neighbouring components whose gains under W_G differ by at most `perturbation` are in one cluster: no bound
+  on their rotation is left (Davis & Kahan 1970; Yu, Wang & Samworth 2015). Directions without variance, whose
+  gain is 0, are components too.
+
+  Args:
+    stats: mean and covariance of the training images.
+    sigma: noise level.
+    perturbation: operator norm of the error of the map; for the mean of two fits, ``‖W₁ − W₂‖₂ / 2`` has
+      the law of that error, where errors are as likely as their negatives.
+  """
+  gains = gaussian_gains(stats, sigma)
+  gains = np.pad(gains, (0, len(stats.basis) - len(gains)))
+  rounding = len(gains) * np.finfo(np.float64).eps * gains[0]
+  return np.append(0, np.cumsum(gains[:-1] - gains[1:] > max(perturbation, rounding)))
+
+
+def cluster_energy(
+  left: Float[np.ndarray, "D D"], stats: GaussianStats, cluster: Int[np.ndarray, " D"]
+) -> Float[np.ndarray, " D"]:
+  """Return for each principal component the `shared_energy` of its cluster and the vectors in its places.
+
+  Where all are in one cluster it is 1: at low noise W ≈ I, which says nothing about order.
+
+  Args:
+    left: left singular vectors of the map, in order, from `left_vectors`.
+    stats: mean and covariance of the training images.
+    cluster: of each component, from `clusters`.
+  """
+  overlap = (np.asarray(stats.basis, np.float64).T @ left) ** 2  # [K, D]
+  energy = np.empty(len(left))
+  for number in range(cluster[-1] + 1):
+    places = np.flatnonzero(cluster == number)
+    if places[-1] == len(left) - 1:  # the last holds all that the clusters before it leave
+      energy[places] = 1 - overlap[: places[0], places].sum() / len(places)
+    else:
+      energy[places] = overlap[np.ix_(places, places)].sum() / len(places)
+  return np.clip(energy, 0, 1)
+
+
+def _gaussian_weight(
+  stats: GaussianStats, sigma: float
+) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, "D D"]]:
   gains, basis = gaussian_gains(stats, sigma), np.asarray(stats.basis, np.float64)
-  weight, num_dims = _checked(weight, basis), len(basis)
-  if not 1 <= k <= num_dims:
-    raise ValueError(f"`k` is {k}; want between 1 and {num_dims} singular vectors")
-  # Left singular vectors are eigenvectors of W Wᵀ; only the largest k are computed.
-  left = scipy.linalg.eigh(weight @ weight.T, subset_by_index=[num_dims - k, num_dims - 1])[1][:, ::-1]
-
-  energy = (basis.T @ left) ** 2  # [K, k]
-  energy = np.vstack([energy, 1 - energy.sum(0)])  # the last row: outside the span of the data
-  cluster = np.cumsum(gains < (1 - tolerance) * np.roll(gains, 1))  # [K], the number of its cluster
-  null = np.full(num_dims - len(gains), -1)
-  same = np.append(cluster, -1)[:, None] == np.append(cluster, null)[None, :k]
-  return np.sqrt(np.clip((energy * same).sum(0), 0, 1))
+  return gains, (basis * gains) @ basis.T
 
 
-def _checked(weight: Float[ArrayLike, "..."], basis: Float[np.ndarray, "D K"]) -> Float[np.ndarray, "D D"]:
-  weight, num_dims = np.asarray(weight, np.float64), len(basis)
-  if weight.shape != (num_dims, num_dims):
-    raise ValueError(f"`weight` has shape {weight.shape}; want {(num_dims, num_dims)} for these statistics")
+def _ratio(square: float, gains: Float[np.ndarray, " K"]) -> float:
+  with np.errstate(divide="ignore"):
+    return float(square / (np.vdot(gains, gains) if square else 1))
+
+
+def _checked(weight: Float[ArrayLike, "..."], like: Float[np.ndarray, "D D"]) -> Float[np.ndarray, "D D"]:
+  weight = np.asarray(weight, np.float64)
+  if weight.shape != like.shape:
+    raise ValueError(f"`weight` has shape {weight.shape}; want {like.shape} for these statistics")
   if not np.isfinite(weight).all():
     raise ValueError("`weight` holds NaN or infinite entries")
   return weight
