@@ -5,6 +5,7 @@ import copyreg
 import os
 import pathlib
 import pickle
+import time
 import zipfile
 
 import forge
@@ -250,3 +251,58 @@ def test_any_damage_is_a_value_error(tmp_path):
       refused += 1
       assert "file.pkl" in str(reason)
   assert refused > 30
+
+
+SOME = forge.legacy(np.zeros(25_000, np.float32))
+AGAIN = 20_000  # times that a few bytes ask for something long
+LONG = {
+  "one storage": (
+    b"ctorch.storage\n_load_from_bytes\nq\x00B"
+    + len(SOME).to_bytes(4, "little")
+    + SOME
+    + b"q\x01("
+    + b"h\x00h\x01\x85R" * AGAIN
+    + b"t.",
+    "a storage that is read again and again",
+  ),
+  "one size": (
+    b"(" + b"K\x00" * 50_000 + b"tq\x01ctorch\nSize\nq\x00(" + b"h\x00h\x01\x85R" * AGAIN + b"t.",
+    "a size of more than 64 axes",
+  ),
+  "one shape": (
+    forge.dumps(forge.tensor(STORAGE, (0,) * 50_000)),
+    "a tensor of more than 64 axes",
+  ),
+  "a name": (
+    b"c" + b"os\n" + b"\x1b[31m" + b"x" * 20_000_000 + b"\n.",
+    r"`os.\\x1b\[31mxx.* … x.*` is nothing that",
+  ),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_what_is_long_is_neither_repeated_nor_shown(tmp_path, name):
+  data, named = LONG[name]
+  start = time.process_time()
+  with pytest.raises(ValueError, match=named) as error:
+    read(tmp_path, data)
+  # The first of these took a minute, and the second all memory.
+  assert time.process_time() - start < 5
+  assert str(error.value).isprintable() and len(str(error.value)) < 3000
+
+
+def test_storages_as_large_as_the_file_are_read(tmp_path):
+  # The bound above is on repetition: a file that is nearly all storages is read to the end.
+  many = [forge.tensor(forge.in_place(NUMBERS + i), (24,)) for i in range(50)]
+  found = read(tmp_path, many)
+  arrays = pickles.arrays(tmp_path / "file.pkl", {str(i): tensor for i, tensor in enumerate(found)})
+  assert all((arrays[str(i)] == NUMBERS + i).all() for i in range(50))
+
+
+def test_an_archive_with_a_name_twice_is_refused(tmp_path):
+  path = tmp_path / "state.pt"
+  forge.archive(path, forge.tensor(forge.reference(NUMBERS), (24,)), {"0": NUMBERS})
+  with zipfile.ZipFile(path, "a") as file, pytest.warns(UserWarning, match="Duplicate"):
+    file.writestr("state/data/0", bytes(96))
+  with pytest.raises(ValueError, match="two entries of one name"):
+    pickles.read(path)
