@@ -30,6 +30,7 @@ def get_config(arg: str = "") -> ConfigDict:
   if arg != "smoke":
     config.samples.num = 300
   config.samples.denoisers = ("network",)
+  config.figures = ("transition",)
   if arg == "digits":
     config.train.batch = 32
     config.train.learning_rate = 2e-3

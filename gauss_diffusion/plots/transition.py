@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
 from gauss_diffusion.readings import measures, transition
-from gauss_diffusion.readings.claims.statistics import Measure
-from gauss_diffusion.readings.measures import MIDDLE, Reading, spelled
+from gauss_diffusion.readings.measures import MIDDLE, Reading, Values, spelled
 
 TITLE = "When copies begin"
 LOOK_FOR = (
@@ -24,7 +23,7 @@ LOOK_FOR = (
 )
 NEEDS = measures.Needs({"score_gap": (), "samples.denoisers": ("network",)})
 # Title and name of the colour bar -> its measure.
-_MAPS: dict[tuple[str, str], Measure] = {
+_MAPS: dict[tuple[str, str], Callable[[Reading], Values]] = {
   ("Error on held-out images", f"RMSE, {spelled(MIDDLE)}"): measures.error,
   ("Copies of training images", "memorized share"): measures.memorized,
   ("Distance to the training images", "relative GL score"): measures.relative_gl,
@@ -93,7 +92,7 @@ def _over_networks(times: dict[tuple[int, int], float]) -> dict[int, float]:
   return {size: float(time) for size, time in mean.items() if np.isfinite(time)}
 
 
-def _map(axis: Axes, readings: list[Reading], measure: Measure, unit: str) -> None:
+def _map(axis: Axes, readings: list[Reading], measure: Callable[[Reading], Values], unit: str) -> None:
   """Colour the cells of size times steps by a measure's mean; those without a network stay white."""
   sizes = sorted({reading.entry["size"] for reading in readings})
   steps = sorted({reading.entry["train"]["steps"] for reading in readings})

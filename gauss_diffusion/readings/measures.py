@@ -59,6 +59,11 @@ def gl(reading: Reading) -> Values:
   """Return the GL score of each of the network's samples (Li et al. 2024, eq. 14)."""
   return reading.found["samples"].gl.sel(denoiser="network").to_numpy()
 
+def trained_on(reading: Reading) -> Band:
+  """Return the lowest and the highest noise level that a network was trained on, of a law that has ends."""
+  return reading.entry["train"]["sigma_min"], reading.entry["train"]["sigma_max"]
+
+
 
 def memorized(reading: Reading) -> Values:
   """Return which of the network's samples copy a training image, as 0 and 1."""
