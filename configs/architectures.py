@@ -19,7 +19,16 @@ def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "Architectures")
   config.analyses = ("distillation", "linearity", "score_gap", "samples", "modes")
-  config.claims = ("all are gaussian", "preconditioning", "modes are components", "modes lose order")
+  claims = (
+    "all are gaussian",
+    "all nearest to gaussian",
+    "preconditioning",
+    "modes are components",
+    "modes are components, edm",
+    "modes lose order",
+    "modes lose order, edm",
+  )
+  recipes.judge(config, arg, claims)
   dit = {
     "name": "dit",
     "patch_size": 2,

@@ -22,7 +22,11 @@ def get_config(arg: str = "") -> ConfigDict:
   config.sweep = "width"
   config.analyses = ("distillation", "linearity", "score_gap", "samples", "denoised")
   config.figures = ("sweep",)
-  config.claims = ("width leaves", "width memorizes")
+  claims = (
+    "width leaves",
+    "width memorizes",
+  )
+  recipes.judge(config, arg, claims)
   config.train.steps = STEPS.get(arg, config.train.steps)
   for width in WIDTHS[arg]:
     model = schema.add_model(config, f"c{width}", SIZE[arg], title=f"{width} channels")

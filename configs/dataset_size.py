@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from gauss_diffusion.study import recipes, schema
 
-SIZES = {"digits": (16, 32, 64, 256, 1_437), "smoke": (16, 1_437)}
+SIZES = {"digits": (16, 32, 64, 256, 1_437), "cpu": (64, 782, 50_000), "smoke": (16, 1_437)}
 CIFAR_SIZES = (64, 256, 782, 3_125, 12_500, 50_000)
 
 
@@ -23,15 +23,21 @@ def get_config(arg: str = "") -> ConfigDict:
   config = recipes.start(arg, "From memorization to the Gaussian")
   config.sweep = "size"
   config.figures = ("sweep",)
-  config.claims = (
+  claims = (
     "linearity rises",
+    "linearity outgrows memory",
     "gl rises",
     "gl and linearity",
     "gap falls",
+    "lead grows",
     "memorizer",
     "generalizer",
+    "nearest to gaussian",
+    "beyond gaussian",
     "low-noise floor",
+    "low noise is learned",
   )
+  recipes.judge(config, arg, claims, networks=True)
   if arg != "smoke":
     config.linearity.levels = 40
     config.linearity.alpha2 = tuple(np.linspace(0.99, 0.5, 5).round(4).tolist())

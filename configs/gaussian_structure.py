@@ -19,18 +19,23 @@ def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "The hidden Gaussian structure")
   config.analyses = (*config.analyses, "descent", "denoised")
-  config.claims = (
+  claims = (
     "linear everywhere",
+    "linear in the middle",
     "even weights are worst",
     "linear at high noise",
+    "linear knows high noise",
     "linear at low noise",
+    "linear knows low noise",
     "linear is gaussian",
+    "linear, not gaussian",
     "generalizer",
+    "nearest to gaussian",
     "low-noise floor",
-    "weights",
-    "singular vectors",
+    "low noise is learned",
     "identity",
   )
+  recipes.judge(config, arg, claims)
   if arg == "digits":
     config.train.steps = 4_000
     config.distillation.pairs = 8_192  # weights are compared one by one

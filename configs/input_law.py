@@ -22,11 +22,12 @@ def get_config(arg: str = "") -> ConfigDict:
   config = recipes.start(arg, "The law of the inputs")
   config.sweep = "size"
   config.analyses = ("input_law", "samples")
-  config.claims = (
+  claims = (
     "memorizer looks gaussian",
     "memorizing network looks gaussian",
     "held-out images tell",
   )
+  recipes.judge(config, arg, claims, networks=True)
   for size in SIZES[arg]:
     schema.add_model(config, f"n{size}", size)
   return config

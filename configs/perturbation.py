@@ -16,6 +16,12 @@ def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "Along a singular vector")
   config.analyses = ("perturbation",)
-  config.claims = ("global before detail", "nothing at low noise", "singular vectors move more")
+  claims = (
+    "global before detail",
+    "push keeps its length",
+    "nothing at low noise",
+    "singular vectors move more",
+  )
+  recipes.judge(config, arg, claims)
   schema.add_model(config, "all", 0, title="all images")
   return config

@@ -26,13 +26,16 @@ def get_config(arg: str = "") -> ConfigDict:
   config.analyses = ("score_gap", "samples")
   config.score_gap.pairs = (("network", "gaussian"), ("network", "multi-delta"))
   config.figures = ("agreement",)
-  config.claims = (
+  claims = (
     "halves agree",
     "gaussians agree",
     "networks are gaussian",
     "stopping helps",
+    "stopping helps both",
     "narrowing helps",
+    "narrowing helps both",
   )
+  recipes.judge(config, arg, claims, networks=True)
   large, small = LARGE[arg], SMALL[arg]
   groups = {
     "large": (large, f"halves of {large:,}"),

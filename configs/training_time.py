@@ -30,7 +30,12 @@ def get_config(arg: str = "") -> ConfigDict:
   config.sweep = "time"
   config.analyses = ("distillation", "linearity", "score_gap", "samples", "denoised")
   config.figures = ("sweep",)
-  config.claims = ("time turns", "time overfits", "time memorizes")
+  claims = (
+    "time turns",
+    "time overfits",
+    "time memorizes",
+  )
+  recipes.judge(config, arg, claims, networks=True)
   for steps in STEPS[arg]:
     model = schema.add_model(config, f"s{steps}", SIZE[arg], title=f"{steps} steps")
     model.train.steps = steps

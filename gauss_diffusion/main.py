@@ -66,7 +66,7 @@ def main(argv: list[str]) -> None:
     refuse(reason)
 
   try:
-    pipeline.train_models(share)
+    pipeline.train_models(share, folder)
   except FloatingPointError as reason:
     sys.exit(f"error: {reason}")
   pipeline.analyse_models(config, dataset, share, loaded, folder)

@@ -226,7 +226,7 @@ def test_the_error_of_the_identity_is_the_noise_itself():
 
 
 def test_headlines_pick_the_memorizers_numbers(on_multi_delta):
-  numbers = headline.headlines(measures.Reading("multi-delta", {}, on_multi_delta[1], {}))
+  numbers = headline.headlines([measures.Reading("multi-delta", {}, on_multi_delta[1], {})])
   assert numbers["memorized share"].mean == 1
   multi_delta_gap = next(value for name, value in numbers.items() if "multi-delta" in name)
   assert multi_delta_gap.mean == multi_delta_gap.high == 0

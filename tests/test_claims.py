@@ -36,11 +36,12 @@ def reading(
   score_gap = results.labelled(
     {
       "rmse": (("law", "pair", "sigma", "image"), rmse),
-      "error": (("denoiser", "law", "sigma", "image"), spread(error, 1, 2, 4)),
+      "error": (("denoiser", "clean", "sigma", "image"), spread(error, 1, 2, 4)),
       "floor": ("image", rmse[1, 0, -1] if floor is None else np.full(50, floor)),
     },
     {
       "law": list(LAWS),
+      "clean": list(LAWS),
       "sigma": SIGMA,
       "denoiser": ["network"],
       "one": ("pair", list(one)),

@@ -17,6 +17,7 @@ from gauss_diffusion.analyses.subject import Subject
 from gauss_diffusion.denoisers import affine, external
 from gauss_diffusion.probes import modes
 from gauss_diffusion.study import check, cost, schema
+from gauss_diffusion.study.members import Member
 from gauss_diffusion.study.subjects import Model
 
 LEVELS = 3
@@ -155,7 +156,8 @@ def study(shape=(8, 8, 1), num=100, **changes):
       images = np.broadcast_to(np.zeros(1, np.uint8), (entry.size or num, *shape))
       card = check.network_card(config, entry, shape) if source == "training" else {}
       subset = data.Subset(images, np.array([]), str(entry.size))
-      made.append(Model(label, entry, subset, source, pathlib.Path("none") / label, card))
+      member = Member(label, label, 0, "", entry, {})
+      made.append(Model(label, member, entry, subset, source, pathlib.Path("none") / label, card))
     return made
 
   return config, models

@@ -5,7 +5,7 @@ import numpy as np
 from gauss_diffusion import results
 from gauss_diffusion.analyses.subject import LAWS
 from gauss_diffusion.readings import headline, measures
-from gauss_diffusion.readings.intervals import bootstrap_mean
+from gauss_diffusion.readings.intervals import bootstrap_mean, t_interval
 from gauss_diffusion.readings.measures import Reading
 
 SIGMA = np.array([80.0, 5.0, 0.5, 0.01])
@@ -24,10 +24,11 @@ def score_gap(pairs):
   return results.labelled(
     {
       "rmse": (("law", "pair", "sigma", "image"), rng.uniform(size=(2, len(pairs), 4, 9))),
-      "error": (("denoiser", "law", "sigma", "image"), rng.uniform(size=(2, 2, 4, 9))),
+      "error": (("denoiser", "clean", "sigma", "image"), rng.uniform(size=(2, 2, 4, 9))),
     },
     {
       "law": list(LAWS),
+      "clean": list(LAWS),
       "sigma": SIGMA,
       "denoiser": ["gaussian", "network"],
       "one": ("pair", list(one)),
@@ -59,7 +60,7 @@ def reading(**found):
 def test_numbers_are_those_of_the_measures_at_the_nearest_level_and_weight():
   one = reading(score_gap=score_gap(PAIRS), linearity=linearity(), samples=samples("gaussian", "network"))
   level = (0.5, 0.5)
-  assert headline.headlines(one) == {
+  assert headline.headlines([one]) == {
     "GL score": bootstrap_mean(measures.gl(one)),
     "memorized share": (1.0, 1.0, 1.0),
     "linearity score at σ = 0.5, α² = 0.6": bootstrap_mean(measures.linearity(one, level, 0.6)),
@@ -80,18 +81,26 @@ def test_the_network_is_held_against_what_it_was_paired_with_in_that_order():
     ("network", "linear (train)"),
     ("network", "gaussian"),
   )
-  names = list(headline.headlines(reading(score_gap=score_gap(pairs))))
+  names = list(headline.headlines([reading(score_gap=score_gap(pairs))]))
   assert names == [
     *(f"RMSE to {name} at σ = 0.5" for name in ("kernel", "multi-delta", "gaussian")),
     "denoising RMSE on held-out images",
   ]
-  alone = headline.headlines(reading(score_gap=score_gap(pairs[:1])))
+  alone = headline.headlines([reading(score_gap=score_gap(pairs[:1]))])
   assert list(alone) == ["RMSE to kernel at σ = 0.5", "denoising RMSE on held-out images"]
 
 
+def test_of_several_networks_the_interval_is_over_their_means():
+  networks = [reading(samples=samples("network")) for _ in range(3)]
+  for network, shift in zip(networks, (0.0, 0.1, 0.5)):
+    network.found["samples"]["gl"] = network.found["samples"].gl + shift
+  found = headline.headlines(networks)["GL score"]
+  assert found == t_interval([measures.gl(network).mean() for network in networks])
+
+
 def test_what_was_not_measured_is_left_out():
-  assert headline.headlines(reading()) == {}
-  assert headline.headlines(reading(samples=samples("gaussian"))) == {}
+  assert headline.headlines([reading()]) == {}
+  assert headline.headlines([reading(samples=samples("gaussian"))]) == {}
   rows = [{"model": "a", "x": (0.5, 0.25, 0.75)}, {"model": "b", "y": (1.0, 1.0, 1.0)}]
   assert headline.table(rows).splitlines() == [
     "model  a                     b",
@@ -102,10 +111,12 @@ def test_what_was_not_measured_is_left_out():
 
 def test_verdicts_show_the_value_or_why_there_is_none():
   rows = [
-    {"verdict": "holds", "claim": "Snow is white", "value": (0.5, 0.25, 0.75)},
+    {"verdict": "holds", "claim": "Snow is white", "value": (0.5, 0.25, 0.75), "why": ""},
+    {"verdict": "cannot fail here", "claim": "A is A", "value": (1.0, 1.0, 1.0), "why": "passed by mean"},
     {"verdict": "not decided", "claim": "Grass is green", "value": None, "why": "moss: it is no grass"},
   ]
   assert headline.verdicts(rows).splitlines() == [
-    "holds           Snow is white  0.500 [0.250, 0.750]",
-    "not decided     Grass is green  moss: it is no grass",
+    "holds              Snow is white  0.500 [0.250, 0.750]",
+    "cannot fail here   A is A  1.000 [1.000, 1.000] passed by mean",
+    "not decided        Grass is green  moss: it is no grass",
   ]

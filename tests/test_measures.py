@@ -27,17 +27,18 @@ def test_position_along_each_sweep():
 
 def test_band_means_are_over_the_levels_inside_it():
   values = np.arange(2 * 2 * 4 * 3.0).reshape(2, 2, 4, 3)  # law, pair, level, image
-  error = values.swapaxes(0, 1) + 100  # denoiser, law, level, image
+  error = values.swapaxes(0, 1) + 100  # denoiser, clean, level, image
   gaps = ("law", "pair", "sigma", "image")
   one = reading(
     score_gap=results.labelled(
       {
         "rmse": (gaps, values),
         "nmse": (gaps, -values),
-        "error": (("denoiser", "law", "sigma", "image"), error),
+        "error": (("denoiser", "clean", "sigma", "image"), error),
       },
       {
         "law": list(LAWS),
+        "clean": list(LAWS),
         "sigma": SIGMA,
         "denoiser": ["gaussian", "network"],
         "one": ("pair", ["linear (held-out)", "network"]),
@@ -128,19 +129,14 @@ def test_pushes_count_levels_from_the_highest_whatever_their_order():
 
 
 def test_the_best_affine_map_is_the_one_on_held_out_images():
-  gap, correlation = np.arange(8.0).reshape(2, 4), np.arange(2 * 4 * 3.0).reshape(2, 4, 3)
+  gap2, shared = np.arange(-6.0, 2).reshape(2, 4), np.arange(2 * 4 * 3.0).reshape(2, 4, 3)
   found = results.labelled(
-    {
-      "weight_gap": (("law", "sigma"), gap),
-      "singular_correlation": (("law", "sigma", "vector"), correlation),
-    },
+    {"weight_gap2": (("law", "sigma"), gap2), "subspace": (("law", "sigma", "k"), shared)},
     {"law": list(LAWS), "sigma": SIGMA},
   )
   one = reading(distillation=found)
-  np.testing.assert_array_equal(measures.weight_gap(one), gap[1])
-  np.testing.assert_array_equal(
-    measures.singular_correlation(one, (0.11, np.inf)), correlation[1, :3].mean(0)
-  )
+  np.testing.assert_allclose(measures.weight_gap(one), [-np.sqrt(2), -1, 0, 1])
+  np.testing.assert_array_equal(measures.subspace(one, (0.11, np.inf)), shared[1, :3].mean(0))
 
 
 def test_change_is_the_networks_at_the_lowest_level():

@@ -45,7 +45,7 @@ def run(config, dataset, folder):
   loaded = subjects.functions(models)
   workdir.take(folder, config, models, "command")
   before = {path: path.stat().st_mtime_ns for path in folder.glob("results/*/*.json")}
-  trained = pipeline.train_models(models)
+  trained = pipeline.train_models(models, folder)
   ran = pipeline.analyse_models(config, dataset, models, loaded, folder)
   after = {path: path.stat().st_mtime_ns for path in folder.glob("results/*/*.json")}
   written = {f"{path.parent.name}/{path.stem}" for path in after if after[path] != before.get(path)}
@@ -62,10 +62,10 @@ def both(*names):
 
 def test_snapshots_of_one_run_are_those_of_separate_runs(dataset, tmp_path):
   together, alone = tmp_path / "together", tmp_path / "alone"
-  models = subjects.models(snapshots(2, 4, 7), dataset, together)
-  assert [[m.label for m in run] for run in pipeline.runs(models)] == [["s2", "s4", "s7"]]
-  assert pipeline.train_models(models) == 3 and pipeline.train_models(models) == 0
-  pipeline.train_models(subjects.models(snapshots(7), dataset, alone))
+  models = subjects.models(snapshots(0, 2, 4, 7), dataset, together)
+  assert [[m.label for m in run] for run in pipeline.runs(models)] == [["s0", "s2", "s4", "s7"]]
+  assert pipeline.train_models(models, together) == 4 and pipeline.train_models(models, together) == 0
+  pipeline.train_models(subjects.models(snapshots(7), dataset, alone), alone)
   for one, other in zip(
     jax.tree.leaves(params(together, "s7")), jax.tree.leaves(params(alone, "s7")), strict=True
   ):
@@ -210,7 +210,7 @@ def test_other_held_out_images_concern_the_analyses(settled):
 
 def test_a_network_from_elsewhere_is_analysed_and_not_trained(dataset, tmp_path):
   config = snapshots(2)
-  pipeline.train_models(subjects.models(config, dataset, tmp_path / "first"))
+  pipeline.train_models(subjects.models(config, dataset, tmp_path / "first"), tmp_path / "first")
   config = tiny()
   schema.add_model(config, "imported", 0).checkpoint = str(tmp_path / "first" / "models" / "s2")
   trained, written = run(config, dataset, tmp_path / "second")

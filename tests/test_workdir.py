@@ -26,7 +26,7 @@ def take(folder, config, dataset, train=False):
   models = subjects.models(config, dataset, folder)
   workdir.take(folder, config, models, "command")
   if train:
-    pipeline.train_models(models)
+    pipeline.train_models(models, folder)
 
 
 @pytest.fixture(scope="module")

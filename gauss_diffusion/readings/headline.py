@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
+
 from gauss_diffusion import edm
 from gauss_diffusion.readings import measures
-from gauss_diffusion.readings.intervals import Interval, bootstrap_mean
-from gauss_diffusion.readings.measures import Reading
+from gauss_diffusion.readings.intervals import Interval, bootstrap_mean, t_interval
+from gauss_diffusion.readings.measures import Reading, Values
 
 SIGMA = 0.47  # the middle of the paper's ten levels: where memorization and generalization part
 # On the training images even an exact memorizer's best affine map is the Gaussian denoiser: no number to
@@ -13,8 +15,22 @@ SIGMA = 0.47  # the middle of the paper's ten levels: where memorization and gen
 LEFT_OUT = ("linear (train)",)
 
 
-def headlines(reading: Reading) -> dict[str, Interval]:
-  """Return the headline numbers of one reading; analyses that it lacks leave theirs out.
+def headlines(networks: list[Reading]) -> dict[str, Interval]:
+  """Return the headline numbers of one model; analyses that it lacks leave theirs out.
+
+  Intervals are Student's over the networks' means; of one network, over its samples.
+
+  Args:
+    networks: a reading of each network of the model.
+  """
+  found = [numbers(reading) for reading in networks]
+  if len(found) == 1:
+    return {name: bootstrap_mean(samples) for name, samples in found[0].items()}
+  return {name: t_interval([np.mean(each[name]) for each in found]) for name in found[0]}
+
+
+def numbers(reading: Reading) -> dict[str, Values]:
+  """Return what a headline is made of, a value for each sample.
 
   The network's RMSE is given to every denoiser that `score_gap` paired it with, in the order of the pairs,
   but to those of `LEFT_OUT`.
@@ -36,7 +52,7 @@ def headlines(reading: Reading) -> dict[str, Interval]:
       if one == "network" and two not in LEFT_OUT:
         values[f"RMSE to {two} at σ = {level:.2g}"] = measures.gap(reading, one, two, (level, level))
     values["denoising RMSE on held-out images"] = measures.error(reading)
-  return {name: bootstrap_mean(samples) for name, samples in values.items()}
+  return values
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -50,9 +66,10 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def verdicts(rows: list[dict[str, Any]]) -> str:
-  """Return claims as text, one line each: verdict, statement, value with interval or why there is none."""
+  """Return claims as text, one line each: verdict, statement, value with interval, reason if any."""
   return "".join(
-    f"{row['verdict']:<14}  {row['claim']}  {_cell(row['value']) or row['why']}\n" for row in rows
+    f"{row['verdict']:<17}  {row['claim']}  {' '.join(filter(None, (_cell(row['value']), row['why'])))}\n"
+    for row in rows
   )
 
 
@@ -60,4 +77,4 @@ def _cell(value: Any) -> str:
   if value is None or isinstance(value, str):
     return value or ""
   mean, low, high = value
-  return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+  return f"{mean:.3f}" if low is None else f"{mean:.3f} [{low:.3f}, {high:.3f}]"

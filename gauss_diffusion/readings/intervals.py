@@ -59,7 +59,7 @@ def bootstrap_mean(
   tail = (1 - confidence) / 2
   step = max(1, _BLOCK // resamples)
   for start in range(0, len(rows), step):
-    means = _resampled_means(rows[start : start + step], resamples, seed)
+    means = resampled_means(rows[start : start + step], resamples, seed)
     ends[:, start : start + step] = np.quantile(means, [tail, 1 - tail], axis=1)
   low, high = ends.reshape(2, *first.shape) + first
   return Interval(first + rows.mean(1).reshape(first.shape), low, high)
@@ -91,7 +91,7 @@ def bootstrap_statistic(
   values = np.asarray(values, np.float64)
   if values.ndim != 2 or not values.size or not np.isfinite(values).all():
     raise ValueError(f"`values` has shape {values.shape}; want finite numbers [M, n]")
-  drawn = statistic(_resampled_means(values, resamples, seed))
+  drawn = statistic(resampled_means(values, resamples, seed))
   tail = (1 - confidence) / 2
   return Interval(statistic(values.mean(1, keepdims=True))[0], *np.quantile(drawn, [tail, 1 - tail]))
 
@@ -133,7 +133,7 @@ def student_quantile(probability: float, freedom: float) -> float:
   return float(scipy.special.stdtrit(freedom, probability))
 
 
-def _resampled_means(
+def resampled_means(
   rows: Float[np.ndarray, "M n"], resamples: int, seed: int
 ) -> Float[np.ndarray, "M {resamples}"]:
   """Return the means of bootstrap samples of each row."""

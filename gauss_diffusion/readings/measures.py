@@ -1,6 +1,7 @@
 """What one subject's results say, one number per sample: the ground of headlines, claims and sweeps."""
 
 import typing
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,8 @@ class Reading(NamedTuple):
   entry: dict[str, Any]  # of the study's `models`, and `size`, the number of its training images
   found: "dict[str, xarray.Dataset]"  # analysis -> its result
   absent: dict[str, str]  # analysis -> why this subject has no result of it
+  replicate: int = 0  # which of the networks of this title
+  controls: "Mapping[str, Reading]" = {}  # that may stand in for this subject, on the same images
 
 
 class Needs(NamedTuple):
@@ -42,6 +45,7 @@ class Needs(NamedTuple):
   groups: tuple[str, ...] = ()  # with a reading each
   halves: tuple[str, ...] = ()  # groups with two readings, on disjoint halves of the data
   paired: bool = False  # at least one such group, whatever its name
+  controls: tuple[str, ...] = ()  # whose results the statistic reads
 
 
 def position(reading: Reading, sweep: str) -> float:
@@ -55,19 +59,15 @@ def position(reading: Reading, sweep: str) -> float:
   return entry["train"]["steps"] * entry["train"]["batch"]
 
 
-def gl(reading: Reading) -> Values:
-  """Return the GL score of each of the network's samples (Li et al. 2024, eq. 14)."""
-  return reading.found["samples"].gl.sel(denoiser="network").to_numpy()
-
 def trained_on(reading: Reading) -> Band:
   """Return the lowest and the highest noise level that a network was trained on, of a law that has ends."""
   return reading.entry["train"]["sigma_min"], reading.entry["train"]["sigma_max"]
 
 
+def gl(reading: Reading) -> Values:
+  """Return the GL score of each of the network's samples (Li et al. 2024, eq. 14)."""
+  return reading.found["samples"].gl.sel(denoiser="network").to_numpy()
 
-def memorized(reading: Reading) -> Values:
-  """Return which of the network's samples copy a training image, as 0 and 1."""
-  return reading.found["samples"].memorized.sel(denoiser="network").to_numpy().astype(float)
 
 def relative_gl(reading: Reading) -> Values:
   """Return the GL score of each of the network's samples over the mean one of held-out images.
@@ -76,6 +76,10 @@ def relative_gl(reading: Reading) -> Values:
   """
   return gl(reading) / reading.found["samples"].held_out_gl.to_numpy().mean()
 
+
+def memorized(reading: Reading) -> Values:
+  """Return which of the network's samples copy a training image, as 0 and 1."""
+  return reading.found["samples"].memorized.sel(denoiser="network").to_numpy().astype(float)
 
 
 def linearity(reading: Reading, band: Band = MIDDLE, alpha2: float = 0.5) -> Values:
@@ -86,16 +90,48 @@ def linearity(reading: Reading, band: Band = MIDDLE, alpha2: float = 0.5) -> Val
     band: of noise levels.
     alpha2: weight of the first image; the nearest one that was measured is taken.
   """
+  return _over(band, linearity_at(reading, alpha2))
+
+
+def linearity_at(reading: Reading, alpha2: float = 0.5) -> "xarray.DataArray":
+  """Return |cosine| of each pair of noisy images at each level, [sigma, sample]; see `linearity`."""
   found = reading.found["linearity"]
   weight = np.argmin(np.abs(found.alpha2.to_numpy() - alpha2))
-  return _over(band, abs(found.cosine.sel(inputs="noisy image").isel(alpha2=weight)))
+  return abs(found.cosine.sel(inputs="noisy image").isel(alpha2=weight))
+
+
+def most_uneven_at(reading: Reading) -> "xarray.DataArray":
+  """Return `linearity_at` the most uneven weights that were measured."""
+  return linearity_at(reading, float(reading.found["linearity"].alpha2.max()))
 
 
 def gap(
   reading: Reading, one: str, two: str, band: Band = MIDDLE, law: str = "held-out", unit: str = "rmse"
 ) -> Values:
   """Return two denoisers' score difference on each image, averaged over the levels in `band` (eq. 10)."""
-  return _over(band, reading.found["score_gap"][unit].sel(law=law, one=one, two=two))
+  return _over(band, gap_at(reading, one, two, law, unit))
+
+
+def gap_at(
+  reading: Reading, one: str, two: str, law: str = "held-out", unit: str = "rmse"
+) -> "xarray.DataArray":
+  """Return two denoisers' score difference on each image at each level, [sigma, image]; see `gap`."""
+  return reading.found["score_gap"][unit].sel(law=law, one=one, two=two)
+
+
+def to_gaussian_at(reading: Reading) -> "xarray.DataArray":
+  """Return the network's distance to D_G on each held-out image at each level, [sigma, image]."""
+  return gap_at(reading, "network", "gaussian")
+
+
+def to_memorizer_at(reading: Reading) -> "xarray.DataArray":
+  """Return the network's distance to D_M on each held-out image at each level, [sigma, image]."""
+  return gap_at(reading, "network", "multi-delta")
+
+
+def squared_error_at(reading: Reading, denoiser: str = "network") -> "xarray.DataArray":
+  """Return a denoiser's squared error per pixel on each held-out image at each level, [sigma, image]."""
+  return reading.found["score_gap"].error.sel(denoiser=denoiser, clean="held-out").astype(float) ** 2
 
 
 def to_gaussian(reading: Reading) -> Values:
@@ -113,13 +149,13 @@ def nearer_gaussian(reading: Reading) -> Values:
   return to_memorizer(reading) - to_gaussian(reading)
 
 
-def error(reading: Reading, law: str = "held-out", band: Band = MIDDLE) -> Values:
+def error(reading: Reading, clean: str = "held-out", band: Band = MIDDLE) -> Values:
   """Return the network's denoising RMSE on each image, averaged over the levels in `band`.
 
   Its mean square is the least that any denoiser can have plus the square of the distance to that denoiser
   (Pythagoras): of two networks, the one with the lower error on held-out images has learned more.
   """
-  return _over(band, reading.found["score_gap"].error.sel(denoiser="network", law=law))
+  return _over(band, reading.found["score_gap"].error.sel(denoiser="network", clean=clean))
 
 
 def distance(one: Reading, two: Reading, denoiser: str = "network", other: str | None = None) -> Values:
@@ -161,17 +197,38 @@ def push(reading: Reading, level: int, direction: str = "first singular vector")
 
 def alignment(reading: Reading, band: Band) -> Values:
   """Return the share of the Jacobian's leading singular vectors that lies in the principal components'."""
-  return _over(band, reading.found["modes"].alignment)
+  return _over(band, alignment_at(reading))
+
+
+def alignment_at(reading: Reading) -> "xarray.DataArray":
+  """Return `alignment` of each latent at each level, [sigma, latent]."""
+  return reading.found["modes"].alignment
+
+
+def push_at(reading: Reading, level: int, direction: str = "first singular vector") -> "xarray.DataArray":
+  """Return how far each sample moves (RMSE) for each unit of the push (RMSE), at one level, 0 the highest.
+
+  A push of the same multiple of σ moves more at high noise whatever the denoiser; relative to its own
+  length the change tells how much the flow keeps: √(λ/(λ + σ²)) along a component of the Gaussian denoiser.
+  """
+  found = reading.found["perturbation"]
+  one = found.isel(sigma=np.argsort(-found.sigma.to_numpy())[level]).sel(direction=direction)
+  pixels = one.unmoved.isel(latent=0).size
+  return one.change.mean("sign") * np.sqrt(pixels) / one.length
 
 
 def weight_gap(reading: Reading) -> Float[np.ndarray, " S"]:
-  """Return ``‖W_L − W_G‖/‖W_G‖`` at each noise level, of the best affine map on held-out images (fig. 4)."""
-  return reading.found["distillation"].weight_gap.sel(law="held-out").to_numpy()
+  """Return ``‖W_L − W_G‖/‖W_G‖`` at each noise level, of the best affine map on held-out images (fig. 4).
+
+  Free of what noise in the fits adds; the estimate of its square can be negative, and so then is its root.
+  """
+  square = reading.found["distillation"].weight_gap2.sel(law="held-out").to_numpy()
+  return np.sign(square) * np.sqrt(np.abs(square))
 
 
-def singular_correlation(reading: Reading, band: Band) -> Values:
-  """Return how well each singular vector of the best affine map matches its principal component (fig. 14)."""
-  return _over(band, reading.found["distillation"].singular_correlation.sel(law="held-out"))
+def subspace(reading: Reading, band: Band) -> Values:
+  """Return how much of the best affine map's leading singular vectors lies in the components', for each k."""
+  return _over(band, reading.found["distillation"].subspace.sel(law="held-out"))
 
 
 def change(reading: Reading) -> Values:
@@ -187,10 +244,14 @@ def map_gap(reading: Reading, denoiser: str, law: str, band: Band = MIDDLE) -> V
   ``law`` says on which images the denoiser was distilled. What Monte-Carlo noise in the map adds is taken
   off, so that the mean estimates the gap of the exact map, and may fall below 0.
   """
+  return _over(band, map_gap_at(reading, denoiser, law))
+
+
+def map_gap_at(reading: Reading, denoiser: str, law: str) -> "xarray.DataArray":
+  """Return the squared output gap of a best affine map at each level, [sigma, image]; see `map_gap`."""
   found = reading.found["input_law"].sel(denoiser=denoiser, law=law, evaluated="held-out")
-  found = found.isel(sigma=within(found.sigma.to_numpy(), band))
-  squared = _mean(found.output_gap.astype(np.float64) ** 2, "repeat")  # [level, image]
-  return (squared - found.output_noise.to_numpy() ** 2).mean(0)
+  squared = (found.output_gap.astype(np.float64) ** 2).mean("repeat")
+  return squared - found.output_noise.astype(np.float64) ** 2
 
 
 def within(sigma: Float[np.ndarray, " S"], band: Band) -> Bool[np.ndarray, " S"]:

@@ -28,7 +28,14 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
   if not path.exists():
     raise ValueError(f"`{folder}` holds no study: there is no `{path}`; want the working directory of one")
   config = results.read_json(path, remedy)
-  if not isinstance(config, dict) or not {"command", "models", "analyses", "claims"} <= set(config):
+  if not isinstance(config, dict) or not {
+    "command",
+    "models",
+    "replicates",
+    "controls",
+    "analyses",
+    "claims",
+  } <= set(config):
     raise ValueError(f"`{path}` is no config of a study; {remedy}")
   return config
 

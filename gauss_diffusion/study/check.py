@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from gauss_diffusion import analyses, edm, networks, plots, sampling
 from gauss_diffusion.denoisers import FAMILIES, family
 from gauss_diffusion.readings import claims, measures
-from gauss_diffusion.study import schema
+from gauss_diffusion.study import members, schema
 from gauss_diffusion.training import checkpoint, loop
 
 Shape = tuple[int, int, int]
@@ -74,6 +74,8 @@ def check(config: ConfigDict, shape: Shape, num_pool: int, num_held_out: int) ->
     if not re.fullmatch(r"\w[\w-]{0,99}", label):
       raise ValueError(f"`models` has {label!r}; want a label of letters, digits, _ and -, at most 100")
     _check_model(config, f"models.{label}", model, shape, num_pool)
+  _check_names("controls", config.controls, members.CONTROLS)
+  members.check(config, config.controls)
   _check_families(config, shape)
   for name in config.analyses:
     analyses.ANALYSES[name].check(config, shape, num_held_out)
@@ -173,6 +175,15 @@ def _check_model(config: ConfigDict, where: str, model: ConfigDict, shape: Shape
     raise ValueError(f"`{where}.jax` is true without a `function`; it says of which kind a function is")
   if model.denoiser:
     _check_names(f"{where}.denoiser", [model.denoiser], FAMILIES)
+  if model.linear:
+    others = [label for label, other in config.models.items() if not other.linear]
+    _check_names(f"{where}.linear", [model.linear], others)
+    if "distillation" not in config.analyses:
+      raise ValueError(f"`{where}.linear` needs 'distillation' among `analyses`, which finds that map")
+  if model.surrogate and given:
+    raise ValueError(
+      f"`{where}` has both `surrogate` and `{given[0]}`; only a network trained here has draws"
+    )
   if model.checkpoint:
     network_card(config, model, shape)
   if schema.source(model) != "training":
@@ -183,21 +194,10 @@ def _check_model(config: ConfigDict, where: str, model: ConfigDict, shape: Shape
   for field, (low, high) in _REALS.items():
     if not low < model.train[field] < high:
       raise ValueError(f"`{where}.train.{field}` is {model.train[field]}; want between {low} and {high:g}")
+  _check_noise_law(where, model)
   network = networks.create(**network_card(config, model, shape)["network"])
   networks.compute(network, dtype=model.train.dtype, remat=model.train.remat)
 
-
-def _check_families(config: ConfigDict, shape: Shape) -> None:
-  """Refuse options out of range, and images too large for a denoiser that something asks for."""
-  _check_names("denoisers", config.denoisers, FAMILIES)
-  used = [model.denoiser for model in config.models.values() if model.denoiser]
-  for name in config.analyses:
-    used += analyses.ANALYSES[name].uses(config[name])
-  for name, options in config.denoisers.items():
-  _check_noise_law(where, model)
-    family.check_options(name, FAMILIES[name], options.to_dict())
-    if name in used:
-      family.check_size(name, FAMILIES[name], shape)
 
 def _check_noise_law(where: str, model: ConfigDict) -> None:
   train = model.train
@@ -216,6 +216,18 @@ def _check_noise_law(where: str, model: ConfigDict) -> None:
       "does not know; set `train.noise_law` to 'log-uniform'"
     )
 
+
+def _check_families(config: ConfigDict, shape: Shape) -> None:
+  """Refuse options out of range, and images too large for a denoiser that something asks for."""
+  _check_names("denoisers", config.denoisers, FAMILIES)
+  used = [model.denoiser for model in config.models.values() if model.denoiser]
+  used += [name for name in config.controls if name in FAMILIES]
+  for name in config.analyses:
+    used += analyses.ANALYSES[name].uses(config[name])
+  for name, options in config.denoisers.items():
+    family.check_options(name, FAMILIES[name], options.to_dict())
+    if name in used:
+      family.check_size(name, FAMILIES[name], shape)
 
 
 def _check_sweep(config: ConfigDict) -> None:
@@ -245,6 +257,9 @@ def _check_needs(what: str, needs: measures.Needs, config: ConfigDict) -> None:
     for entry in entries:
       if entry not in config[analysis][option]:
         raise ValueError(f"{what}, which needs {entry!r} among `{place}`")
+  for control in needs.controls:
+    if control not in config.controls:
+      raise ValueError(f"{what}, which needs {control!r} among `controls`")
   if needs.along > 1 and (not config.sweep or len(config.models) < needs.along):
     raise ValueError(
       f"{what}, which follows models along a sweep; set `sweep` to one of {', '.join(measures.SWEEPS)}, and "

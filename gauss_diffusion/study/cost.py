@@ -19,6 +19,7 @@ from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.denoisers import FAMILIES, external
 from gauss_diffusion.probes import modes
 from gauss_diffusion.study import pipeline
+from gauss_diffusion.study.members import analyses_of
 from gauss_diffusion.study.subjects import Model
 from gauss_diffusion.types import Array
 
@@ -94,8 +95,8 @@ def estimate(config: ConfigDict, models: list[Model], num_held_out: int) -> list
   stages += [_statistics(model) for model in models if model is subsets[model.subset.fingerprint]]
   for model in models:
     derivatives = model.source != "function" or model.entry.jax
-    for name, analysis in analyses.ANALYSES.items():
-      if name in config.analyses and (derivatives or not analysis.DERIVATIVES):
+    for name in analyses_of(config, model.member):
+      if derivatives or not analyses.ANALYSES[name].DERIVATIVES:
         stages.append(_analyse(name, config, model, num_held_out))
   compiled = _programs(config, models)
   return [*stages, Stage(f"compile {len(compiled)} programs", 0, sum(compiled.values()), 0, 0)]
@@ -355,7 +356,7 @@ def _programs(config: ConfigDict, models: list[Model]) -> dict[tuple, float]:
     card, scale = str(model.card), _network(model).tensors / TENSORS if model.card else 0
     if model.source == "training":
       found[card, str(model.entry.train.to_dict() | {"steps": 0})] = scale * COMPILE["train"]
-    for name in config.analyses:
+    for name in analyses_of(config, model.member):
       programs = PROGRAMS.get(name, ("denoise",))
       if model.card:
         found |= {(card, program): scale * COMPILE[program] for program in programs}

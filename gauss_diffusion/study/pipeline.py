@@ -12,19 +12,29 @@ from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.analyses.subject import Subject
 from gauss_diffusion.denoisers import FAMILIES, family
 from gauss_diffusion.study import asked
-from gauss_diffusion.study.subjects import Model, Opened, opened
+from gauss_diffusion.study.members import analyses_of
+from gauss_diffusion.study.subjects import Model, Opened, fitted, held_out_images, opened, training_images
 from gauss_diffusion.training import checkpoint, loop
-from gauss_diffusion.types import Denoiser
+from gauss_diffusion.types import Denoiser, GaussianStats
 
 
 def runs(models: list[Model]) -> list[list[Model]]:
-  """Group models that are one training run looked at after different numbers of steps, shortest first."""
-  grouped: dict[str, list[Model]] = {}
+  """Group models that are one training run looked at after different numbers of steps, shortest first.
+
+  A best affine map goes with the model that it is of.
+  """
+  alike = {}
   for model in models:
     entry = model.entry.to_dict()
-    alike = {name: entry[name] for name in entry if name not in ("title", "group", "train")}
-    grouped.setdefault(str((alike, {**entry["train"], "steps": None})), []).append(model)
-  return [sorted(run, key=lambda model: model.entry.train.steps) for run in grouped.values()]
+    same = {name: entry[name] for name in entry if name not in ("title", "group", "train")}
+    alike[model.label] = str((same, model.subset.fingerprint, {**entry["train"], "steps": None}))
+  grouped: dict[str, list[Model]] = {}
+  for model in models:
+    grouped.setdefault(alike[model.entry.linear or model.label], []).append(model)
+  return [
+    sorted(run, key=lambda model: (bool(model.entry.linear), model.entry.train.steps))
+    for run in grouped.values()
+  ]
 
 
 def share(models: list[Model], task: int, tasks: int) -> list[Model]:
@@ -34,7 +44,7 @@ def share(models: list[Model], task: int, tasks: int) -> list[Model]:
   return [model for run in runs(models)[task::tasks] for model in run]
 
 
-def train_models(models: list[Model]) -> int:
+def train_models(models: list[Model], folder: pathlib.Path) -> int:
   """Train every network that has not had all its steps; returns how many were worked on.
 
   Of models that are one run, each starts where the one before it stopped: batches, noise and schedules are
@@ -50,7 +60,7 @@ def train_models(models: list[Model]) -> int:
           checkpoint.branch(before.folder, model.folder)
           results.copy(before.folder / loop.METRICS, model.folder / loop.METRICS)
         network = networks.create(**model.card["network"])
-        title, images = f"train {model.label}", model.subset.images
+        title, images = f"train {model.label}", training_images(model, folder)
         loop.run(network, model.card, images, model.folder, settings, seed=model.entry.seed, title=title)
         worked += 1
       before = model
@@ -74,7 +84,8 @@ def analyse_models(
     folder: the study's working directory.
   """
   study = _Study(config, asked.plain(config), dataset, loaded, folder)
-  return sum(_analyse(study, model) for model in models)
+  # Best affine maps last: they are found by the analysis of another model.
+  return sum(_analyse(study, model) for model in sorted(models, key=lambda model: bool(model.entry.linear)))
 
 
 class _Study(NamedTuple):
@@ -89,18 +100,17 @@ class _Study(NamedTuple):
 
 def _analyse(study: _Study, model: Model) -> int:
   """Run what is not current for one model, distillation first: others read its maps."""
-  examined = opened(model, study.asked["denoisers"], study.loaded, study.folder / "fits")
-  if model.source == "training":
+  examined = opened(model, study.asked["denoisers"], study.loaded, study.folder)
+  if model.source == "training" and model.entry.train.steps:
     _keep_training(study, model, examined)
   subject, ran = None, 0
-  for name in sorted(study.config.analyses, key=lambda name: name != "distillation"):
+  for name in sorted(analyses_of(study.config, model.member), key=lambda name: name != "distillation"):
     place, inputs = _place(study.folder, name, model), _inputs(study, name, model, examined)
     if results.current(place, inputs):
       continue
-    start, found, absent = time.perf_counter(), None, None
-    if analyses.ANALYSES[name].DERIVATIVES and not examined.derivatives:
-      absent = "it is a function outside JAX and has no derivatives"
-    else:
+    start, found = time.perf_counter(), None
+    absent = _why_not(name, model, examined)
+    if not absent:
       subject = subject or _subject(study, model, examined)
       held_against = _with(subject, study, model, inputs)
       found = analyses.ANALYSES[name].compute(held_against, study.config[name], model.label)
@@ -111,6 +121,15 @@ def _analyse(study: _Study, model: Model) -> int:
   return ran
 
 
+def _why_not(name: str, model: Model, examined: Opened) -> str | None:
+  """Return why a model can have no result of an analysis, None where it can."""
+  if analyses.ANALYSES[name].DERIVATIVES and not examined.derivatives:
+    return "it is a function outside JAX and has no derivatives"
+  if name == "linearity" and model.source == "linear":
+    return "it is an affine map, and exists at the sampler's levels alone"
+  return None
+
+
 def _inputs(study: _Study, name: str, model: Model, examined: Opened) -> dict[str, Any]:
   """Return all that a result of an analysis depends on."""
   uses = analyses.ANALYSES[name].uses(study.config[name])
@@ -119,7 +138,7 @@ def _inputs(study: _Study, name: str, model: Model, examined: Opened) -> dict[st
     "version": analyses.ANALYSES[name].VERSION,
     "subject": examined.digest,
     "images": model.subset.fingerprint,
-    "held-out": study.dataset.fingerprint,
+    "held-out": "draws" if model.entry.surrogate else study.dataset.fingerprint,
     "denoisers": {used: study.asked["denoisers"][used] for used in uses if used in FAMILIES},
     "reads": {read: results.read_card(_place(study.folder, read, model))["content"] for read in reads},
   }
@@ -130,27 +149,37 @@ def _subject(study: _Study, model: Model, examined: Opened) -> Subject:
   sampler = study.config.sampler
   return Subject(
     network=examined.denoise,
-    stats=_fitted(study, "gaussian", family.defaults(FAMILIES["gaussian"]), model),
-    train=model.subset.images,
-    held_out=study.dataset.held_out,
+    stats=fitted(model, "gaussian", family.defaults(FAMILIES["gaussian"]), study.folder),
+    train=training_images(model, study.folder),
+    held_out=held_out_images(model, study.dataset, study.folder),
     sigmas=edm.sigma_grid(sampler.levels, sampler.sigma_min, sampler.sigma_max),
     solver=sampler.solver,
     seed=study.config.seed,
     records={},
     distillation=None,
+    pool=_pool(study) if "halves" in study.config.analyses else None,
   )
+
+
+def _pool(study: _Study) -> GaussianStats:
+  """Return the statistics of all images that a model of the study may be trained on."""
+  gaussian, dataset = FAMILIES["gaussian"], study.dataset
+  options, fits = family.defaults(gaussian), study.folder / "fits"
+  return family.fitted("gaussian", gaussian, dataset.pool, dataset.fingerprint, options, fits)
 
 
 def _with(subject: Subject, study: _Study, model: Model, inputs: dict[str, Any]) -> Subject:
   """Return the subject with the fitted denoisers and the maps that a result depends on."""
   maps = results.load(_place(study.folder, "distillation", model))[0] if inputs["reads"] else None
-  records = {name: _fitted(study, name, options, model) for name, options in inputs["denoisers"].items()}
+  records = {
+    name: fitted(model, name, options, study.folder) for name, options in inputs["denoisers"].items()
+  }
   return subject._replace(records=records, distillation=maps)
 
 
 def _keep_training(study: _Study, model: Model, examined: Opened) -> None:
   """Keep how the loss went as a result, so that a report needs no more than results."""
-  settings = study.asked["models"][model.label]["train"]
+  settings = asked.plain(model.entry.train)
   inputs = {"analysis": "training", "settings": settings, "subject": examined.digest}
   place = _place(study.folder, "training", model)
   if not results.current(place, inputs) and jax.process_index() == 0:
@@ -178,11 +207,6 @@ def _card(study: _Study, inputs: dict[str, Any], model: Model, examined: Opened)
     "device": f"{jax.device_count()} × {jax.devices()[0].device_kind}",
     "versions": results.versions(),
   }
-
-
-def _fitted(study: _Study, name: str, options: dict[str, Any], model: Model) -> Any:
-  images, fingerprint = model.subset.images, model.subset.fingerprint
-  return family.fitted(name, FAMILIES[name], images, fingerprint, options, study.folder / "fits")
 
 
 def _place(folder: pathlib.Path, analysis: str, model: Model) -> pathlib.Path:

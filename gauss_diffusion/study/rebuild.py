@@ -11,6 +11,7 @@ from gauss_diffusion import analyses, page, plots, results
 from gauss_diffusion.readings import claims, headline
 from gauss_diffusion.readings.measures import Reading
 from gauss_diffusion.study import asked
+from gauss_diffusion.study.members import Member, analyses_of, members
 
 MAPS = ("weight", "bias")  # of distillation: as large as the data, and in no figure
 HEADLINE, CLAIMS = "headline.json", "claims.json"
@@ -37,7 +38,11 @@ def rebuild(folder: pathlib.Path) -> bool:
       f"`{folder}` has no current results of {', '.join(names)} for the model {label!r}; run the study"
     )
   made_from = _digest(config, cards)
-  shown = [*config["figures"], *(name for name, own in cards.items() if any(map(_measured, own.values())))]
+  models = {member.label for member in members(config) if not member.control}
+  shown = [*config["figures"]]
+  shown += [
+    name for name, own in cards.items() if any(_measured(own[label]) for label in own if label in models)
+  ]
   written = [folder / "figures" / f"{name}.{kind}" for name in shown for kind in ("png", "pdf")]
   written += [folder / HEADLINE, folder / CLAIMS]
   if page.is_made_from(folder, made_from) and all(path.exists() for path in written):
@@ -64,9 +69,12 @@ def summary(folder: pathlib.Path) -> str:
 
 def _write(folder: pathlib.Path, config: dict[str, Any], cards: Cards, made_from: str) -> None:
   readings = _readings(folder, config, cards)
-  rows = [{"model": reading.title} | headline.headlines(reading) for reading in readings]
+  models: dict[str, list[Reading]] = {}
+  for reading in readings:
+    models.setdefault(reading.title, []).append(reading)
+  rows = [{"model": title} | headline.headlines(networks) for title, networks in models.items()]
   decided = claims.judge(config["claims"], readings, config["sweep"])
-  drawn = _draw(folder, config, cards, readings)
+  drawn = _draw(folder, config, readings)
   results.write_json(folder / HEADLINE, rows)
   results.write_json(folder / CLAIMS, decided)
   absent = [
@@ -80,7 +88,10 @@ def _write(folder: pathlib.Path, config: dict[str, Any], cards: Cards, made_from
     command=config["command"],
     about=_about(cards),
     config={name: value for name, value in config.items() if name != "command"},
-    subjects=[_describe(folder, config, cards, label) for label in asked.in_order(config["models"])],
+    subjects=[
+      _describe(cards[config["analyses"][0]][member.label], reading)
+      for member, reading in zip(members(config), readings)
+    ],
     headline=rows,
     claims=[_shown(row) for row in decided],
     absent=absent,
@@ -99,35 +110,47 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _readings(folder: pathlib.Path, config: dict[str, Any], cards: Cards) -> list[Reading]:
+  """Return a reading of every network of every model, each with its controls."""
+  everybody = {member.label: member for member in members(config)}
+  read = {label: _reading(folder, config, cards, member) for label, member in everybody.items()}
   readings = []
-  for label in asked.in_order(config["models"]):
-    own = {name: cards[name][label] for name in config["analyses"]}
-    found = {name: results.load(_place(folder, name, label), skip=MAPS)[0] for name in own}
-    first = next(iter(own.values()))
-    readings.append(
-      Reading(
-        title=config["models"][label]["title"],
-        entry=config["models"][label]
-        | {"size": first["data"]["size"], "network": first["subject"].get("network", {})},
-        found={name: arrays for name, arrays in found.items() if arrays is not None},
-        absent={name: card["absent"] for name, card in own.items() if card["absent"]},
-      )
-    )
+  for label, member in everybody.items():
+    if not member.control:
+      # In the place of a model a control has that model's place along the sweep, and its group.
+      controls = {
+        control: read[other]._replace(entry=read[label].entry) for control, other in member.stands_in.items()
+      }
+      readings.append(read[label]._replace(controls=controls))
   return readings
 
 
-def _draw(folder: pathlib.Path, config: dict[str, Any], cards: Cards, readings: list[Reading]) -> list[str]:
+def _reading(folder: pathlib.Path, config: dict[str, Any], cards: Cards, member: Member) -> Reading:
+  names = [*analyses_of(config, member), TRAINING]
+  own = {name: cards[name][member.label] for name in names if member.label in cards[name]}
+  found = {name: results.load(_place(folder, name, member.label), skip=MAPS)[0] for name in own}
+  about: dict[str, Any] = {}
+  for card in own.values():
+    about = {"size": card["data"]["size"], "network": card["subject"].get("network", {})}
+  return Reading(
+    title=member.entry["title"],
+    entry=member.entry | about,
+    found={name: arrays for name, arrays in found.items() if arrays is not None},
+    absent={name: card["absent"] for name, card in own.items() if card.get("absent")},
+    replicate=member.replicate,
+  )
+
+
+def _draw(folder: pathlib.Path, config: dict[str, Any], readings: list[Reading]) -> list[str]:
   """Draw and save every figure that has something to show; returns their names."""
   drawn = []
   for name in tqdm([*config["figures"], *config["analyses"], TRAINING], "figures", unit="figure", delay=2):
     if name in plots.STUDY_PLOTS:
       figure = plots.STUDY_PLOTS[name].draw(readings, config["sweep"])
     else:
-      if name == TRAINING:
-        titles = {label: config["models"][label]["title"] for label in cards[name]}
-        shown = {title: results.load(_place(folder, name, label))[0] for label, title in titles.items()}
-      else:
-        shown = {reading.title: reading.found[name] for reading in readings if name in reading.found}
+      shown: dict[str, list] = {}
+      for reading in readings:
+        if name in reading.found:
+          shown.setdefault(reading.title, []).append(reading.found[name])
       if not shown:
         continue
       figure = analyses.FIGURES[name].draw(shown)
@@ -179,10 +202,9 @@ def _copies(found: dict[str, int] | None) -> dict[str, str]:
   }
 
 
-def _describe(folder: pathlib.Path, config: dict[str, Any], cards: Cards, label: str) -> dict[str, Any]:
-  card = cards[config["analyses"][0]][label]
+def _describe(card: dict[str, Any], reading: Reading) -> dict[str, Any]:
   row = {
-    "model": config["models"][label]["title"],
+    "model": reading.title + (f", network {reading.replicate + 1}" if reading.replicate else ""),
     "what": card["subject"]["kind"],
     "name": card["subject"]["name"],
     "parameters": card["subject"].get("parameters"),
@@ -192,9 +214,8 @@ def _describe(folder: pathlib.Path, config: dict[str, Any], cards: Cards, label:
     "images seen": None,
     "last loss": None,
   }
-  lines = results.load(_place(folder, TRAINING, label))[0] if label in cards[TRAINING] else None
-  if lines is not None:
-    metrics = lines.isel(line=-1)
+  if TRAINING in reading.found:
+    metrics = reading.found[TRAINING].isel(line=-1)
     row |= {
       "steps": int(metrics["step"]),
       "images seen": int(metrics["images"]),
@@ -205,25 +226,24 @@ def _describe(folder: pathlib.Path, config: dict[str, Any], cards: Cards, label:
 
 def _cards(folder: pathlib.Path, config: dict[str, Any]) -> Cards:
   """Return the cards of those results that are there."""
-  return {
-    name: {
-      label: results.read_card(_place(folder, name, label))
-      for label in asked.in_order(config["models"])
-      if results.exists(_place(folder, name, label))
-    }
-    for name in (*config["analyses"], TRAINING)
-  }
+  found: Cards = {name: {} for name in (*config["analyses"], TRAINING)}
+  for member in members(config):
+    for name in (*analyses_of(config, member), TRAINING):
+      if results.exists(_place(folder, name, member.label)):
+        found[name][member.label] = results.read_card(_place(folder, name, member.label))
+  return found
 
 
 def _lacking(config: dict[str, Any], cards: Cards) -> dict[str, list[str]]:
   found = {}
-  for label in asked.in_order(config["models"]):
+  for member in members(config):
+    wanted, label = analyses_of(config, member), member.label
     answered = [
       name
-      for name in config["analyses"]
+      for name in wanted
       if label in cards[name] and asked.answers(cards[name][label], config, name, label)
     ]
-    if missing := [name for name in config["analyses"] if name not in answered]:
+    if missing := [name for name in wanted if name not in answered]:
       found[label] = missing
   return found
 

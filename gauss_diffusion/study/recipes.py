@@ -5,9 +5,10 @@ CIFAR-10 needs a prepared TFDS directory, ``--config.data.dir=DIR``, where it ca
 
 from ml_collections import ConfigDict
 
-from gauss_diffusion.study import schema
+from gauss_diffusion.study import members, schema
 
 VARIANTS = ("", "cpu", "digits", "smoke")
+REPLICATES = {"digits": 5, "cpu": 3}  # of two cores; fewer than 5 are too few to decide, and show a direction
 
 
 def start(arg: str, title: str) -> ConfigDict:
@@ -33,6 +34,23 @@ def start(arg: str, title: str) -> ConfigDict:
   if arg == "smoke":
     schema.shrink(config)
   return config
+
+
+def judge(config: ConfigDict, arg: str, claims: tuple[str, ...], *, networks: bool = False) -> None:
+  """Let a study decide claims of the paper, on its networks and on every control.
+
+  Its seed is not that of the networks on which the claims were worked out.
+
+  Args:
+    config: from `start`.
+    arg: the variant.
+    claims: keys of `readings.claims.CLAIMS`.
+    networks: whether they are about networks in general: then several of each model are trained.
+  """
+  config.seed = 1
+  config.claims = claims
+  config.controls = tuple(members.CONTROLS) if arg != "smoke" else ("skip", "gaussian", "multi-delta")
+  config.replicates = REPLICATES.get(arg, 1) if networks else 1
 
 
 def _cifar(config: ConfigDict) -> None:

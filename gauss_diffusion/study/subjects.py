@@ -10,19 +10,21 @@ import numpy as np
 from jax.tree_util import Partial
 from ml_collections import ConfigDict
 
-from gauss_diffusion import data, networks
-from gauss_diffusion.denoisers import FAMILIES, external, family
-from gauss_diffusion.study import asked, check, schema
+from gauss_diffusion import data, networks, results
+from gauss_diffusion.denoisers import FAMILIES, affine, external, family
+from gauss_diffusion.study import check, members, schema, surrogate
+from gauss_diffusion.study.members import Member
 from gauss_diffusion.training import checkpoint
-from gauss_diffusion.types import Denoiser
+from gauss_diffusion.types import Affine, Denoiser
 
 
 class Model(NamedTuple):
-  """One model of a study: its entry in the config, its images, and its place on disk."""
+  """One member of a study: its entry, its images, and its place on disk."""
 
   label: str
-  entry: ConfigDict  # of the study's `models`
-  subset: data.Subset
+  member: Member
+  entry: ConfigDict  # of the study's `models`, as this member has it
+  subset: data.Subset  # that it is held against
   source: str  # see `schema.source`
   folder: pathlib.Path  # of a network, with `checkpoints/` in it
   card: dict[str, Any]  # of a network, to rebuild it; else empty
@@ -38,17 +40,45 @@ class Opened(NamedTuple):
 
 
 def models(config: ConfigDict, dataset: data.Dataset, workdir: pathlib.Path) -> list[Model]:
-  """Return the study's models in the order of the report, with the images that each is held against."""
+  """Return the study's members in the order of the report, with the images that each is held against."""
   made = []
-  for label in asked.in_order(config.models):
-    entry = config.models[label]
-    source = schema.source(entry)
-    folder = pathlib.Path(entry.checkpoint) if source == "checkpoint" else workdir / "models" / label
+  for member in members.members(config):
+    entry, source = member.entry, schema.source(member.entry)
+    folder = pathlib.Path(entry.checkpoint) if source == "checkpoint" else workdir / "models" / member.label
     has_network = source in ("training", "checkpoint")
     card = check.network_card(config, entry, dataset.pool.shape[1:]) if has_network else {}
-    subset = data.subset(dataset, entry.size, entry.part)
-    made.append(Model(label, entry, subset, source, folder, card))
+    subset = data.subset(dataset, entry.size, entry.part, member.replicate)
+    made.append(Model(member.label, member, entry, subset, source, folder, card))
   return made
+
+
+def fitted(model: Model, name: str, options: dict[str, Any], folder: pathlib.Path) -> Any:
+  """Return a family's record of the images that a model is held against.
+
+  Args:
+    model: whose images.
+    name: of the family.
+    options: all of the family's.
+    folder: the study's working directory.
+  """
+  images, fingerprint = model.subset.images, model.subset.fingerprint
+  return family.fitted(name, FAMILIES[name], images, fingerprint, options, folder / "fits")
+
+
+def training_images(model: Model, folder: pathlib.Path) -> np.ndarray:
+  """Return what a model is trained on: its images, or float32 draws from the Gaussian of their moments."""
+  return draws(model, folder, surrogate.DRAWS, 0) if model.entry.surrogate else model.subset.images
+
+
+def held_out_images(model: Model, dataset: data.Dataset, folder: pathlib.Path) -> np.ndarray:
+  """Return what a model is looked at with and has not seen: held-out images, or as many further draws."""
+  return draws(model, folder, len(dataset.held_out), 1) if model.entry.surrogate else dataset.held_out
+
+
+def draws(model: Model, folder: pathlib.Path, num: int, stream: int) -> np.ndarray:
+  """Return draws from N(μ, Σ) of a model's images; of each stream they are others."""
+  stats = fitted(model, "gaussian", family.defaults(FAMILIES["gaussian"]), folder)
+  return surrogate.draw(stats, num, 2 * model.entry.seed + stream)
 
 
 def functions(found: list[Model]) -> dict[str, tuple[Denoiser, str]]:
@@ -75,15 +105,15 @@ def opened(
   model: Model,
   options: dict[str, dict[str, Any]],
   loaded: dict[str, tuple[Denoiser, str]],
-  fits: pathlib.Path,
+  folder: pathlib.Path,
 ) -> Opened:
   """Return a model's denoiser, ready to be examined.
 
   Args:
-    model: a trained one must have its checkpoint.
+    model: a trained one must have its checkpoint, and one that is another's affine map that map.
     options: of all families of ideal denoisers, the study's section `denoisers`.
     loaded: from `functions`.
-    fits: where fitted records are kept.
+    folder: the study's working directory.
   """
   if model.source == "function":
     denoise, digest = loaded[model.label]
@@ -91,12 +121,18 @@ def opened(
     return Opened(denoise, digest, model.entry.jax, {"kind": kind, "name": model.entry.function})
   if model.source == "denoiser":
     name = model.entry.denoiser
-    images, fingerprint = model.subset.images, model.subset.fingerprint
-    record = family.fitted(name, FAMILIES[name], images, fingerprint, options[name], fits)
+    record = fitted(model, name, options[name], folder)
     digest = hashlib.sha256(json.dumps([name, options[name]]).encode()).hexdigest()
     return Opened(
       Partial(FAMILIES[name].denoise, record), digest, True, {"kind": "ideal denoiser", "name": name}
     )
+  if model.source == "linear":
+    found, result_card = results.load(folder / "results" / "distillation" / model.entry.linear)
+    assert found is not None
+    maps = found.sel(law="held-out")
+    best = Affine(*(maps[field].to_numpy() for field in Affine._fields))
+    about = {"kind": "best affine map", "name": f"of {model.entry.linear}"}
+    return Opened(Partial(affine.denoise, best), result_card["content"], True, about)
   network, params = checkpoint.load_ema(model.folder)
   denoise = Partial(networks.denoise, networks.Trained(params=params, network=network))
   leaves = jax.tree.leaves(params)

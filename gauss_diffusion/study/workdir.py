@@ -59,6 +59,7 @@ def _training(model: Model) -> dict[str, Any]:
   network = {f"network.{name}": value for name, value in model.card["network"].items()}
   return (
     {"seed": entry["seed"], "size": len(model.subset.images)}
+    | ({"surrogate": True} if entry["surrogate"] else {})
     | network
     | {f"train.{name}": value for name, value in deciding.items()}
     | {"images": model.subset.fingerprint}
@@ -75,8 +76,8 @@ def _check_training(workdir: pathlib.Path, model: Model) -> None:
   old = results.read_json(place, remedy=remedy)
   if not isinstance(old, dict):
     raise ValueError(f"`{place}` can't be read (it is no record of a training); {remedy}")
-  for field in dict.fromkeys([*new, *old]):
   old = _YOUNGER | old
+  for field in dict.fromkeys([*new, *old]):
     if old.get(field) != new.get(field):
       what = (
         "the images (of another `data` or `seed`)" if field == "images" else f"`models.{model.label}.{field}`"

@@ -1,10 +1,9 @@
 """What the paper claims, each as a statistic of a study's results that can turn out either way.
 
-A claim names the interval in which its statistic must lie. With the statistic's 95 % bootstrap interval over
-samples (images, pairs or latents, which all readings share) it *holds* when all of that lies inside, *does
-not hold* when all of it lies outside, and is *not decided* otherwise. Networks are not resampled: what is
-said is said of the networks of this study. What rises or falls along a sweep must do so with a rank
-correlation beyond ± `claim.TREND`: of a handful of networks, less means little.
+A claim names the region in which its statistic must lie, the noise levels that its verdict is of, and the
+controls of which it is known beforehand what it must say: a *negative* one must not pass it, a *reference*
+must. A claim that a negative control passes cannot fail, and says nothing of a network that passes it too;
+the table says so in place of a verdict, and has beside it the claim that was put in its place.
 
 To add a claim, add an entry to one of the tables; there is one table a study.
 """
@@ -21,17 +20,20 @@ from gauss_diffusion.readings.claims import (
   size,
   structure,
   time,
+  verdicts,
   width,
 )
-from gauss_diffusion.readings.claims.claim import NOT_DECIDED, Claim, holds_if, verdict
+from gauss_diffusion.readings.claims.claim import Claim, holds_if
 from gauss_diffusion.readings.measures import Reading
+
+ERROR_RATE = 0.05  # of the whole table: probability that any of its verdicts on one data set is wrong
 
 
 def merged(tables: Iterable[dict[str, Claim]]) -> dict[str, Claim]:
   """Return the claims of all tables, in their order.
 
   Raises:
-    ValueError: when two tables have a claim of the same name.
+    ValueError: when two tables have a claim of the same name, or a claim is put in place of one that is none.
   """
   claims = {}
   for table in tables:
@@ -39,6 +41,9 @@ def merged(tables: Iterable[dict[str, Claim]]) -> dict[str, Claim]:
       if name in claims:
         raise ValueError(f"two tables of claims have {name!r}; want a name of its own for each claim")
       claims[name] = claim
+  for name, claim in claims.items():
+    if claim.instead_of and claim.instead_of not in claims:
+      raise ValueError(f"the claim {name!r} is put in place of {claim.instead_of!r}, which is no claim")
   return claims
 
 
@@ -48,42 +53,69 @@ CLAIMS = merged(
 
 
 def judge(names: Iterable[str], readings: list[Reading], sweep: str) -> list[dict[str, Any]]:
-  """Return one row per claim: statement, figure, statistic, its value and interval, verdict.
+  """Return one row per claim: statement, figure, statistic, value and interval, verdict, strip, controls.
 
   A claim that needs an analysis which one of the readings lacks is not decided: its row has no value, and
-  says ``why``.
+  says ``why``. A study has of `ERROR_RATE` the share of its claims among all, so that the table of all
+  studies keeps to it.
 
   Args:
     names: keys of `CLAIMS`.
-    readings: of the study.
+    readings: of the study, of each model as many as it has networks.
     sweep: what changes along it, one of `measures.SWEEPS`, or empty: then in the order given.
   """
+  names = list(names)
+  sets = replicates(readings, sweep)
+  why = {name: verdicts.lacking(CLAIMS[name], readings) for name in names}
+  found = {name: verdicts.estimate(CLAIMS[name], sets) for name in names if not why[name]}
+  judged = [(CLAIMS[name], each) for name, each in found.items()]
+  summary = dict(zip(found, verdicts.decided(judged, ERROR_RATE * len(names) / len(CLAIMS))))
+  return [_row(name, why[name], found.get(name), summary.get(name, ""), sets) for name in names]
+
+
+def replicates(readings: list[Reading], sweep: str) -> list[list[Reading]]:
+  """Return sets of one network of every model, each in the order of the sweep."""
+  sets: dict[int, list[Reading]] = {}
+  for reading in readings:
+    sets.setdefault(reading.replicate, []).append(reading)
   if sweep:
-    readings = sorted(readings, key=lambda reading: measures.position(reading, sweep))
-  return [_row(CLAIMS[name], readings) for name in names]
+    for one in sets.values():
+      one.sort(key=lambda reading: measures.position(reading, sweep))
+  return list(sets.values())
 
 
-def _row(claim: Claim, readings: list[Reading]) -> dict[str, Any]:
-  row = {
+def _row(
+  name: str, why: str, found: verdicts.Estimate | None, verdict: str, sets: list[list[Reading]]
+) -> dict[str, Any]:
+  claim = CLAIMS[name]
+  row: dict[str, Any] = {
+    "name": name,
     "claim": claim.statement,
     "in the paper": claim.source,
     "statistic": claim.statistic,
     "holds if": holds_if(claim),
+    "instead of": claim.instead_of,
   }
-  why = _lacking(claim, readings)
-  if why:
-    return row | {"value": None, "verdict": NOT_DECIDED, "why": why}
-  value = claim.compute(readings)
-  return row | {"value": tuple(map(float, value)), "verdict": verdict(claim, value)}
-
-
-def _lacking(claim: Claim, readings: list[Reading]) -> str:
-  """Return which readings lack a result that the claim needs, and why; empty when none does."""
-  analyses = [place.partition(".")[0] for place in claim.needs.results]
-  reasons = [
-    f"{reading.title}: {reading.absent[analysis]}"
-    for reading in readings
-    for analysis in analyses
-    if analysis in reading.absent
-  ]
-  return "; ".join(dict.fromkeys(reasons))
+  if found is None:
+    return row | {"value": None, "verdict": verdicts.OPEN, "why": why, "controls": {}, "strip": None}
+  controls = verdicts.controls(claim, sets)
+  verdict, why = verdicts.overruled(claim, verdict, found.networks, controls)
+  strip = None
+  if found.sigma is not None and found.strip is not None:
+    levels = [verdicts.Interval(*ends) for ends in zip(*found.strip)]
+    strip = {
+      "sigma": found.sigma,
+      "value": levels,
+      "verdict": [verdicts.side(claim.region, level) for level in levels],
+    }
+  return row | {
+    "value": found.value,
+    "p": found.p,
+    "rank correlation": found.rank,
+    "networks": found.networks,
+    "of": "networks" if claim.networks else "this network",
+    "verdict": verdict,
+    "why": why,
+    "controls": controls,
+    "strip": strip,
+  }

@@ -1,24 +1,22 @@
-"""What a claim is, and the regions and words that tables of claims share."""
+"""What a claim is, and the regions, roles and words that tables of claims share."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from gauss_diffusion.readings.claims.statistics import Statistic
-from gauss_diffusion.readings.intervals import Interval
-from gauss_diffusion.readings.measures import MIDDLE, Needs, spelled
-
-TREND = 0.5  # rank correlation beyond which something rises or falls: of a few networks, less means little
+from gauss_diffusion.readings.measures import Band, Needs
 
 # Regions.
-POSITIVE = (0.0, math.inf)
-RISES, FALLS = (TREND, math.inf), (-math.inf, -TREND)
+POSITIVE, NEGATIVE = (0.0, math.inf), (-math.inf, 0.0)
 # Pairs of denoisers.
 GAUSSIAN = ("network", "gaussian")
 MEMORIZER = ("network", "multi-delta")
-# Statistics, as prose has them.
-GAP = f"score difference to the Gaussian denoiser, {spelled(MIDDLE)}"
-
-NOT_DECIDED = "not decided"
+# Roles of controls: a claim that such a one passes cannot fail, or that such a one fails cannot hold.
+MUST_NOT_PASS, MUST_PASS = "negative", "reference"
+NOTHING_LEARNED = dict.fromkeys(("mean", "skip", "identity", "untrained"), MUST_NOT_PASS)
+# Summaries over noise levels.
+MEAN, WORST = "mean", "worst"
 
 
 class Claim(NamedTuple):
@@ -27,22 +25,18 @@ class Claim(NamedTuple):
   statement: str
   source: str  # figure or section of Li et al. 2024
   statistic: str  # what is computed
-  region: tuple[float, float]  # the statement is true when the statistic lies in it
+  region: tuple[float, float]  # the statement is true when the statistic lies in it; one end is infinite
   needs: Needs  # of the study
   compute: Statistic
-
-
-def verdict(claim: Claim, value: Interval) -> str:
-  """Return "holds", "does not hold" or "not decided"."""
-  low, high = claim.region
-  if value.low > low and value.high < high:
-    return "holds"
-  return "does not hold" if value.high <= low or value.low >= high else NOT_DECIDED
+  controls: Mapping[str, str]  # that have a role in it -> `MUST_NOT_PASS` or `MUST_PASS`
+  band: Band | None = None  # of noise levels that the verdict is of; None where the statistic has no levels
+  over: str = MEAN  # the band: the mean of what is measured, or the level at which the statement fares worst
+  networks: bool = True  # about networks in general, of which it takes several; else about this network
+  replaced: tuple[str, ...] = ()  # groups whose models a control replaces; all, when empty
+  instead_of: str = ""  # the claim that this one restates so that it can fail
 
 
 def holds_if(claim: Claim) -> str:
-  """Return the claim's region as prose: ``> 0.5``, ``< 1`` or ``0.9 to 1.1``."""
+  """Return the claim's region as prose: ``> 0.5`` or ``< 1``."""
   low, high = claim.region
-  if low == -math.inf:
-    return f"< {high:g}"
-  return f"> {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+  return f"< {high:g}" if low == -math.inf else f"> {low:g}"

@@ -6,32 +6,42 @@ They are not the paper's, but the caveat that it needs.
 import math
 
 from gauss_diffusion.readings.claims import statistics
-from gauss_diffusion.readings.claims.claim import Claim
-from gauss_diffusion.readings.measures import Needs
+from gauss_diffusion.readings.claims.claim import MUST_NOT_PASS, MUST_PASS, NOTHING_LEARNED, Claim
+from gauss_diffusion.readings.measures import MIDDLE, Needs, spelled
+
+BELOW_ONE = (-math.inf, 1.0)
 
 CLAIMS = {
   "memorizer looks gaussian": Claim(
     "Distilled on noisy training images, the exact memorizer is the Gaussian denoiser",
     "none: theorem",
-    "squared gap of its map to D_G, fitted on training images over fitted on held-out ones; fewest images",
+    "squared gap of its map to D_G, fitted on training images over fitted on held-out ones; fewest images, "
+    f"mean over {spelled(MIDDLE)}",
     (-math.inf, 0.1),
     Needs({"input_law.denoisers": ("multi-delta",)}),
     statistics.law_ratio("multi-delta", 0),
+    {},
+    MIDDLE,
   ),
   "memorizing network looks gaussian": Claim(
     "The network that has memorized looks more Gaussian on training images than on held-out ones",
     "none",
-    "the same ratio for the network with the fewest images",
-    (-math.inf, 1.0),
+    f"the same ratio for the network with the fewest images, mean over {spelled(MIDDLE)}",
+    BELOW_ONE,
     Needs({"input_law.denoisers": ("network",)}),
     statistics.law_ratio("network", 0),
+    NOTHING_LEARNED,
+    MIDDLE,
   ),
   "held-out images tell": Claim(
     "Distilled on held-out images, the network with the most images looks more Gaussian than the memorizer",
     "none",
-    "squared gap of its map to D_G over that of the exact memorizer of the fewest images",
-    (-math.inf, 1.0),
+    "squared gap of its map to D_G over that of the exact memorizer of the fewest images, mean over "
+    f"{spelled(MIDDLE)}",
+    BELOW_ONE,
     Needs({"input_law.denoisers": ("multi-delta", "network")}, along=2),
     statistics.knowledge_over_memory,
+    NOTHING_LEARNED | {"multi-delta": MUST_NOT_PASS, "gaussian": MUST_PASS},
+    MIDDLE,
   ),
 }

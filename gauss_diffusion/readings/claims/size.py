@@ -1,60 +1,141 @@
 """Claims about the size of the training set: `configs/dataset_size.py`."""
 
 import math
+import typing
 
 from gauss_diffusion.readings import measures
 from gauss_diffusion.readings.claims import statistics
-from gauss_diffusion.readings.claims.claim import FALLS, GAP, GAUSSIAN, MEMORIZER, POSITIVE, RISES, Claim
-from gauss_diffusion.readings.measures import MIDDLE, Needs, spelled
+from gauss_diffusion.readings.claims.claim import (
+  GAUSSIAN,
+  MEMORIZER,
+  MUST_NOT_PASS,
+  MUST_PASS,
+  NEGATIVE,
+  NOTHING_LEARNED,
+  POSITIVE,
+  WORST,
+  Claim,
+)
+from gauss_diffusion.readings.measures import LOW, MIDDLE, Needs, Reading, spelled
+
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
+
+IS_GAUSSIAN = NOTHING_LEARNED | {"multi-delta": MUST_NOT_PASS, "gaussian": MUST_PASS}
+NOT_GROWN = NOTHING_LEARNED | {"multi-delta": MUST_NOT_PASS}
+PAIRS = Needs({"score_gap.pairs": (GAUSSIAN, MEMORIZER)})
+ALONG = Needs({"score_gap.pairs": (GAUSSIAN, MEMORIZER)}, along=2)
+
+
+def of_memorizer(reading: Reading) -> "xarray.DataArray":
+  """Return the linearity score of the memorizer of the reading's images, [sigma, sample]."""
+  return measures.linearity_at(reading.controls["multi-delta"])
+
 
 CLAIMS = {
   "linearity rises": Claim(
     "Denoisers become more linear as the training set grows",
     "fig. 1, 13",
-    f"rank correlation of the linearity score, {spelled(MIDDLE)}, with N",
-    RISES,
+    f"slope of the linearity score per decade of N, mean over {spelled(MIDDLE)}",
+    POSITIVE,
     Needs({"linearity": ()}, along=2),
-    statistics.trend(measures.linearity),
+    statistics.slope(statistics.mean(measures.linearity_at), "size"),
+    NOT_GROWN,
+    MIDDLE,
+  ),
+  "linearity outgrows memory": Claim(
+    "Denoisers become more linear as the training set grows, and not as the memorizer of these images does",
+    "fig. 1, 13",
+    "slope per decade of N of the linearity score less that of D_M of the same images, mean over "
+    f"{spelled(MIDDLE)}",
+    POSITIVE,
+    Needs({"linearity": ()}, along=2, controls=("multi-delta",)),
+    statistics.slope(statistics.difference(measures.linearity_at, of_memorizer), "size"),
+    NOT_GROWN,
+    MIDDLE,
+    instead_of="linearity rises",
   ),
   "gl rises": Claim(
     "Samples leave the training set as it grows",
     "fig. 13",
-    "rank correlation of the GL score with N",
-    RISES,
+    "slope of the GL score per decade of N",
+    POSITIVE,
     Needs({"samples.denoisers": ("network",)}, along=2),
-    statistics.trend(measures.gl),
+    statistics.slope(statistics.mean(measures.gl), "size"),
+    NOT_GROWN,
   ),
   "gl and linearity": Claim(
     "Generalization and linearity rise together",
     "fig. 13",
-    "rank correlation of the GL score with the linearity score over models",
-    RISES,
+    f"rank correlation over models of the GL score and the linearity score, mean over {spelled(MIDDLE)}",
+    POSITIVE,
     Needs({"samples.denoisers": ("network",), "linearity": ()}, along=2),
-    statistics.rank_correlation(measures.gl, measures.linearity),
+    statistics.rank_correlation(measures.gl, measures.linearity_at, MIDDLE),
+    NOT_GROWN,
   ),
   "gap falls": Claim(
     "Denoisers approach the Gaussian one as the training set grows",
     "fig. 5, 6",
-    f"rank correlation of the {GAP}, with N",
-    FALLS,
-    Needs({"score_gap.pairs": (GAUSSIAN,)}, along=2),
-    statistics.trend(measures.to_gaussian),
+    f"slope of the score difference to D_G per decade of N, mean over {spelled(MIDDLE)}",
+    NEGATIVE,
+    ALONG,
+    statistics.slope(statistics.mean(measures.to_gaussian_at), "size"),
+    NOTHING_LEARNED,
+    MIDDLE,
+  ),
+  "lead grows": Claim(
+    "As the training set grows, denoisers come nearer to the Gaussian one than whoever has learned nothing",
+    "fig. 5, 6",
+    "slope per decade of N of how much nearer to D_G the network is than the nearest of mean, c_skip x and "
+    f"identity, 0 where it is not; mean over {spelled(MIDDLE)}",
+    POSITIVE,
+    ALONG,
+    statistics.slope(statistics.lead, "size"),
+    NOTHING_LEARNED,
+    MIDDLE,
+    instead_of="gap falls",
   ),
   "memorizer": Claim(
     "The network with the fewest images is nearer to the memorizing denoiser than to the Gaussian one",
     "fig. 5",
-    f"RMSE to D_G minus RMSE to D_M, {spelled(MIDDLE)}, held-out images",
+    f"score difference to D_G minus that to D_M, held-out images, mean over {spelled(MIDDLE)}",
     POSITIVE,
-    Needs({"score_gap.pairs": (GAUSSIAN, MEMORIZER)}, along=2),
-    statistics.difference(measures.to_gaussian, measures.to_memorizer, 0),
+    ALONG,
+    statistics.difference(measures.to_gaussian_at, measures.to_memorizer_at, 0),
+    NOTHING_LEARNED | {"gaussian": MUST_NOT_PASS, "multi-delta": MUST_PASS},
+    MIDDLE,
   ),
   "generalizer": Claim(
     "The network with the most images is nearer to the Gaussian denoiser than to the memorizing one",
     "fig. 2, 5",
-    f"RMSE to D_M minus RMSE to D_G, {spelled(MIDDLE)}, held-out images",
+    f"score difference to D_M minus that to D_G, held-out images, mean over {spelled(MIDDLE)}",
     POSITIVE,
-    Needs({"score_gap.pairs": (GAUSSIAN, MEMORIZER)}),
-    statistics.mean(measures.nearer_gaussian),
+    PAIRS,
+    statistics.difference(measures.to_memorizer_at, measures.to_gaussian_at),
+    IS_GAUSSIAN,
+    MIDDLE,
+  ),
+  "nearest to gaussian": Claim(
+    "The network with the most images is nearer to the Gaussian denoiser than any that has not learned it",
+    "fig. 2, 5",
+    "least score difference to D_G of mean, c_skip x, identity and D_M, minus the network's, held-out "
+    f"images, mean over {spelled(MIDDLE)}",
+    POSITIVE,
+    PAIRS,
+    statistics.margin,
+    IS_GAUSSIAN | {"surrogate": MUST_PASS},
+    MIDDLE,
+    instead_of="generalizer",
+  ),
+  "beyond gaussian": Claim(
+    "The network with the most images denoises unseen images better than the Gaussian denoiser",
+    "none",
+    f"(E_G − E)/E_G with E the held-out squared error, mean over {spelled(MIDDLE)}",
+    POSITIVE,
+    PAIRS,
+    statistics.improvement,
+    NOTHING_LEARNED | {"multi-delta": MUST_NOT_PASS, "gaussian": MUST_NOT_PASS, "surrogate": MUST_NOT_PASS},
+    MIDDLE,
   ),
   "low-noise floor": Claim(
     "At vanishing noise the gap to D_G is fixed by the training set alone",
@@ -63,5 +144,19 @@ CLAIMS = {
     (-math.inf, 0.01),
     Needs({"score_gap.pairs": (GAUSSIAN,)}),
     statistics.floor_miss,
+    {"mean": MUST_NOT_PASS, "skip": MUST_NOT_PASS, "identity": MUST_NOT_PASS},
+  ),
+  "low noise is learned": Claim(
+    "At low noise, too, the network with the most images knows what the Gaussian denoiser knows",
+    "fig. 16",
+    "(E_0 − E_G)/(E_0 − E), E the held-out squared errors and E_0 the least of mean, c_skip x and identity, "
+    f"at the worst level of {spelled(LOW)}",
+    (0.5, math.inf),
+    PAIRS,
+    statistics.recovered("gaussian"),
+    NOTHING_LEARNED | {"multi-delta": MUST_NOT_PASS, "gaussian": MUST_PASS},
+    LOW,
+    WORST,
+    instead_of="low-noise floor",
   ),
 }

@@ -1,18 +1,42 @@
-"""Statistics that decide claims, each of all readings of a study, first to last along its sweep."""
+"""Statistics that decide claims, each of one network of every model, first to last along the sweep.
 
-from collections.abc import Callable
+A statistic names its *ingredients*, arrays over noise levels and samples, and what to make of their means.
+Means over samples are taken first, so that a statistic is a number for each set of networks; how sure it
+is, networks tell, and where there is only one, its samples.
+"""
+
+import typing
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
-from gauss_diffusion.readings import intervals, measures
-from gauss_diffusion.readings.intervals import Interval
-from gauss_diffusion.readings.measures import Band, Reading, Values
+from gauss_diffusion.readings import measures
+from gauss_diffusion.readings.measures import Reading
 
-Measure = Callable[[Reading], Values]  # of one reading
-Statistic = Callable[[list[Reading]], Interval]
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
+
+Means = Float[np.ndarray, "M *rest"]  # of the ingredients
+Combine = Callable[[Means], Float[np.ndarray, "*rest"]]  # elementwise over all axes but the first
+
+
+class Prepared(NamedTuple):
+  """A statistic of certain readings."""
+
+  ingredients: "Sequence[xarray.DataArray | np.ndarray]"  # M, of [sigma, sample], [sigma] or [sample]
+  combine: Combine
+  rank: Combine | None = None  # of a trend: Spearman's rank correlation, to stand beside the slope
+
+
+Statistic = Callable[[list[Reading]], Prepared]
+Measure = Callable[[Reading], "xarray.DataArray | np.ndarray"]  # [sigma, sample] or [sample]
 Pair = tuple[str, str]  # of denoisers
 
+TIE = 1e-6  # values of order 1, measured in float32, that differ by less count as equal
 NETWORKS: Pair = ("network", "network")
+NULLS = ("mean", "skip", "identity")  # denoisers that have learned nothing
 
 
 # Of any measure.
@@ -20,152 +44,243 @@ NETWORKS: Pair = ("network", "network")
 
 def mean(measure: Measure, which: int = -1) -> Statistic:
   """Take the mean of a measure of one reading, by default the last along the sweep."""
-  return lambda readings: intervals.bootstrap_mean(measure(readings[which]))
-
-
-def share_below(measure: Measure, limit: float) -> Statistic:
-  """Take the share of samples whose measure is below a limit, of the last reading."""
-  return lambda readings: intervals.bootstrap_mean(measure(readings[-1]) < limit)
+  return lambda readings: Prepared([measure(readings[which])], lambda means: means[0])
 
 
 def difference(one: Measure, other: Measure, which: int = -1) -> Statistic:
   """Take how much larger the first measure's mean is than the second's, of one reading."""
-  return lambda readings: intervals.bootstrap_mean(one(readings[which]) - other(readings[which]))
+  return lambda readings: Prepared([one(readings[which]), other(readings[which])], _less)
 
 
 def between(measure: Measure, group: str, other: str) -> Statistic:
   """Take how much larger a measure's mean is for the reading of one group than for that of another."""
 
-  def compute(readings: list[Reading]) -> Interval:
+  def prepare(readings: list[Reading]) -> Prepared:
     named = {reading.entry["group"]: reading for reading in readings}
-    return intervals.bootstrap_mean(measure(named[group]) - measure(named[other]))
+    return Prepared([measure(named[group]), measure(named[other])], _less)
 
-  return compute
-
-
-def least(measure: Measure, but: str | None = None) -> Statistic:
-  """Take the least mean of a measure over all readings, those of one group left out."""
-
-  def compute(readings: list[Reading]) -> Interval:
-    values = [measure(reading) for reading in readings if reading.entry["group"] != but]
-    return intervals.bootstrap_statistic(lambda means: means.min(0), values)
-
-  return compute
+  return prepare
 
 
-def trend(measure: Measure) -> Statistic:
-  """Take Spearman's rank correlation of a measure's mean with the position along the sweep."""
+def least(statistic: Statistic, but: str | None = None) -> Statistic:
+  """Take the least value of a statistic over all readings, each by itself, those of one group left out."""
 
-  def compute(readings: list[Reading]) -> Interval:
-    position = np.arange(len(readings)) - (len(readings) - 1) / 2
+  def prepare(readings: list[Reading]) -> Prepared:
+    each = [statistic([reading]) for reading in readings if reading.entry["group"] != but]
+    ends = np.cumsum([len(one.ingredients) for one in each])
 
-    def correlation(means):
-      ranks = np.argsort(np.argsort(means, axis=0), axis=0) - position[-1]
-      return position @ ranks / (position @ position)
+    def combine(means):
+      parts = np.split(means, ends[:-1])
+      return np.min([one.combine(part) for one, part in zip(each, parts)], axis=0)
 
-    return intervals.bootstrap_statistic(correlation, [measure(reading) for reading in readings])
+    return Prepared([array for one in each for array in one.ingredients], combine)
 
-  return compute
-
-
-def rank_correlation(one: Measure, other: Measure) -> Statistic:
-  """Take Spearman's rank correlation between the means of two measures over the readings."""
-
-  def compute(readings: list[Reading]) -> Interval:
-    values = [measure(reading) for measure in (one, other) for reading in readings]
-    num = min(map(len, values))  # they count different samples: pairs, latents
-
-    def correlation(means):
-      ranks = np.argsort(np.argsort(means.reshape(2, len(readings), -1), axis=1), axis=1)
-      centred = ranks - (len(readings) - 1) / 2
-      return (centred[0] * centred[1]).sum(0) / (centred[0] ** 2).sum(0)
-
-    return intervals.bootstrap_statistic(correlation, [v[:num] for v in values])
-
-  return compute
+  return prepare
 
 
-def rises_again(measure: Measure) -> Statistic:
-  """Take how far the lower of first and last mean lies above the least one along the sweep."""
-  return lambda readings: intervals.bootstrap_statistic(
-    lambda means: np.minimum(means[0], means[-1]) - means.min(0), [measure(reading) for reading in readings]
+def slope(statistic: Statistic, sweep: str) -> Statistic:
+  """Take the slope of a statistic per decade of the sweep: least squares on log10 of the position.
+
+  Beside it stands Spearman's rank correlation, equal values with their mid-rank.
+  """
+
+  def prepare(readings: list[Reading]) -> Prepared:
+    each = [statistic([reading]) for reading in readings]
+    position = np.log10([measures.position(reading, sweep) for reading in readings])
+    centred = position - position.mean()
+    ends = np.cumsum([len(one.ingredients) for one in each])
+
+    def along(means):
+      parts = np.split(means, ends[:-1])
+      return np.stack([one.combine(part) for one, part in zip(each, parts)])
+
+    return Prepared(
+      [array for one in each for array in one.ingredients],
+      lambda means: np.tensordot(centred / (centred @ centred), along(means), axes=1),
+      lambda means: _spearman(_column(position, along(means)), along(means)),
+    )
+
+  return prepare
+
+
+def rank_correlation(one: Measure, other: Measure, band: measures.Band) -> Statistic:
+  """Take Spearman's rank correlation over the readings between two measures, averaged over a band."""
+
+  def prepare(readings: list[Reading]) -> Prepared:
+    found = [_averaged(measure(reading), band) for measure in (one, other) for reading in readings]
+
+    def combine(means):
+      first, second = np.split(means, 2)
+      return _spearman(first, second)
+
+    return Prepared(found, combine)
+
+  return prepare
+
+
+def turns(measure: Measure) -> Statistic:
+  """Take how far a measure lies above its mean in the middle of the sweep both at its start and at its end.
+
+  The middle is the middle reading, whatever is found there: the lowest of several noisy means would lie below
+  both ends by chance.
+  """
+  return lambda readings: Prepared(
+    [measure(readings[place]) for place in (0, len(readings) // 2, -1)],
+    lambda means: np.minimum(means[0], means[2]) - means[1],
   )
 
 
-def above_least(measure: Measure) -> Statistic:
-  """Take how far the last mean lies above the least one along the sweep."""
-  return lambda readings: intervals.bootstrap_statistic(
-    lambda means: means[-1] - means.min(0), [measure(reading) for reading in readings]
+def after_middle(measure: Measure) -> Statistic:
+  """Take how much larger a measure's mean is at the end of the sweep than in its middle."""
+  return lambda readings: Prepared([measure(readings[-1]), measure(readings[len(readings) // 2])], _less)
+
+
+# Of what a denoiser knows.
+
+
+def margin(readings: list[Reading]) -> Prepared:
+  """Return how much nearer the last network is to D_G than the nulls and the memorizer are.
+
+  ``min over D' of RMSE(D', D_G) − RMSE(D, D_G)`` with D' the mean, c_skip x, the identity and the exact
+  memorizer of the same images; 0 or less for each of these themselves.
+  """
+  reading = readings[-1]
+  others = [measures.gap_at(reading, null, "gaussian") for null in NULLS]
+  others.append(measures.gap_at(reading, "gaussian", "multi-delta"))
+  own = measures.gap_at(reading, "network", "gaussian")
+  return Prepared([own, *others], lambda means: means[1:].min(0) - means[0])
+
+
+def lead(readings: list[Reading]) -> Prepared:
+  """Return `margin`, no less than 0, to the nulls alone: who is no nearer to D_G than they has no lead."""
+  reading = readings[-1]
+  others = [measures.gap_at(reading, null, "gaussian") for null in NULLS]
+  own = measures.gap_at(reading, "network", "gaussian")
+  return Prepared([own, *others], lambda means: np.maximum(means[1:].min(0) - means[0], 0))
+
+
+def improvement(readings: list[Reading]) -> Prepared:
+  """Return by what share of it the last network's held-out squared error is below D_G's: (E_G − E)/E_G."""
+  reading = readings[-1]
+  errors = [measures.squared_error_at(reading, name) for name in ("network", "gaussian")]
+  return Prepared(errors, lambda means: (means[1] - means[0]) / means[1])
+
+
+def recovered(simple: str) -> Statistic:
+  """Take the share of what the last network has learned that a simple denoiser has too.
+
+  ``(E_0 − E_S)/(E_0 − E)`` with E the network's held-out squared error, E_S that of the simple one and E_0
+  the least of the nulls'. Of a network that denoises no better than a null there is nothing to recover: 0.
+  """
+
+  def prepare(readings: list[Reading]) -> Prepared:
+    names = ("network", simple, *NULLS)
+    return Prepared([measures.squared_error_at(readings[-1], name) for name in names], _share)
+
+  return prepare
+
+
+# Of halves, laws and the span of the data.
+
+
+def apart(group: str, other: str, denoisers: Pair = NETWORKS, other_denoisers: Pair = NETWORKS) -> Statistic:
+  """Take how much farther apart samples of two halves' denoisers are in one group than in another."""
+
+  def prepare(readings: list[Reading]) -> Prepared:
+    halves = measures.halves(readings)
+    pairs = ((group, denoisers), (other, other_denoisers))
+    return Prepared([measures.apart(halves[name], *names) for name, names in pairs], _less)
+
+  return prepare
+
+
+def together_and_better(group: str, other: str) -> Statistic:
+  """Take by what share samples of one group's halves lie farther apart *and* its networks denoise worse.
+
+  The smaller of ``(a − b)/a`` for a, b the distances of samples in the two groups, and for a, b their
+  networks' held-out squared errors at middle noise: agreement alone costs nothing, untrained twins agree
+  exactly.
+  """
+
+  def prepare(readings: list[Reading]) -> Prepared:
+    halves = measures.halves(readings)
+    found = []
+    for name in (group, other):
+      found.append(measures.apart(halves[name]))
+      found += [_averaged(measures.squared_error_at(half), measures.MIDDLE) for half in halves[name]]
+
+    def combine(means):
+      far, worse, near, better = means[0], means[1:3].mean(0), means[3], means[4:6].mean(0)
+      return np.minimum((far - near) / np.where(far > 0, far, 1), (worse - better) / worse)
+
+    return Prepared(found, combine)
+
+  return prepare
+
+
+def law_ratio(denoiser: str, which: int) -> Statistic:
+  """Take the squared gap of the map fitted on training images over that of the one on held-out images."""
+  return lambda readings: Prepared(
+    [measures.map_gap_at(readings[which], denoiser, law) for law in ("train", "held-out")], _ratio
   )
 
 
-# Over noise levels, weights, laws and halves.
+def knowledge_over_memory(readings: list[Reading]) -> Prepared:
+  """Return the last network's squared held-out gap over that of the first reading's exact memorizer."""
+  gaps = [measures.map_gap_at(readings[-1], "network", "held-out")]
+  gaps.append(measures.map_gap_at(readings[0], "multi-delta", "held-out"))
+  return Prepared(gaps, _ratio)
 
 
-def lowest_linearity(readings: list[Reading]) -> Interval:
-  """Return the lowest mean linearity score over the levels, of the last reading."""
-  sigmas = readings[-1].found["linearity"].sigma.to_numpy()
-  scores = [measures.linearity(readings[-1], (sigma, sigma)) for sigma in sigmas]
-  return intervals.bootstrap_statistic(lambda means: means.min(0), scores)
-
-
-def worst_weight(readings: list[Reading]) -> Interval:
-  """Return how much higher the linearity score is at the most uneven α² than at the most even one."""
-  alpha2 = readings[-1].found["linearity"].alpha2.to_numpy()
-  uneven = measures.linearity(readings[-1], alpha2=max(alpha2))
-  return intervals.bootstrap_mean(uneven - measures.linearity(readings[-1], alpha2=min(alpha2)))
-
-
-def largest_gap(one: str, two: str, band: Band) -> Statistic:
-  """Take the largest mean RMSE between two denoisers over the levels in a band, of the last reading."""
-
-  def compute(readings: list[Reading]) -> Interval:
-    sigma = readings[-1].found["score_gap"].sigma.to_numpy()
-    levels = sigma[measures.within(sigma, band)]
-    gaps = [measures.gap(readings[-1], one, two, (level, level)) for level in levels]
-    return intervals.bootstrap_statistic(lambda means: means.max(0), gaps)
-
-  return compute
-
-
-def floor_miss(readings: list[Reading]) -> Interval:
+def floor_miss(readings: list[Reading]) -> Prepared:
   """Return how far the gap to D_G at the lowest level is from its network-free floor, at worst."""
   sigma = readings[0].found["score_gap"].sigma.to_numpy().min()
-  values = [measures.gap(reading, "network", "gaussian", (sigma, sigma)) for reading in readings]
-  values += [reading.found["score_gap"].floor.to_numpy() for reading in readings]
+  gaps = [measures.gap_at(reading, "network", "gaussian").sel(sigma=sigma, drop=True) for reading in readings]
+  floors = [reading.found["score_gap"].floor for reading in readings]
 
   def miss(means):
     gaps, floors = np.split(means, 2)
     return np.abs(gaps - floors).max(0)
 
-  return intervals.bootstrap_statistic(miss, values)
+  return Prepared(gaps + floors, miss)
 
 
-def law_ratio(denoiser: str, which: int) -> Statistic:
-  """Take the squared gap of the map fitted on training images over that of the one on held-out images."""
-
-  def compute(readings: list[Reading]) -> Interval:
-    gaps = [measures.map_gap(readings[which], denoiser, law) for law in ("train", "held-out")]
-    return intervals.bootstrap_statistic(lambda means: means[0] / means[1], gaps)
-
-  return compute
+def _less(means: Means) -> Float[np.ndarray, "*rest"]:
+  return means[0] - means[1]
 
 
-def knowledge_over_memory(readings: list[Reading]) -> Interval:
-  """Return the last network's squared held-out gap over that of the first reading's exact memorizer."""
-  gaps = [measures.map_gap(readings[-1], "network", "held-out")]
-  gaps.append(measures.map_gap(readings[0], "multi-delta", "held-out"))
-  return intervals.bootstrap_statistic(lambda means: means[0] / means[1], gaps)
+def _ratio(means: Means) -> Float[np.ndarray, "*rest"]:
+  """Return the first over the second; 1 where both are 0."""
+  equal = means[0] == means[1]
+  return np.where(equal, 1, means[0]) / np.where(equal, 1, means[1])
 
 
-def farther_apart(
-  group: str, other: str, denoisers: Pair = NETWORKS, other_denoisers: Pair = NETWORKS
-) -> Statistic:
-  """Take how much farther apart samples of two halves' denoisers are in one group than in another."""
+def _share(means: Means) -> Float[np.ndarray, "*rest"]:
+  own, simple, null = means[0], means[1], means[2:].min(0)
+  learned = null - own
+  return np.where(learned > 0, (null - simple) / np.where(learned > 0, learned, 1), 0)
 
-  def compute(readings: list[Reading]) -> Interval:
-    halves = measures.halves(readings)
-    one = measures.apart(halves[group], *denoisers)
-    return intervals.bootstrap_mean(one - measures.apart(halves[other], *other_denoisers))
 
-  return compute
+def _averaged(
+  values: "xarray.DataArray | np.ndarray", band: measures.Band
+) -> "xarray.DataArray | np.ndarray":
+  if isinstance(values, np.ndarray) or "sigma" not in values.dims:
+    return values
+  return values.isel(sigma=measures.within(values.sigma.to_numpy(), band)).mean("sigma")
+
+
+def _ranks(values: Means) -> Means:
+  """Return ranks along the first axis, from 1; values that only rounding tells apart have their mid-rank."""
+  apart = values[:, None] - values[None]
+  return (apart > TIE).sum(1) + ((abs(apart) <= TIE).sum(1) + 1) / 2
+
+
+def _column(position: Float[np.ndarray, " M"], like: Means) -> Means:
+  return position.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _spearman(one: Means, other: Means) -> Float[np.ndarray, "*rest"]:
+  """Return the rank correlation along the first axis, 0 where one of the two does not vary."""
+  first, second = (_ranks(values) - (len(values) + 1) / 2 for values in (one, other))
+  scale = np.sqrt((first**2).sum(0) * (second**2).sum(0))
+  return (first * second).sum(0) / np.where(scale > 0, scale, 1)

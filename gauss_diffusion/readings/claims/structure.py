@@ -1,75 +1,137 @@
 """Claims about one well-trained network and its best affine map: `configs/gaussian_structure.py`."""
 
 import math
-from functools import partial
+import typing
 
 from gauss_diffusion.readings import measures
 from gauss_diffusion.readings.claims import statistics
-from gauss_diffusion.readings.claims.claim import POSITIVE, Claim
-from gauss_diffusion.readings.measures import ALL, HIGH, LOW, MIDDLE, Needs, spelled
+from gauss_diffusion.readings.claims.claim import (
+  GAUSSIAN,
+  MEMORIZER,
+  MUST_NOT_PASS,
+  MUST_PASS,
+  NOTHING_LEARNED,
+  POSITIVE,
+  WORST,
+  Claim,
+)
+from gauss_diffusion.readings.claims.size import IS_GAUSSIAN
+from gauss_diffusion.readings.measures import ALL, HIGH, LOW, MIDDLE, Band, Needs, Reading, spelled
+
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
 
 LINEAR_SCORE = 0.96  # from which on the paper calls a denoiser linear
-WEIGHT_GAP = 0.2  # below which weights count as the same
-ORDERED = (0.11, math.inf)  # levels at which the paper finds principal components
+REPLACES = 0.05  # RMSE below which the paper lets one denoiser stand for another
+RECOVERED = 0.9  # share of what a network has learned from which on a simple denoiser has learned it too
 NETWORK_LINEAR = ("network", "linear (held-out)")
 LINEAR_GAUSSIAN = ("linear (held-out)", "gaussian")
+IS_LINEAR = NOTHING_LEARNED | {"multi-delta": MUST_NOT_PASS, "gaussian": MUST_PASS}
+
+
+def to_linear(reading: Reading) -> "xarray.DataArray":
+  """Return the network's distance to its best affine map on each held-out image, [sigma, image]."""
+  return measures.gap_at(reading, *NETWORK_LINEAR)
+
+
+def linear_to_gaussian(reading: Reading) -> "xarray.DataArray":
+  """Return the distance of the network's best affine map to D_G on each held-out image, [sigma, image]."""
+  return measures.gap_at(reading, *LINEAR_GAUSSIAN)
+
+
+def relative_to_gaussian(reading: Reading) -> "xarray.DataArray":
+  """Return ‖D − D_G‖/‖D‖ on each held-out image, [sigma, image] (eq. 53)."""
+  return measures.gap_at(reading, *GAUSSIAN, unit="nmse")
+
+
+def relative_to_linear(reading: Reading) -> "xarray.DataArray":
+  """Return ‖D − D_L‖/‖D‖ on each held-out image, [sigma, image] (eq. 53)."""
+  return measures.gap_at(reading, *NETWORK_LINEAR, unit="nmse")
+
+
+def _linear_at(where: str, band: Band, instead_of: str) -> Claim:
+  return Claim(
+    f"At {where} noise the best affine map knows what the network knows",
+    "fig. 2",
+    "(E_0 − E_L)/(E_0 − E), E the held-out squared errors and E_0 the least of mean, c_skip x and identity, "
+    f"at the worst level of {spelled(band)}",
+    (RECOVERED, math.inf),
+    Needs({"score_gap.pairs": (NETWORK_LINEAR,)}),
+    statistics.recovered("linear (held-out)"),
+    IS_LINEAR | {"linear": MUST_PASS},
+    band,
+    WORST,
+    networks=False,
+    instead_of=instead_of,
+  )
+
+
+def _replaces_at(where: str, band: Band) -> Claim:
+  return Claim(
+    f"At {where} noise the best affine map replaces the network",
+    "fig. 2",
+    f"largest RMSE between network and D_L (held-out) over {spelled(band)}",
+    (-math.inf, REPLACES),
+    Needs({"score_gap.pairs": (NETWORK_LINEAR,)}),
+    statistics.mean(to_linear),
+    IS_LINEAR | {"linear": MUST_PASS},
+    band,
+    WORST,
+    networks=False,
+  )
+
 
 CLAIMS = {
   "linear everywhere": Claim(
     f"A well-trained denoiser has a linearity score of at least {LINEAR_SCORE} at every noise level",
     "fig. 1, 10",
-    "lowest linearity score over σ",
+    "linearity score at the worst level",
     (LINEAR_SCORE, math.inf),
     Needs({"linearity": ()}),
-    statistics.lowest_linearity,
+    statistics.mean(measures.linearity_at),
+    IS_LINEAR,
+    ALL,
+    WORST,
+    networks=False,
   ),
+  "linear in the middle": _linear_at("middle", MIDDLE, "linear everywhere"),
   "even weights are worst": Claim(
     "α = β = 1/√2 is the hardest mixture",
     "fig. 10",
-    f"linearity score at the most uneven α² minus that at α² = 1/2, {spelled(MIDDLE)}",
+    f"linearity score at the most uneven α² minus that at α² = 1/2, mean over {spelled(MIDDLE)}",
     POSITIVE,
     Needs({"linearity": ()}),
-    statistics.worst_weight,
+    statistics.difference(measures.most_uneven_at, measures.linearity_at),
+    NOTHING_LEARNED,
+    MIDDLE,
+    networks=False,
   ),
-  "linear at high noise": Claim(
-    "At high noise the best affine map replaces the network",
-    "fig. 2",
-    f"largest RMSE between network and D_L (held-out) over {spelled(HIGH)}",
-    (-math.inf, 0.05),
-    Needs({"score_gap.pairs": (NETWORK_LINEAR,)}),
-    statistics.largest_gap(*NETWORK_LINEAR, HIGH),
-  ),
-  "linear at low noise": Claim(
-    "At low noise the best affine map replaces the network",
-    "fig. 2",
-    f"largest RMSE between network and D_L (held-out) over {spelled(LOW)}",
-    (-math.inf, 0.05),
-    Needs({"score_gap.pairs": (NETWORK_LINEAR,)}),
-    statistics.largest_gap(*NETWORK_LINEAR, LOW),
-  ),
+  "linear at high noise": _replaces_at("high", HIGH),
+  "linear knows high noise": _linear_at("high", HIGH, "linear at high noise"),
+  "linear at low noise": _replaces_at("low", LOW),
+  "linear knows low noise": _linear_at("low", LOW, "linear at low noise"),
   "linear is gaussian": Claim(
     "The best affine map of a well-trained denoiser is the Gaussian denoiser",
     "fig. 2",
-    f"largest RMSE between D_L (held-out) and D_G over {spelled(ALL)}",
-    (-math.inf, 0.05),
-    Needs({"score_gap.pairs": (LINEAR_GAUSSIAN,)}),
-    statistics.largest_gap(*LINEAR_GAUSSIAN, ALL),
+    f"RMSE between D_L (held-out) and D_G at the worst of {spelled(ALL)}",
+    (-math.inf, REPLACES),
+    Needs({"score_gap.pairs": (LINEAR_GAUSSIAN, MEMORIZER)}),
+    statistics.mean(linear_to_gaussian),
+    IS_GAUSSIAN | {"surrogate": MUST_PASS},
+    ALL,
+    WORST,
+    networks=False,
   ),
-  "weights": Claim(
-    "The weights of the best affine map are those of the Gaussian denoiser at most noise levels",
-    "fig. 4",
-    f"share of levels with ‖W_L − W_G‖/‖W_G‖ < {WEIGHT_GAP} (held-out; interval over levels)",
-    (0.5, math.inf),
-    Needs({"distillation": ()}),
-    statistics.share_below(measures.weight_gap, WEIGHT_GAP),
-  ),
-  "singular vectors": Claim(
-    f"The singular vectors of the best affine map are the principal components for {spelled(ORDERED)}",
-    "fig. 4, 14",
-    "mean |correlation| of each with its counterpart (held-out; interval over vectors)",
-    (0.9, math.inf),
-    Needs({"distillation": ()}),
-    statistics.mean(partial(measures.singular_correlation, band=ORDERED)),
+  "linear, not gaussian": Claim(
+    "At high noise the network is nearer to its best affine map than to the Gaussian denoiser",
+    "fig. 27",
+    f"NMSE to D_G minus NMSE to D_L (held-out), mean over {spelled(HIGH)}",
+    POSITIVE,
+    Needs({"score_gap.pairs": (GAUSSIAN, NETWORK_LINEAR)}),
+    statistics.difference(relative_to_gaussian, relative_to_linear),
+    {"gaussian": MUST_NOT_PASS},
+    HIGH,
+    networks=False,
   ),
   "identity": Claim(
     "At vanishing noise the denoiser is the identity",
@@ -78,5 +140,7 @@ CLAIMS = {
     (-math.inf, 0.05),
     Needs({"denoised": ()}),
     statistics.mean(measures.change),
+    {"skip": MUST_NOT_PASS, "identity": MUST_NOT_PASS, "untrained": MUST_NOT_PASS, "gaussian": MUST_PASS},
+    networks=False,
   ),
 }
