@@ -34,6 +34,8 @@ def get_config(arg: str = "") -> ConfigDict:
     "generalizer",
     "nearest to gaussian",
     "beyond gaussian",
+    "weights",
+    "subspaces",
     "low-noise floor",
     "low noise is learned",
   )

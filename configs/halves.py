@@ -20,6 +20,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config = recipes.start(arg, "Disjoint halves, predicted")
   config.analyses = ("halves", "samples")
   config.figures = ("halves_distance", "agreement")
+  recipes.judge(config, arg, (), networks=True)
   for size in SIZES[arg]:
     for part in (0, 1):
       title, group = f"halves of {size:,}, {part + 1}", f"halves of {size}"

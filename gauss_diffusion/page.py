@@ -10,7 +10,7 @@ import jinja2
 from gauss_diffusion import analyses, plots, results
 
 NAME = "report.html"
-_FIGURES = plots.STUDY_PLOTS | analyses.FIGURES
+_FIGURES = {plots.STRIPS: plots.strips} | plots.STUDY_PLOTS | analyses.FIGURES
 # Of a claim's row, in the order shown; what a row has besides is shown elsewhere.
 _CLAIM_COLUMNS = (
   "claim",

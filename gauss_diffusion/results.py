@@ -198,7 +198,7 @@ def read_json(path: Path, remedy: str = "delete it and run the same command agai
   """
   try:
     return json.loads(pathlib.Path(path).read_bytes())
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:  # brackets a thousand deep
     raise _corrupt(path, error, remedy) from error
 
 
@@ -260,7 +260,7 @@ def read_metrics(path: Path) -> dict[str, np.ndarray]:
     try:
       record = json.loads(line)
       by_step[record["step"]] = record
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
       raise _corrupt(f"{path}:{number}", error, "delete that line and run the same command again") from error
   records = [by_step[step] for step in sorted(by_step)]
   names = dict.fromkeys(name for record in records for name in record)

@@ -32,7 +32,7 @@ DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {
   "method": "closed_form",
-  "pairs": 1280,  # of each of the two fits
+  "pairs": 640,  # of each of the two fits
   "steps": 2000,
   "reserved": 100,  # the first held-out images: no map is fitted to them, so that maps can be evaluated there
   "subspaces": (1, 2, 4, 8, 16, 32),  # dimensions, of the leading singular vectors

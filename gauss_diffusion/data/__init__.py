@@ -201,7 +201,8 @@ def _place(field: str, path: str) -> pathlib.Path:
     place.exists()
   except (RuntimeError, OSError) as error:  # no such user; too long a name, or in a folder closed to us
     raise ValueError(
-      f"`{field}` is {path!r}, which cannot be looked up ({error}); want another path"
+      f"`{field}` is {printable(repr(path), 200)}, which cannot be looked up ({printable(error, 200)}); want "
+      "another path"
     ) from error
   return place
 

@@ -24,8 +24,8 @@ DAMAGE = (
   LookupError,
   EOFError,
   OverflowError,
+  RuntimeError,
   SyntaxError,
-  RecursionError,
   MemoryError,
   tokenize.TokenError,
   zipfile.BadZipFile,
@@ -63,7 +63,7 @@ def _decode_images(place: pathlib.Path, names: list[str], read: Callable[[str], 
     for label in labels[chunk.start : chunk.stop]:
       try:
         encoded = read(label)
-      except (*DAMAGE, RuntimeError, NotImplementedError) as error:
+      except DAMAGE as error:
         name, reason = printable(label, pixels.NAME), printable(error, pixels.NAME)
         raise ValueError(f"`{name}` of {place} cannot be read ({reason})") from error
       yield label, fit(pixels.open_image(encoded, label, upright=True))
@@ -161,7 +161,7 @@ def _arrays(place: pathlib.Path) -> dict[str, np.ndarray]:
           _check_claim(member, info.file_size)
       with np.load(place, allow_pickle=False) as stored:
         return dict(stored)
-    except (*DAMAGE, RuntimeError, NotImplementedError) as error:
+    except DAMAGE as error:
       raise _no_arrays(place, error) from error
 
 

@@ -11,7 +11,7 @@ import pathlib
 from matplotlib.figure import Figure
 
 from gauss_diffusion import results
-from gauss_diffusion.plots import agreement, halves_distance, one_level, style, sweep, transition
+from gauss_diffusion.plots import agreement, halves_distance, one_level, strips, style, sweep, transition
 
 STUDY_PLOTS = {
   "sweep": sweep,
@@ -20,6 +20,8 @@ STUDY_PLOTS = {
   "transition": transition,
   "one_level": one_level,
 }
+STRIPS = "strips"  # the name of the figure of a study's claims, which `strips` draws
+__all__ = ["STRIPS", "STUDY_PLOTS", "save", "strips"]
 
 
 @style.talk

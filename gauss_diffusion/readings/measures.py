@@ -46,6 +46,7 @@ class Needs(NamedTuple):
   halves: tuple[str, ...] = ()  # groups with two readings, on disjoint halves of the data
   paired: bool = False  # at least one such group, whatever its name
   controls: tuple[str, ...] = ()  # whose results the statistic reads
+  pairs: int = 0  # of the distillation, for each pixel: with fewer their noise decides
 
 
 def position(reading: Reading, sweep: str) -> float:
@@ -224,6 +225,16 @@ def weight_gap(reading: Reading) -> Float[np.ndarray, " S"]:
   """
   square = reading.found["distillation"].weight_gap2.sel(law="held-out").to_numpy()
   return np.sign(square) * np.sqrt(np.abs(square))
+
+
+def weight_gap2_at(reading: Reading) -> "xarray.DataArray":
+  """Return the unbiased estimate of ``‖W_L − W_G‖²/‖W_G‖²`` at each level, held-out images, [sigma]."""
+  return reading.found["distillation"].weight_gap2.sel(law="held-out")
+
+
+def subspace_at(reading: Reading) -> "xarray.DataArray":
+  """Return `subspace` at each level, mean over the dimensions k, [sigma]."""
+  return reading.found["distillation"].subspace.sel(law="held-out").mean("k")
 
 
 def subspace(reading: Reading, band: Band) -> Values:

@@ -1,6 +1,7 @@
 """What a study cannot be, refused before any compute is spent."""
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -75,12 +76,13 @@ def check(config: ConfigDict, shape: Shape, num_pool: int, num_held_out: int) ->
       raise ValueError(f"`models` has {label!r}; want a label of letters, digits, _ and -, at most 100")
     _check_model(config, f"models.{label}", model, shape, num_pool)
   _check_names("controls", config.controls, members.CONTROLS)
-  members.check(config, config.controls)
+  members.check(config)
   _check_families(config, shape)
   for name in config.analyses:
     analyses.ANALYSES[name].check(config, shape, num_held_out)
   for name in config.claims:
     _check_needs(f"`claims` has {name!r}", claims.CLAIMS[name].needs, config)
+    _check_pairs(f"`claims` has {name!r}", claims.CLAIMS[name].needs.pairs * math.prod(shape), config)
   for name in config.figures:
     _check_needs(f"`figures` has {name!r}", plots.STUDY_PLOTS[name].NEEDS, config)
   if config.sweep:
@@ -277,6 +279,14 @@ def _check_needs(what: str, needs: measures.Needs, config: ConfigDict) -> None:
       raise ValueError(f"{what}, which needs two models of the group {group!r}, parts 0 and 1")
   if needs.paired and not paired:
     raise ValueError(f"{what}, which needs two models of one `group`, parts 0 and 1")
+
+
+def _check_pairs(what: str, least: int, config: ConfigDict) -> None:
+  if config.distillation.pairs < least:
+    raise ValueError(
+      f"{what}, which {config.distillation.pairs} `distillation.pairs` cannot decide: their noise makes as "
+      f"large a gap; want at least {least}"
+    )
 
 
 def _check_names(field: str, names: Iterable[str], known: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ with the control in the place of every model, on the same images.
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from gauss_diffusion.readings.claims import CLAIMS
@@ -48,9 +48,7 @@ def members(config: Any) -> list[Member]:
   Args:
     config: a study, as a ConfigDict or as plain values.
   """
-  models, controls = [], {}
-  roles = {control for claim in config["claims"] for control in CLAIMS[claim].controls}
-  asked_about = [control for control in config["controls"] if control in roles]
+  models, controls, judged = [], {}, _judged(config)
   for label in asked.in_order(config["models"]):
     for replicate in range(config["replicates"]):
       name = label if not replicate else f"{label}.{replicate + 1}"
@@ -59,7 +57,7 @@ def members(config: Any) -> list[Member]:
       if entry["linear"] and replicate:
         entry["linear"] += f".{replicate + 1}"
       stands_in = {}
-      for control in asked_about:
+      for control in judged:
         key = control, replicate, str(_deciding(entry, control, name))
         if key not in controls:
           controls[key] = _control(control, Member(name, label, replicate, "", entry, {}))
@@ -83,12 +81,11 @@ def analyses_of(config: Any, member: Member) -> list[str]:
   return [name for name in config["analyses"] if name in wanted]
 
 
-def check(config: Any, names: Iterable[str]) -> None:
+def check(config: Any) -> None:
   """Refuse a number of replicates or controls that cannot be.
 
   Args:
-    config: the study; its analyses and models have been checked.
-    names: its controls.
+    config: the study; the names in it have been checked.
 
   Raises:
     ValueError: naming the field and what would be right.
@@ -102,13 +99,19 @@ def check(config: Any, names: Iterable[str]) -> None:
         f"`replicates` is {config['replicates']}, and `models.{label}` is a {single}, of which there is one; "
         "want 1"
       )
-    for control in names:
+    for control in _judged(config):
       if control in TRAINED and schema.source(entry) != "training":
         raise ValueError(
           f"`controls` has {control!r}, and `models.{label}` is no network that is trained here"
         )
-  if LINEAR in names and "distillation" not in config["analyses"]:
+  if LINEAR in _judged(config) and "distillation" not in config["analyses"]:
     raise ValueError(f"`controls` has {LINEAR!r}, which needs 'distillation' among `analyses`")
+
+
+def _judged(config: Any) -> list[str]:
+  """Return the study's controls of which one of its claims has something to say."""
+  roles = {control for claim in config["claims"] for control in CLAIMS[claim].controls}
+  return [control for control in config["controls"] if control in roles]
 
 
 def _control(control: str, original: Member) -> Member:

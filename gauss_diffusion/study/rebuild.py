@@ -39,7 +39,7 @@ def rebuild(folder: pathlib.Path) -> bool:
     )
   made_from = _digest(config, cards)
   models = {member.label for member in members(config) if not member.control}
-  shown = [*config["figures"]]
+  shown = [*([plots.STRIPS] if config["claims"] else []), *config["figures"]]
   shown += [
     name for name, own in cards.items() if any(_measured(own[label]) for label in own if label in models)
   ]
@@ -75,6 +75,9 @@ def _write(folder: pathlib.Path, config: dict[str, Any], cards: Cards, made_from
   rows = [{"model": title} | headline.headlines(networks) for title, networks in models.items()]
   decided = claims.judge(config["claims"], readings, config["sweep"])
   drawn = _draw(folder, config, readings)
+  if decided:
+    plots.save(plots.strips.draw(decided), folder / "figures" / plots.STRIPS)
+    drawn.append(plots.STRIPS)
   results.write_json(folder / HEADLINE, rows)
   results.write_json(folder / CLAIMS, decided)
   absent = [

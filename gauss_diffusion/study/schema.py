@@ -148,7 +148,7 @@ def shrink(config: ConfigDict) -> None:
   config.train.checkpoint_every = 40
   config.train.log_every = 5
   config.sampler.levels = 5
-  config.distillation.pairs = 256
+  config.distillation.pairs = 512
   config.distillation.subspaces = (1, 4)
   config.input_law.pairs = 256
   config.input_law.images = 16

@@ -21,6 +21,9 @@ from gauss_diffusion.readings.measures import LOW, MIDDLE, Needs, Reading, spell
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
 
+WEIGHT_GAP = 0.2  # below which the paper takes weights for the same
+PAIRS_A_PIXEL = 8  # from which on noise makes less of a gap than that
+ORDERED = (0.11, math.inf)  # levels at which the paper finds principal components
 IS_GAUSSIAN = NOTHING_LEARNED | {"multi-delta": MUST_NOT_PASS, "gaussian": MUST_PASS}
 NOT_GROWN = NOTHING_LEARNED | {"multi-delta": MUST_NOT_PASS}
 PAIRS = Needs({"score_gap.pairs": (GAUSSIAN, MEMORIZER)})
@@ -136,6 +139,29 @@ CLAIMS = {
     statistics.improvement,
     NOTHING_LEARNED | {"multi-delta": MUST_NOT_PASS, "gaussian": MUST_NOT_PASS, "surrogate": MUST_NOT_PASS},
     MIDDLE,
+  ),
+  "weights": Claim(
+    "The weights of the best affine map of a well-trained denoiser are those of the Gaussian denoiser",
+    "fig. 4",
+    "‖W_L − W_G‖²/‖W_G‖² from two fits on held-out images, their noise left out, the most images, mean "
+    f"over {spelled(MIDDLE)}",
+    (-math.inf, round(WEIGHT_GAP**2, 10)),
+    Needs({"distillation": ()}, pairs=PAIRS_A_PIXEL),
+    statistics.mean(measures.weight_gap2_at),
+    IS_GAUSSIAN | {"surrogate": MUST_PASS},
+    MIDDLE,
+  ),
+  "subspaces": Claim(
+    f"Singular vectors of the best affine map span what the principal components span, {spelled(ORDERED)}",
+    "fig. 4, 14",
+    "energy that the leading k of both share, mean over k, held-out images, the most images, at the worst "
+    "level",
+    (0.9, math.inf),
+    Needs({"distillation": ()}, pairs=PAIRS_A_PIXEL),
+    statistics.mean(measures.subspace_at),
+    IS_GAUSSIAN | {"surrogate": MUST_PASS},
+    ORDERED,
+    WORST,
   ),
   "low-noise floor": Claim(
     "At vanishing noise the gap to D_G is fixed by the training set alone",

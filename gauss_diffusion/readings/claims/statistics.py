@@ -204,7 +204,7 @@ def together_and_better(group: str, other: str) -> Statistic:
 
   def prepare(readings: list[Reading]) -> Prepared:
     halves = measures.halves(readings)
-    found = []
+    found: list[xarray.DataArray | np.ndarray] = []
     for name in (group, other):
       found.append(measures.apart(halves[name]))
       found += [_averaged(measures.squared_error_at(half), measures.MIDDLE) for half in halves[name]]

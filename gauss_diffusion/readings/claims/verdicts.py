@@ -120,7 +120,7 @@ def controls(claim: Claim, sets: Sets) -> dict[str, dict[str, Any]]:
   Returns:
     control -> its role, value and verdict, or why there is none.
   """
-  found = {}
+  found: dict[str, dict[str, Any]] = {}
   for name, role in claim.controls.items():
     if not all(name in reading.controls for readings in sets for reading in readings):
       continue
@@ -172,7 +172,7 @@ def _in_place(claim: Claim, reading: Reading, control: str) -> Reading:
 
 def _sigma(prepared: Prepared) -> Float[np.ndarray, " S"] | None:
   for array in prepared.ingredients:
-    if "sigma" in getattr(array, "dims", ()):
+    if not isinstance(array, np.ndarray) and "sigma" in array.dims:
       return array.sigma.to_numpy()
   return None
 
