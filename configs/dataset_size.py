@@ -34,6 +34,7 @@ def get_config(arg: str = "") -> ConfigDict:
     "generalizer",
     "nearest to gaussian",
     "beyond gaussian",
+    "beyond undertraining",
     "weights",
     "subspaces",
     "low-noise floor",

@@ -20,6 +20,8 @@ def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "The law of training noise")
   config.analyses = ("distillation", "linearity", "score_gap")
+  claims = ("undertrained at high noise", "undertrained at middle noise")
+  recipes.judge(config, arg, claims, networks=True)
   for law in LAWS:
     model = schema.add_model(config, law.replace("-", "_"), 0, title=f"{law} law", group=f"{law} law")
     model.train.noise_law = law

@@ -76,7 +76,7 @@ def _write(folder: pathlib.Path, config: dict[str, Any], cards: Cards, made_from
   decided = claims.judge(config["claims"], readings, config["sweep"])
   drawn = _draw(folder, config, readings)
   if decided:
-    plots.save(plots.strips.draw(decided), folder / "figures" / plots.STRIPS)
+    plots.save(plots.strips.draw(_rows(decided)), folder / "figures" / plots.STRIPS)
     drawn.append(plots.STRIPS)
   results.write_json(folder / HEADLINE, rows)
   results.write_json(folder / CLAIMS, decided)
@@ -101,6 +101,15 @@ def _write(folder: pathlib.Path, config: dict[str, Any], cards: Cards, made_from
     figures={name: _settings(config, name) for name in drawn},
     made_from=made_from,
   )
+
+
+def _rows(decided: list[dict[str, Any]]) -> list[dict[str, Any]]:
+  """Return claims with the models of which each is the least, a row each below it."""
+  rows = []
+  for row in decided:
+    rows.append(row)
+    rows += [{"claim": f"– {title}", "controls": {}} | model for title, model in row["models"].items()]
+  return rows
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def judge(config: ConfigDict, arg: str, claims: tuple[str, ...], *, networks: bo
   """
   config.seed = 1
   config.claims = claims
-  config.controls = tuple(members.CONTROLS) if arg != "smoke" else ("skip", "gaussian", "multi-delta")
+  config.controls = tuple(members.CONTROLS) if arg != "smoke" else ("skip", "gaussian", "multi-delta", "surrogate")
   config.replicates = REPLICATES.get(arg, 1) if networks else 1
 
 

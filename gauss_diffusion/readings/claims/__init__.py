@@ -16,6 +16,7 @@ from gauss_diffusion.readings.claims import (
   architectures,
   halves,
   input_law,
+  noise_law,
   perturbation,
   size,
   structure,
@@ -48,7 +49,8 @@ def merged(tables: Iterable[dict[str, Claim]]) -> dict[str, Claim]:
 
 
 CLAIMS = merged(
-  study.CLAIMS for study in (size, structure, width, time, halves, architectures, perturbation, input_law)
+  study.CLAIMS
+  for study in (size, structure, width, time, halves, architectures, perturbation, input_law, noise_law)
 )
 
 
@@ -97,17 +99,24 @@ def _row(
     "instead of": claim.instead_of,
   }
   if found is None:
-    return row | {"value": None, "verdict": verdicts.OPEN, "why": why, "controls": {}, "strip": None}
+    return row | {
+      "value": None,
+      "verdict": verdicts.OPEN,
+      "why": why,
+      "controls": {},
+      "strip": None,
+      "models": {},
+    }
   controls = verdicts.controls(claim, sets)
   verdict, why = verdicts.overruled(claim, verdict, found.networks, controls)
-  strip = None
-  if found.sigma is not None and found.strip is not None:
-    levels = [verdicts.Interval(*ends) for ends in zip(*found.strip)]
-    strip = {
-      "sigma": found.sigma,
-      "value": levels,
-      "verdict": [verdicts.side(claim.region, level) for level in levels],
+  models = {
+    title: {
+      "value": each.value,
+      "verdict": verdicts.side(claim.region, each.value),
+      "strip": _strip(claim, each),
     }
+    for title, each in verdicts.of_models(claim, sets).items()
+  }
   return row | {
     "value": found.value,
     "p": found.p,
@@ -117,5 +126,14 @@ def _row(
     "verdict": verdict,
     "why": why,
     "controls": controls,
-    "strip": strip,
+    "strip": _strip(claim, found),
+    "models": models,
   }
+
+
+def _strip(claim: Claim, found: verdicts.Estimate) -> dict[str, Any] | None:
+  if found.sigma is None or found.strip is None:
+    return None
+  levels = [verdicts.Interval(*ends) for ends in zip(*found.strip)]
+  judged = [verdicts.side(claim.region, level) for level in levels]
+  return {"sigma": found.sigma, "value": levels, "verdict": judged}

@@ -35,6 +35,11 @@ def of_memorizer(reading: Reading) -> "xarray.DataArray":
   return measures.linearity_at(reading.controls["multi-delta"])
 
 
+def floor_of_training(reading: Reading) -> "xarray.DataArray":
+  """Return the distance to D_G that training leaves on Gaussian images, [sigma, image]."""
+  return measures.to_gaussian_at(reading.controls["surrogate"])
+
+
 CLAIMS = {
   "linearity rises": Claim(
     "Denoisers become more linear as the training set grows",
@@ -138,6 +143,17 @@ CLAIMS = {
     PAIRS,
     statistics.improvement,
     NOTHING_LEARNED | {"multi-delta": MUST_NOT_PASS, "gaussian": MUST_NOT_PASS, "surrogate": MUST_NOT_PASS},
+    MIDDLE,
+  ),
+  "beyond undertraining": Claim(
+    "The network with the most images is farther from the Gaussian denoiser than undertraining leaves it",
+    "none",
+    "score difference to D_G minus that of the same recipe on Gaussian images, for which D_G is the best; "
+    f"mean over {spelled(MIDDLE)}",
+    POSITIVE,
+    PAIRS._replace(controls=("surrogate",)),
+    statistics.difference(measures.to_gaussian_at, floor_of_training),
+    {"gaussian": MUST_NOT_PASS, "surrogate": MUST_NOT_PASS},
     MIDDLE,
   ),
   "weights": Claim(

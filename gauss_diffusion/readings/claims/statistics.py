@@ -6,7 +6,7 @@ is, networks tell, and where there is only one, its samples.
 """
 
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ class Prepared(NamedTuple):
   ingredients: "Sequence[xarray.DataArray | np.ndarray]"  # M, of [sigma, sample], [sigma] or [sample]
   combine: Combine
   rank: Combine | None = None  # of a trend: Spearman's rank correlation, to stand beside the slope
+  models: "Mapping[str, Prepared]" = {}  # where it is the least over models: title -> that of one alone
 
 
 Statistic = Callable[[list[Reading]], Prepared]
@@ -66,14 +67,14 @@ def least(statistic: Statistic, but: str | None = None) -> Statistic:
   """Take the least value of a statistic over all readings, each by itself, those of one group left out."""
 
   def prepare(readings: list[Reading]) -> Prepared:
-    each = [statistic([reading]) for reading in readings if reading.entry["group"] != but]
-    ends = np.cumsum([len(one.ingredients) for one in each])
+    models = {reading.title: statistic([reading]) for reading in readings if reading.entry["group"] != but}
+    ends = np.cumsum([len(one.ingredients) for one in models.values()])
 
     def combine(means):
       parts = np.split(means, ends[:-1])
-      return np.min([one.combine(part) for one, part in zip(each, parts)], axis=0)
+      return np.min([one.combine(part) for one, part in zip(models.values(), parts)], axis=0)
 
-    return Prepared([array for one in each for array in one.ingredients], combine)
+    return Prepared([array for one in models.values() for array in one.ingredients], combine, models=models)
 
   return prepare
 

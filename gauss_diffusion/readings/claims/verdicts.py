@@ -54,15 +54,24 @@ def estimate(claim: Claim, sets: Sets) -> Estimate:
     claim: whose statistic.
     sets: at least one; all analyses that it needs must be there.
   """
+  return _estimated(claim, [claim.compute(readings) for readings in sets])
+
+
+def of_models(claim: Claim, sets: Sets) -> dict[str, Estimate]:
+  """Return the statistic of each model alone, by its title, where a claim's is the least over models."""
   prepared = [claim.compute(readings) for readings in sets]
+  return {title: _estimated(claim, [each.models[title] for each in prepared]) for title in prepared[0].models}
+
+
+def _estimated(claim: Claim, prepared: list[Prepared]) -> Estimate:
   sigma = _sigma(prepared[0])
   exact = [_evaluated(claim, each, sigma, None) for each in prepared]  # (summary [1], levels [S, 1])
   limit = claim.region[0] if math.isfinite(claim.region[0]) else claim.region[1]
-  if len(sets) > 1:
-    summaries, freedom = np.concatenate([summary for summary, _ in exact]), len(sets) - 1
-    mean, error = summaries.mean(), summaries.std(ddof=1) / math.sqrt(len(sets))
+  if len(prepared) > 1:
+    summaries, freedom = np.concatenate([summary for summary, _ in exact]), len(prepared) - 1
+    mean, error = summaries.mean(), summaries.std(ddof=1) / math.sqrt(len(prepared))
     levels = np.concatenate([each for _, each in exact], axis=1)
-    means, errors = levels.mean(1), levels.std(1, ddof=1) / math.sqrt(len(sets))
+    means, errors = levels.mean(1), levels.std(1, ddof=1) / math.sqrt(len(prepared))
   else:
     num = _num_samples(prepared[0])
     drawn = _evaluated(claim, prepared[0], sigma, num)
@@ -81,7 +90,7 @@ def estimate(claim: Claim, sets: Sets) -> Estimate:
     _p(mean - limit, error, freedom),
     sigma,
     None if sigma is None else _around(means, wide, errors),
-    len(sets),
+    len(prepared),
     float(np.mean(ranks)) if ranks else None,
   )
 
