@@ -38,6 +38,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.samples.num = 300
   config.samples.denoisers = ("network",)
   config.figures = ("transition",)
+  recipes.judge(config, arg, ("copies wait",))
   if arg == "digits":
     config.train.batch = 32
     config.train.learning_rate = 2e-3

@@ -1,13 +1,17 @@
 """The few numbers a study is remembered by, with their intervals."""
 
+import typing
 from typing import Any
 
 import numpy as np
 
 from gauss_diffusion import edm
-from gauss_diffusion.readings import measures
+from gauss_diffusion.readings import knowledge, measures
 from gauss_diffusion.readings.intervals import Interval, bootstrap_mean, t_interval
 from gauss_diffusion.readings.measures import Reading, Values
+
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
 
 SIGMA = 0.47  # the middle of the paper's ten levels: where memorization and generalization part
 # On the training images even an exact memorizer's best affine map is the Gaussian denoiser: no number to
@@ -18,7 +22,8 @@ LEFT_OUT = ("linear (train)",)
 def headlines(networks: list[Reading]) -> dict[str, Interval]:
   """Return the headline numbers of one model; analyses that it lacks leave theirs out.
 
-  Intervals are Student's over the networks' means; of one network, over its samples.
+  Intervals are Student's over the networks' means; of one network, over its samples. A number that one of the
+  networks lacks is left out.
 
   Args:
     networks: a reading of each network of the model.
@@ -26,14 +31,16 @@ def headlines(networks: list[Reading]) -> dict[str, Interval]:
   found = [numbers(reading) for reading in networks]
   if len(found) == 1:
     return {name: bootstrap_mean(samples) for name, samples in found[0].items()}
-  return {name: t_interval([np.mean(each[name]) for each in found]) for name in found[0]}
+  names = [name for name in found[0] if all(name in each for each in found)]
+  return {name: t_interval([np.mean(each[name]) for each in found]) for name in names}
 
 
 def numbers(reading: Reading) -> dict[str, Values]:
   """Return what a headline is made of, a value for each sample.
 
   The network's RMSE is given to every denoiser that `score_gap` paired it with, in the order of the pairs,
-  but to those of `LEFT_OUT`.
+  but to those of `LEFT_OUT`. A Gaussian share that is no number is left out: the network then does no better
+  than the mean image.
   """
   found, values = reading.found, {}
   if "samples" in found and "network" in found["samples"].denoiser.to_numpy():
@@ -52,6 +59,7 @@ def numbers(reading: Reading) -> dict[str, Values]:
       if one == "network" and two not in LEFT_OUT:
         values[f"RMSE to {two} at σ = {level:.2g}"] = measures.gap(reading, one, two, (level, level))
     values["denoising RMSE on held-out images"] = measures.error(reading)
+    values |= _beyond_two_moments(found["score_gap"])
   return values
 
 
@@ -73,8 +81,29 @@ def verdicts(rows: list[dict[str, Any]]) -> str:
   )
 
 
+def _beyond_two_moments(found: "xarray.Dataset") -> dict[str, Values]:
+  """Return how much of what the network knows is two moments, and what it knows beyond, see `knowledge`."""
+  null, gaussian, network = (
+    knowledge.squared_error(found, denoiser) for denoiser in ("mean", "gaussian", "network")
+  )
+  sigmas = found.sigma.to_numpy()
+  at, lowest = edm.nearest(sigmas, SIGMA), sigmas.min()
+  values = {
+    f"Gaussian share at σ = {sigmas[at]:.2g}": knowledge.gaussian_share(null, gaussian, network)[at],
+    f"gain over Gaussian at σ = {sigmas[at]:.2g}": knowledge.gain_over_gaussian(gaussian, network)[at],
+    f"nats beyond the Gaussian at σ = {lowest:.2g}": knowledge.nats(sigmas, gaussian, network),
+  }
+  return {name: each for name, each in values.items() if np.isfinite(each).all()}
+
+
 def _cell(value: Any) -> str:
   if value is None or isinstance(value, str):
     return value or ""
-  mean, low, high = value
-  return f"{mean:.3f}" if low is None else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+  mean, *ends = map(_number, value)
+  return f"{mean} [{', '.join(ends)}]" if all(ends) else mean
+
+
+def _number(value: float | None) -> str:
+  if value is None:
+    return ""
+  return f"{value:.3f}" if abs(value) < 1_000 else f"{value:,.0f}"

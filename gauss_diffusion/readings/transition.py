@@ -20,8 +20,7 @@ def generalization_time(readings: list[Reading]) -> float:
   Args:
     readings: snapshots of one run with results of `score_gap`.
   """
-  steps, error = _curve(readings, measures.error)
-  return first_below(steps, error, (1 + NEAR_BEST) * error.min())
+  return generalized(*_curve(readings, measures.error))
 
 
 def memorization_time(readings: list[Reading]) -> float:
@@ -32,8 +31,17 @@ def memorization_time(readings: list[Reading]) -> float:
   Args:
     readings: snapshots of one run with results of `samples`.
   """
-  steps, share = _curve(readings, measures.memorized)
-  return first_below(steps, -share, -COPIED)
+  return copying(*_curve(readings, measures.memorized))
+
+
+def generalized(steps: Float[ArrayLike, " S"], error: Float[ArrayLike, " S"]) -> float:
+  """Return `generalization_time` of held-out errors at the steps of the snapshots."""
+  return first_below(steps, error, (1 + NEAR_BEST) * np.min(error))
+
+
+def copying(steps: Float[ArrayLike, " S"], share: Float[ArrayLike, " S"]) -> float:
+  """Return `memorization_time` of shares of copies at the steps of the snapshots."""
+  return first_below(steps, -np.asarray(share), -COPIED)
 
 
 def first_below(steps: Float[ArrayLike, " S"], values: Float[ArrayLike, " S"], limit: float) -> float:

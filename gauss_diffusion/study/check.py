@@ -138,9 +138,10 @@ def _check_numbers(config: ConfigDict) -> None:
       most = _LEVELS if field == "levels" else _MOST
       if isinstance(value, int) and value > most:
         raise ValueError(f"`{name}.{field}` is {value}; want at most {most}")
-      if isinstance(default, tuple) and default and isinstance(default[0], float):
-        if not all(isinstance(item, int | float) for item in value):
-          raise ValueError(f"`{name}.{field}` is {value}; want numbers")
+      if isinstance(default, tuple) and default and isinstance(default[0], int | float):
+        whole = isinstance(default[0], int)
+        if not all(isinstance(item, int if whole else int | float) for item in value):
+          raise ValueError(f"`{name}.{field}` is {value}; want {'whole ' * whole}numbers")
         if len(set(value)) < len(value):
           raise ValueError(f"`{name}.{field}` is {value}; want every number once")
   for label, model in config.models.items():

@@ -9,6 +9,7 @@ from gauss_diffusion.study import members, schema
 
 VARIANTS = ("", "cpu", "digits", "smoke")
 REPLICATES = {"digits": 5, "cpu": 3}  # of two cores; fewer than 5 are too few to decide, and show a direction
+SMOKE_CONTROLS = ("skip", "gaussian", "multi-delta", "surrogate")
 
 
 def start(arg: str, title: str) -> ConfigDict:
@@ -49,7 +50,7 @@ def judge(config: ConfigDict, arg: str, claims: tuple[str, ...], *, networks: bo
   """
   config.seed = 1
   config.claims = claims
-  config.controls = tuple(members.CONTROLS) if arg != "smoke" else ("skip", "gaussian", "multi-delta", "surrogate")
+  config.controls = tuple(members.CONTROLS) if arg != "smoke" else SMOKE_CONTROLS
   config.replicates = REPLICATES.get(arg, 1) if networks else 1
 
 

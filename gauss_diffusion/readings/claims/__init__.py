@@ -21,6 +21,7 @@ from gauss_diffusion.readings.claims import (
   size,
   structure,
   time,
+  transition,
   verdicts,
   width,
 )
@@ -50,7 +51,18 @@ def merged(tables: Iterable[dict[str, Claim]]) -> dict[str, Claim]:
 
 CLAIMS = merged(
   study.CLAIMS
-  for study in (size, structure, width, time, halves, architectures, perturbation, input_law, noise_law)
+  for study in (
+    size,
+    structure,
+    width,
+    time,
+    halves,
+    architectures,
+    perturbation,
+    input_law,
+    noise_law,
+    transition,
+  )
 )
 
 

@@ -65,7 +65,7 @@ def of_models(claim: Claim, sets: Sets) -> dict[str, Estimate]:
 
 def _estimated(claim: Claim, prepared: list[Prepared]) -> Estimate:
   sigma = _sigma(prepared[0])
-  exact = [_evaluated(claim, each, sigma, None) for each in prepared]  # (summary [1], levels [S, 1])
+  exact = [_evaluated(claim, each, sigma) for each in prepared]  # (summary [1], levels [S, 1])
   limit = claim.region[0] if math.isfinite(claim.region[0]) else claim.region[1]
   if len(prepared) > 1:
     summaries, freedom = np.concatenate([summary for summary, _ in exact]), len(prepared) - 1
@@ -74,7 +74,7 @@ def _estimated(claim: Claim, prepared: list[Prepared]) -> Estimate:
     means, errors = levels.mean(1), levels.std(1, ddof=1) / math.sqrt(len(prepared))
   else:
     num = _num_samples(prepared[0])
-    drawn = _evaluated(claim, prepared[0], sigma, num)
+    drawn = _evaluated(claim, prepared[0], sigma, resampled=True)
     freedom = max(num - 1, 1)
     mean, means = exact[0][0][0], exact[0][1][:, 0]
     unbiased = math.sqrt(num / freedom)  # a bootstrap's spread is that of a variance over n
@@ -195,22 +195,23 @@ def _samples(array: Any, sigma: Float[np.ndarray, " S"] | None) -> Float[np.ndar
 
 
 def _num_samples(prepared: Prepared) -> int:
-  """Return how many samples the ingredients share; they may count different ones: pairs, latents."""
+  """Return the least number of samples of an ingredient; they may count different ones: pairs, latents."""
   sigma = _sigma(prepared)
   return min(_samples(array, sigma).shape[-1] for array in prepared.ingredients)
 
 
 def _evaluated(
-  claim: Claim, prepared: Prepared, sigma: Float[np.ndarray, " S"] | None, num: int | None
+  claim: Claim, prepared: Prepared, sigma: Float[np.ndarray, " S"] | None, *, resampled: bool = False
 ) -> tuple[Float[np.ndarray, " B"], Float[np.ndarray, "S B"]]:
-  """Return summary and levels of a statistic: of the samples' means, or of bootstrap means of `num`."""
+  """Return summary and levels of a statistic: of the samples' means, or of their bootstrap means.
+
+  One seed for all: ingredients of as many samples share their resamples.
+  """
   arrays = [_samples(array, sigma) for array in prepared.ingredients]
-  if num is None:
-    means = np.stack([array.mean(-1, keepdims=True) for array in arrays])
+  if resampled:
+    means = np.stack([intervals.resampled_means(array, RESAMPLES, seed=0) for array in arrays])
   else:
-    rows = np.stack([array[:, :num] for array in arrays])
-    flat = intervals.resampled_means(rows.reshape(-1, num), RESAMPLES, seed=0)
-    means = flat.reshape(*rows.shape[:2], RESAMPLES)
+    means = np.stack([array.mean(-1, keepdims=True) for array in arrays])
   levels = np.asarray(prepared.combine(means))  # [S, B]
   return _summary(claim, levels, sigma), levels
 
