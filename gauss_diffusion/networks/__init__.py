@@ -77,10 +77,6 @@ def create(name: str, *, preconditioning: str = "edm", **options: Any) -> Precon
   """
   if name not in NETWORKS:
     raise ValueError(f"`{name}` is no network; known: {', '.join(NETWORKS)}")
-  if preconditioning not in edm.PRECONDITIONINGS:
-    raise ValueError(
-      f"`preconditioning` has no {preconditioning!r}; known: {', '.join(edm.PRECONDITIONINGS)}"
-    )
   architecture = NETWORKS[name]
   known = _fields(architecture.module)
   constants = _constants(preconditioning)
@@ -167,7 +163,11 @@ def _fields(module: nn.Module | type[nn.Module]) -> dict[str, dataclasses.Field]
 
 
 def _constants(preconditioning: str) -> dict[str, Any]:
-  """Return the constants of a preconditioning's formula and their defaults."""
+  """Return the constants of a preconditioning's formula and their defaults, or refuse an unknown name."""
+  if preconditioning not in edm.PRECONDITIONINGS:
+    raise ValueError(
+      f"`preconditioning` has no {preconditioning!r}; known: {', '.join(edm.PRECONDITIONINGS)}"
+    )
   _, *constants = inspect.signature(edm.PRECONDITIONINGS[preconditioning]).parameters.values()
   return {constant.name: constant.default for constant in constants}
 
