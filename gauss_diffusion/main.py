@@ -35,7 +35,7 @@ def parse(argv: list[str]) -> list[str]:
   try:
     rest = FLAGS(argv)
     FLAGS.config.lock()
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as reason:
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError, OSError) as reason:
     refuse(reason)
   if rest[1:]:
     refuse(f"`{rest[1]}` is not an option; a field is set as --config.FIELD=VALUE")
