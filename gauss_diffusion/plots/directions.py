@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gauss_diffusion.plots import style
+from gauss_diffusion.plots import gain, style
 from gauss_diffusion.readings.ratios import slope
 
 TITLE = "Along which principal components does the network leave the Gaussian denoiser?"
@@ -18,7 +18,6 @@ LOOK_FOR = (
   "error could be lower, at most 1."
 )
 _MOST = 4  # models side by side
-_LEVELS = 5  # noise levels a panel
 _FAR = 2.0  # of the parts shown: a denoiser farther off has learned less than the Gaussian knows
 
 
@@ -32,7 +31,7 @@ def draw(results: style.Results) -> Figure:
   figure = style.figure(7.2)
   shown = style.spread(results, _MOST)
   axes = figure.subplots(2, len(shown), sharex=True, sharey="row", squeeze=False)
-  levels = _telling_levels(results[shown[-1]][0])
+  levels = gain.telling_levels(results[shown[-1]][0])
   ratio = np.geomspace(2e-3, 5e2, 200)
   for (slopes, distances), label in zip(axes.T, shown):
     slopes.plot(ratio, ratio / (1 + ratio), color=style.BLACK, linewidth=1.6, label="λ/(λ+σ²)", zorder=3)
@@ -52,13 +51,6 @@ def draw(results: style.Results) -> Figure:
   axes[1, 0].set_ylim(0, min(axes[1, 0].get_ylim()[1], _FAR))
   figure.legend(*style.entries(axes[0, 0], results), loc="outside right upper")
   return figure
-
-
-def _telling_levels(found) -> list[int]:
-  """Return the noise levels at which gains are neither all near 0 nor all near 1, thinned out."""
-  lam, sigma = found.eigenvalues.to_numpy(), found.sigma.to_numpy()
-  telling = [i for i in range(len(sigma)) if lam[-1] / 10 < sigma[i] ** 2 < 10 * lam[0]]
-  return style.spread(telling or range(len(sigma)), _LEVELS)
 
 
 def _distance(found) -> np.ndarray:

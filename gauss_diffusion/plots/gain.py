@@ -1,5 +1,6 @@
 """What the denoiser's Jacobian does: its gain along each principal component, and how linear it is."""
 
+import typing
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,6 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
+
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
 
 TITLE = "Does the network shrink each principal component like the Gaussian denoiser?"
 LOOK_FOR = (
@@ -35,7 +39,7 @@ def draw(results: style.Results) -> Figure:
   top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1), squeeze=False)[:, 0]
   shown = style.spread(results, _MOST)
   axes = top.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
-  levels = _telling_levels(results[shown[-1]][0])
+  levels = telling_levels(results[shown[-1]][0])
   for axis, label in zip(axes, shown):
     _draw_gain(axis, results[label], levels)
     axis.set_title(label)
@@ -57,8 +61,15 @@ def draw(results: style.Results) -> Figure:
   return figure
 
 
-def _telling_levels(found) -> list[int]:
-  """Return the noise levels at which gains are neither all near 0 nor all near 1, thinned out."""
+def telling_levels(found: "xarray.Dataset") -> list[int]:
+  """Return the noise levels at which gains are neither all near 0 nor all near 1, thinned out.
+
+  Args:
+    found: a result with `eigenvalues` λ, falling, whose gains are λ/(λ+σ²).
+
+  Returns:
+    Places of at most five of its levels `sigma`.
+  """
   lam, sigma = found.eigenvalues.to_numpy(), found.sigma.to_numpy()
   telling = [i for i in range(len(sigma)) if lam[-1] / 10 < sigma[i] ** 2 < 10 * lam[0]]
   return style.spread(telling or range(len(sigma)), _LEVELS)

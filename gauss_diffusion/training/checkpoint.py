@@ -1,13 +1,17 @@
 """Checkpoints of host arrays through orbax: the only file that knows of it.
 
-A checkpoint holds two items: `ema`, with the card of the network beside it, which analyses and
-notebooks read alone; and `state`, the rest of what a resumed run needs.
+A checkpoint holds `ema`, with the card of the network beside it, which analyses and notebooks read alone;
+and `state` and `log`, the rest of what a resumed run needs. The arrays that orbax writes have no checksum: a
+flipped bit loads other weights without a word. So every checkpoint has a file ``SHA256SUMS``, written before it
+counts as finished, against which its files are checked before any is read. ``sha256sum --check`` reads it too.
 """
 
+import functools
 import os
 import pathlib
 import shutil
-from typing import Any
+import sys
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,21 +22,45 @@ from gauss_diffusion.networks.preconditioned import Preconditioned
 from gauss_diffusion.training.train_state import TrainState
 
 FOLDER = "checkpoints"
+SUMS = "SHA256SUMS"  # in a checkpoint: the digests of its files
 
 
-def manager(directory: results.Path, keep: int = 2) -> ocp.CheckpointManager:
-  """Open a model's checkpoints for writing; the newest `keep` stay."""
-  options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-  return ocp.CheckpointManager(pathlib.Path(directory).absolute() / FOLDER, options=options)
+class Log(NamedTuple):
+  """How a training went, up to a checkpoint."""
+
+  metrics: list[dict[str, Any]]  # one a line of metrics
+  losses: list[float]  # of the steps since the last of them
 
 
-def save(checkpoints: ocp.CheckpointManager, state: TrainState, card: dict[str, Any]) -> None:
+class DamagedError(ValueError):
+  """A checkpoint is not what was saved."""
+
+
+def manager(directory: results.Path, keep: int | None = 2, **options: Any) -> ocp.CheckpointManager:
+  """Open a model's checkpoints for writing; the newest `keep` stay.
+
+  Args:
+    directory: the model's folder.
+    keep: how many.
+    **options: of `ocp.CheckpointManager`.
+  """
+  folder = pathlib.Path(directory).absolute() / FOLDER
+  # In spite of its name the callback comes before the rename that finishes a checkpoint.
+  sealing = ocp.AsyncOptions(post_finalization_callback=functools.partial(_seal, folder))
+  chosen = ocp.CheckpointManagerOptions(
+    max_to_keep=keep, create=True, cleanup_tmp_directories=True, async_options=sealing
+  )
+  return ocp.CheckpointManager(folder, options=chosen, **options)
+
+
+def save(checkpoints: ocp.CheckpointManager, state: TrainState, card: dict[str, Any], log: Log) -> None:
   """Save the state and the network's card under its step, without waiting for the disk.
 
   Args:
     checkpoints: from `manager`.
     state: on devices or host; stored as host arrays, which restore on any number of devices.
     card: ``{"network": {"name": ..., options}}``, plain JSON: enough to rebuild the network.
+    log: of the training so far, plain JSON.
   """
   host = jax.device_get(state)
   rest = {"params": host.params, "opt_state": host.opt_state, "step": np.asarray(host.step)}
@@ -40,6 +68,7 @@ def save(checkpoints: ocp.CheckpointManager, state: TrainState, card: dict[str, 
     ema=ocp.args.StandardSave(host.ema_params),
     state=ocp.args.StandardSave(rest),
     card=ocp.args.JsonSave(card),
+    log=ocp.args.JsonSave(log._asdict()),
   )
   checkpoints.save(int(host.step), args=items, force=True)
 
@@ -52,42 +81,68 @@ def save_ema(directory: results.Path, params: dict, card: dict[str, Any]) -> Non
     params: host arrays.
     card: as for `save`.
   """
-  folder = pathlib.Path(directory).absolute() / FOLDER
   # One database for all arrays would buffer them once more: a large import wants the memory.
   handlers = {"ema": ocp.StandardCheckpointHandler(use_ocdbt=False), "card": ocp.JsonCheckpointHandler()}
-  with ocp.CheckpointManager(folder, item_handlers=handlers) as checkpoints:
+  with manager(directory, keep=None, item_handlers=handlers) as checkpoints:
     items = ocp.args.Composite(ema=ocp.args.StandardSave(params), card=ocp.args.JsonSave(card))
     checkpoints.save(0, args=items)
 
 
-def restore(checkpoints: ocp.CheckpointManager, fresh: TrainState, card: dict[str, Any]) -> TrainState:
-  """Return the newest checkpoint in the form of `fresh`, or `fresh` itself where there is none.
+def restore(
+  checkpoints: ocp.CheckpointManager, fresh: TrainState, card: dict[str, Any]
+) -> tuple[TrainState, Log | None]:
+  """Return the newest sound checkpoint in the form of `fresh`, or `fresh` itself where there is none.
+
+  Newer ones that are damaged are named, and put aside as ``<step>.damaged``.
+
+  Returns:
+    ``(state, log)``; the log is None in checkpoints of an older version.
 
   Raises:
-    ValueError: when the checkpoint is of another network or its arrays have other shapes or types.
+    ValueError: when the checkpoint is of another network, its arrays have other shapes or types, or there are
+      only damaged ones.
   """
-  step = checkpoints.latest_step()
-  if step is None:
-    return fresh
-  where = checkpoints.directory / str(step)
-  found = _card(checkpoints, step)
-  if found != card:
-    raise ValueError(f"`{where}` holds the network {found}, not {card}; use another `workdir`")
-  rest = {"params": fresh.params, "opt_state": fresh.opt_state, "step": fresh.step}
-  items = ocp.args.Composite(
-    ema=ocp.args.StandardRestore(jax.device_get(fresh.ema_params)),
-    state=ocp.args.StandardRestore(jax.device_get(rest)),
-  )
-  out = checkpoints.restore(step, args=items)
-  state = TrainState(out.state["step"], out.state["params"], out.ema, out.state["opt_state"])
-  _check_like(state, fresh, where)
-  return jax.device_put(state)
+  folder, damaged = pathlib.Path(checkpoints.directory), []
+  for step in reversed(_steps(folder)):
+    try:
+      _verify(folder / str(step))
+      found = _restored(checkpoints, step, fresh, card)
+    except DamagedError as error:
+      damaged.append((step, error))
+      continue
+    for newer, error in damaged:
+      aside = folder / f"{newer}.damaged"
+      shutil.rmtree(aside, ignore_errors=True)
+      os.replace(folder / str(newer), aside)
+      _tell(f"{error}; it is now `{aside.name}`, and training continues from step {step}")
+    checkpoints.reload()
+    return found
+  if damaged:
+    raise _hopeless(folder, damaged[0][1])
+  return fresh, Log([], [])
 
 
 def latest_step(directory: results.Path) -> int | None:
-  """Return the newest finished checkpoint of a model's folder, or None."""
-  folder = pathlib.Path(directory).absolute() / FOLDER
-  return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None
+  """Return the newest finished checkpoint of a model's folder, sound or not, or None."""
+  return max(_steps(pathlib.Path(directory).absolute() / FOLDER), default=None)
+
+
+def sound_step(directory: results.Path) -> int | None:
+  """Return the newest checkpoint of a model's folder of which all files are what was saved, or None.
+
+  Raises:
+    ValueError: when there are checkpoints and all of them are damaged; it says what to do.
+  """
+  folder, first = pathlib.Path(directory).absolute() / FOLDER, None
+  for step in reversed(_steps(folder)):
+    try:
+      _verify(folder / str(step))
+      return step
+    except DamagedError as error:
+      first = first or error
+  if first:
+    raise _hopeless(folder, first)
+  return None
 
 
 def branch(source: results.Path, target: results.Path) -> None:
@@ -107,14 +162,29 @@ def load_card(directory: results.Path) -> dict[str, Any]:
   """Return the card of the newest checkpoint in a model's folder, ``{"network": {...}}``.
 
   Raises:
-    ValueError: when there is no checkpoint.
+    ValueError: when there is no checkpoint, or it is damaged.
   """
   step = latest_step(directory)
   if step is None:
     raise ValueError(f"`checkpoint` {str(directory)!r} holds no checkpoint; want a folder with `{FOLDER}/`")
   folder = pathlib.Path(directory).absolute() / FOLDER
-  with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as checkpoints:
-    return _card(checkpoints, step)
+  _verify(folder / str(step), "card")
+  with _reading(folder) as checkpoints:
+    return _json(checkpoints, step, "card")
+
+
+def load_log(directory: results.Path) -> Log | None:
+  """Return the log of the newest checkpoint in a model's folder, None where an older version made it.
+
+  Raises:
+    ValueError: when it is damaged.
+  """
+  folder, step = pathlib.Path(directory).absolute() / FOLDER, latest_step(directory)
+  if step is None:
+    return None
+  _verify(folder / str(step), "log")
+  with _reading(folder) as checkpoints:
+    return _log(checkpoints, step)
 
 
 def load_ema(
@@ -131,24 +201,123 @@ def load_ema(
     ``(network, params)`` such that ``network.apply({"params": params}, x, sigma)`` is D(x; sigma).
 
   Raises:
-    ValueError: when there is no such model or checkpoint; it names those that exist.
+    ValueError: when there is no such model or checkpoint, naming those that exist; or when it is damaged.
   """
   folder = _model_folder(pathlib.Path(workdir).absolute(), label) / FOLDER
-  with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as checkpoints:
-    steps = checkpoints.all_steps()
-    step = max(steps, default=None) if step is None else step
-    if step is None or step not in steps:
-      raise ValueError(f"`step` {step} is not in `{folder}`; it holds {sorted(steps) or 'no checkpoint'}")
-    card = _card(checkpoints, step)["network"]
-    network = networks.create(**card)
+  steps = _steps(folder)
+  step = max(steps, default=None) if step is None else step
+  if step is None or step not in steps:
+    raise ValueError(f"`step` {step} is not in `{folder}`; it holds {steps or 'no checkpoint'}")
+  _verify(folder / str(step), "card", "ema")
+  with _reading(folder) as checkpoints:
+    network = networks.create(**_json(checkpoints, step, "card")["network"])
     like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), networks.shapes(network))
-    params = checkpoints.restore(step, args=ocp.args.Composite(ema=ocp.args.StandardRestore(like))).ema
+    params = _restore(checkpoints, step, ema=ocp.args.StandardRestore(like)).ema
   _check_like(params, like, folder / str(step))
   return network, params
 
 
-def _card(checkpoints: ocp.CheckpointManager, step: int) -> dict:
-  return checkpoints.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card
+def _steps(folder: pathlib.Path) -> list[int]:
+  return sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
+
+
+def _reading(folder: pathlib.Path) -> ocp.CheckpointManager:
+  return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True))
+
+
+def _restored(checkpoints, step: int, fresh: TrainState, card: dict) -> tuple[TrainState, Log | None]:
+  where = pathlib.Path(checkpoints.directory) / str(step)
+  found = _json(checkpoints, step, "card")
+  if found != card:
+    raise ValueError(f"`{where}` holds the network {found}, not {card}; use another `workdir`")
+  rest = {"params": fresh.params, "opt_state": fresh.opt_state, "step": fresh.step}
+  items = {
+    "ema": ocp.args.StandardRestore(jax.device_get(fresh.ema_params)),
+    "state": ocp.args.StandardRestore(jax.device_get(rest)),
+  }
+  out = _restore(checkpoints, step, **items)
+  state = TrainState(out.state["step"], out.state["params"], out.ema, out.state["opt_state"])
+  _check_like(state, fresh, where)
+  if state.step != step:
+    raise DamagedError(f"`{where}` holds step {state.step}")
+  return jax.device_put(state), _log(checkpoints, step)
+
+
+def _log(checkpoints: ocp.CheckpointManager, step: int) -> Log | None:
+  if not (checkpoints.directory / str(step) / "log").exists():
+    return None
+  return Log(**_json(checkpoints, step, "log"))
+
+
+def _json(checkpoints: ocp.CheckpointManager, step: int, item: str) -> dict[str, Any]:
+  return _restore(checkpoints, step, **{item: ocp.args.JsonRestore()})[item]
+
+
+def _restore(checkpoints: ocp.CheckpointManager, step: int, **items: Any) -> Any:
+  """Read items of a checkpoint; of orbax's many errors make one line."""
+  where = pathlib.Path(checkpoints.directory) / str(step)
+  try:
+    return checkpoints.restore(step, args=ocp.args.Composite(**items))
+  except Exception as error:
+    reason = f"`{where}` can't be read ({' '.join(str(error).split())[:200] or type(error).__name__})"
+    # Where the files are what was saved, it's the program that is another.
+    kind = ValueError if (where / SUMS).exists() else DamagedError
+    raise kind(reason) from error
+
+
+def _seal(folder: pathlib.Path) -> None:
+  """Write down the digests of a checkpoint that is complete but for its name."""
+  if jax.process_index() == 0:
+    for unfinished in folder.glob("*.orbax-checkpoint-tmp*"):
+      lines = [f"{results.digest(unfinished / name)}  {name}\n" for name in _files(unfinished)]
+      with results.writing(unfinished / SUMS) as file:
+        file.write("".join(lines).encode())
+
+
+def _files(where: pathlib.Path) -> list[str]:
+  """Return the files of a checkpoint's items, by their paths in it."""
+  found = (path for path in where.glob("*/**/*") if path.is_file() and not path.name.startswith("."))
+  return sorted(path.relative_to(where).as_posix() for path in found)
+
+
+def _verify(where: pathlib.Path, *items: str) -> None:
+  """Refuse a checkpoint of which a file isn't what was saved.
+
+  Args:
+    where: the checkpoint.
+    *items: those that matter, all where none is named.
+
+  Raises:
+    DamagedError: naming the file.
+  """
+  if not (where / SUMS).exists():
+    return _tell(f"`{where}` has no `{SUMS}`, as of an older version: damage to it would go unnoticed")
+  try:
+    lines = (where / SUMS).read_text().splitlines()
+    saved = {name: found for found, name in (line.split("  ", 1) for line in lines)}
+  except (OSError, ValueError) as error:
+    raise DamagedError(f"`{where / SUMS}` is damaged ({error})") from error
+  for name in sorted({*saved, *_files(where)}):
+    if not items or name.split("/")[0] in items:
+      try:
+        found = results.digest(where / name)
+      except (OSError, ValueError) as error:
+        raise DamagedError(f"`{where}` is damaged: `{name}` can't be read ({error})") from error
+      if found != saved.get(name):
+        raise DamagedError(f"`{where}` is damaged: `{name}` is not what was saved")
+
+
+def _hopeless(folder: pathlib.Path, error: DamagedError) -> DamagedError:
+  return DamagedError(
+    f"{error}; there is no sound checkpoint before it: delete `{folder}` and run the same command again, which "
+    "trains the network anew"
+  )
+
+
+@functools.cache
+def _tell(line: str) -> None:
+  """Say something once."""
+  print(line, file=sys.stderr)
 
 
 def _model_folder(workdir: pathlib.Path, label: str | None) -> pathlib.Path:

@@ -44,8 +44,8 @@ CLAIMS = {
   "copies wait": Claim(
     "The more images, the longer a network draws pictures of its own before it copies",
     "none: Bonnaire et al. 2025",
-    f"exponent of τ_mem in N minus that of τ_gen: first step with more than {transition.COPIED:.0%} copies, first "
-    f"within {transition.NEAR_BEST:.0%} of the least held-out error, {spelled(MIDDLE)}",
+    f"exponent of τ_mem in N minus that of τ_gen: first step with more than {transition.COPIED:.0%} copies, "
+    f"first within {transition.NEAR_BEST:.0%} of the least held-out error, {spelled(MIDDLE)}",
     POSITIVE,
     Needs({"samples.denoisers": ("network",), "score_gap": ()}),
     copies_wait,
