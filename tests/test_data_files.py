@@ -49,7 +49,11 @@ HOSTILE = {
   "pages": (folder, [hostile.frames("tiff")], "`odd.png` has several frames or pages; want one"),
   "an animation": (folder, [hostile.frames("png")], "`odd.png` has several frames"),
   "a film": (folder, [hostile.frames("webp")], "`odd.png` has several frames"),
-  "a claimed shape": (array, [hostile.array_header(HUGE) + bytes(99)], "cannot be read as an array file"),
+  "a claimed shape": (
+    array,
+    [hostile.array_header(HUGE) + bytes(99)],
+    "claims 1000000000000 bytes, and has 99",
+  ),
   "a long header": (array, [b"\x93NUMPY\x02\x00" + b"\xff\xff\xff\xff" + b"("], "cannot be read as an array"),
   "nesting": (array, [b"\x93NUMPY\x01\x00\x00\x20" + b"(" * 8192], "cannot be read as an array file"),
   "objects": (array, [hostile.array_header((2,), "|O") + bytes(99)], "cannot be read as an array file"),
