@@ -10,7 +10,8 @@ import jinja2
 from gauss_diffusion import analyses, plots, results
 
 NAME = "report.html"
-_FIGURES = {plots.STRIPS: plots.strips} | plots.STUDY_PLOTS | analyses.FIGURES
+_FIRST = {plots.KNOWLEDGE: plots.STUDY_PLOTS[plots.KNOWLEDGE], plots.STRIPS: plots.strips}
+_FIGURES = _FIRST | plots.STUDY_PLOTS | analyses.FIGURES
 # Of a claim's row, in the order shown; what a row has besides is shown elsewhere.
 _CLAIM_COLUMNS = (
   "claim",

@@ -16,6 +16,13 @@ PAIRS = (
   ("network", "multi-delta"),
   ("linear (held-out)", "gaussian"),
 )
+NULL_IS_WORST = np.array([0.0, 0.0, 1.0])[:, None, None, None]
+KNOWLEDGE = (
+  "Gaussian share at σ = 0.5",
+  "gain over Gaussian at σ = 0.5",
+  "nats beyond the Gaussian at σ = 0.01",
+)
+F64 = 1e-12
 
 
 def score_gap(pairs):
@@ -24,13 +31,14 @@ def score_gap(pairs):
   return results.labelled(
     {
       "rmse": (("law", "pair", "sigma", "image"), rng.uniform(size=(2, len(pairs), 4, 9))),
-      "error": (("denoiser", "clean", "sigma", "image"), rng.uniform(size=(2, 2, 4, 9))),
+      "error": (("denoiser", "clean", "sigma", "image"), rng.uniform(size=(3, 2, 4, 9)) + NULL_IS_WORST),
+      "dimension": ((), 64),
     },
     {
       "law": list(LAWS),
       "clean": list(LAWS),
       "sigma": SIGMA,
-      "denoiser": ["gaussian", "network"],
+      "denoiser": ["gaussian", "network", "mean"],
       "one": ("pair", list(one)),
       "two": ("pair", list(two)),
     },
@@ -60,7 +68,8 @@ def reading(**found):
 def test_numbers_are_those_of_the_measures_at_the_nearest_level_and_weight():
   one = reading(score_gap=score_gap(PAIRS), linearity=linearity(), samples=samples("gaussian", "network"))
   level = (0.5, 0.5)
-  assert headline.headlines([one]) == {
+  found = headline.headlines([one])
+  assert {name: value for name, value in found.items() if name not in KNOWLEDGE} == {
     "GL score": bootstrap_mean(measures.gl(one)),
     "memorized share": (1.0, 1.0, 1.0),
     "linearity score at σ = 0.5, α² = 0.6": bootstrap_mean(measures.linearity(one, level, 0.6)),
@@ -85,9 +94,35 @@ def test_the_network_is_held_against_what_it_was_paired_with_in_that_order():
   assert names == [
     *(f"RMSE to {name} at σ = 0.5" for name in ("kernel", "multi-delta", "gaussian")),
     "denoising RMSE on held-out images",
+    *KNOWLEDGE,
   ]
   alone = headline.headlines([reading(score_gap=score_gap(pairs[:1]))])
-  assert list(alone) == ["RMSE to kernel at σ = 0.5", "denoising RMSE on held-out images"]
+  assert list(alone) == ["RMSE to kernel at σ = 0.5", "denoising RMSE on held-out images", *KNOWLEDGE]
+
+
+def test_knowledge_is_that_of_the_errors_at_the_nearest_level_and_down_to_the_lowest():
+  found = score_gap(PAIRS)
+  gaussian, network, null = 64 * (found.error.sel(clean="held-out").to_numpy() ** 2).mean(-1)
+  rates = SIGMA**-2.0
+  gap = rates * (gaussian - network)
+  steps = [np.log(high / low) * (a + b) / 2 for low, high, a, b in zip(rates, rates[1:], gap, gap[1:])]
+  want = ((null - gaussian) / (null - network))[2], (gaussian - network)[2] / gaussian[2], sum(steps) / 2
+  values = headline.headlines([reading(score_gap=found)])
+  np.testing.assert_allclose([values[name].mean for name in KNOWLEDGE], want, rtol=F64)
+  others = [reading(score_gap=found), reading(score_gap=found.assign(error=found.error**1.5))]
+  means = [[headline.numbers(one)[name].mean() for one in others] for name in KNOWLEDGE]
+  values = headline.headlines(others)
+  assert [values[name] for name in KNOWLEDGE] == [t_interval(each) for each in means]
+
+
+def test_a_share_that_is_no_number_is_left_out_for_all_networks_of_the_model():
+  found = score_gap(PAIRS)
+  lost = found.assign(error=found.error + np.array([0.0, 2.0, 0.0])[:, None, None, None])
+  networks = [reading(score_gap=found), reading(score_gap=lost)]
+  for shown in (networks[1:], networks, networks[::-1]):
+    values = headline.headlines(shown)
+    assert KNOWLEDGE[0] not in values and set(KNOWLEDGE[1:]) < set(values)
+  assert KNOWLEDGE[0] in headline.headlines(networks[:1])
 
 
 def test_of_several_networks_the_interval_is_over_their_means():
@@ -106,6 +141,11 @@ def test_what_was_not_measured_is_left_out():
     "model  a                     b",
     "x      0.500 [0.250, 0.750]",
     "y                            1.000 [1.000, 1.000]",
+  ]
+  rows = [{"nats": (3_591_326.86, -5.0, 7.5e6), "one image": (0.25, None, None)}]
+  assert headline.table(rows).splitlines() == [
+    "nats       3,591,327 [-5.000, 7,500,000]",
+    "one image  0.250",
   ]
 
 

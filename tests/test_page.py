@@ -122,7 +122,7 @@ def test_hostile_names_are_escaped(workdir):
 
 
 def test_what_is_missing_is_named(workdir):
-  with pytest.raises(ValueError, match=r"`figures` has no plot for 'gains'; known: sweep,"):
+  with pytest.raises(ValueError, match=r"`figures` has no plot for 'gains'; known: knowledge, strips,"):
     page.write(workdir, **contents(figures={"gains": {}}))
   (workdir / "figures" / "gain.png").unlink()
   with pytest.raises(ValueError, match=r"gain\.png` is missing"):

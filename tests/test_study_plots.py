@@ -185,3 +185,72 @@ def test_agreement_takes_pairs_within_a_replicate():
   pairs = [(readings[1], readings[0]), (readings[3], readings[2])]
   bar = figure.axes[-1].patches[0]
   np.testing.assert_allclose(bar.get_width(), np.mean([measures.distance(*pair).mean() for pair in pairs]))
+
+
+DENOISERS = ("network", "gaussian", "multi-delta", "mean", "skip", "identity")
+
+
+def errors(seed: int, *, worse: tuple[int, ...] = (), denoisers: tuple[str, ...] = DENOISERS):
+  """Return made-up errors of 20 images; at the levels `worse` the network does worse than the mean image."""
+  rng = np.random.default_rng(seed)
+  error = rng.uniform(0.1, 0.3, (len(denoisers), 2, 10, 20))
+  error[denoisers.index("mean")] += 0.4
+  error[denoisers.index("network"), :, list(worse)] += 1
+  return results.labelled(
+    {"error": (("denoiser", "clean", "sigma", "image"), error), "dimension": ((), 64)},
+    {"denoiser": list(denoisers), "clean": list(LAWS), "sigma": SIGMA},
+  )
+
+
+def known(seed: int, title: str, **options) -> Reading:
+  return Reading(title, {}, {"score_gap": errors(seed, **options)}, {})
+
+
+def test_knowledge_draws_errors_share_gain_and_nats_of_the_networks_of_a_title():
+  readings = [known(1, "a"), known(2, "b", worse=(0, 3)), known(3, "a"), known(4, "b")]
+  figure = plots.knowledge.draw(readings, "")
+  of_a, of_b, share, gain, nats = figure.axes
+  assert "95 % over 2 networks" in legible(figure)
+
+  def levels(reading):
+    held_out = reading.found["score_gap"].error.sel(clean="held-out")
+    network, gaussian, null = (
+      64 * (held_out.sel(denoiser=["network", "gaussian", "mean"]) ** 2).mean("image").to_numpy()
+    )
+    steps = np.diff(np.log(SIGMA**-2)) * np.convolve((gaussian - network) / SIGMA**2, [0.5, 0.5], "valid")
+    return (null - gaussian) / (null - network), (gaussian - network) / gaussian, np.cumsum(steps) / 2
+
+  for i, (axis, both) in enumerate(((of_a, readings[::2]), (of_b, readings[1::2]))):
+    for line, name in zip(axis.lines, DENOISERS):
+      each = [one.found["score_gap"].error.sel(denoiser=name, clean="held-out").mean("image") for one in both]
+      np.testing.assert_allclose(line.get_ydata(), np.mean(each, axis=0))
+    want = (
+      np.mean([levels(one)[0] for one in both], axis=0),
+      np.mean([levels(one)[1] for one in both], axis=0),
+    )
+    known_levels = np.delete(np.arange(10), [0, 3]) if i else np.arange(10)
+    np.testing.assert_allclose(share.lines[i].get_xdata(), SIGMA[known_levels])
+    np.testing.assert_allclose(share.lines[i].get_ydata(), want[0][known_levels])
+    np.testing.assert_allclose(gain.lines[i].get_ydata(), want[1])
+    np.testing.assert_allclose(nats.lines[i].get_xdata(), SIGMA[1:])
+    np.testing.assert_allclose(nats.lines[i].get_ydata(), np.mean([levels(one)[2] for one in both], axis=0))
+
+
+def test_knowledge_is_the_same_of_levels_that_rise():
+  falling = known(1, "a")
+  rising = falling._replace(found={"score_gap": falling.found["score_gap"].isel(sigma=slice(None, None, -1))})
+  one, two = (plots.knowledge.draw([reading], "") for reading in (falling, rising))
+  for a, b in zip(one.axes, two.axes):
+    for line, other in zip(a.lines, b.lines):
+      np.testing.assert_array_equal(line.get_xydata(), other.get_xydata())
+
+
+@pytest.mark.parametrize("count", [1, 4, 12])
+def test_knowledge_is_legible_of_many_models_and_without_a_memorizer(count):
+  titles = [f"64, {i} channels, 150 steps" for i in range(count)]
+  readings = [known(i, title, denoisers=DENOISERS[:2] + DENOISERS[3:]) for i, title in enumerate(titles)]
+  figure = plots.knowledge.draw([*readings, without(reading(2, title="no errors"), "score_gap")], "")
+  words = legible(figure)
+  assert (
+    titles[0] in words and titles[-1] in words and "multi-delta" not in words and "no errors" not in words
+  )

@@ -11,9 +11,20 @@ import pathlib
 from matplotlib.figure import Figure
 
 from gauss_diffusion import results
-from gauss_diffusion.plots import agreement, halves_distance, one_level, strips, style, sweep, transition
+from gauss_diffusion.plots import (
+  agreement,
+  halves_distance,
+  knowledge,
+  one_level,
+  strips,
+  style,
+  sweep,
+  transition,
+)
 
+KNOWLEDGE = "knowledge"  # the name of the figure that a study has wherever it can be drawn
 STUDY_PLOTS = {
+  KNOWLEDGE: knowledge,
   "sweep": sweep,
   "agreement": agreement,
   "halves_distance": halves_distance,
@@ -21,7 +32,7 @@ STUDY_PLOTS = {
   "one_level": one_level,
 }
 STRIPS = "strips"  # the name of the figure of a study's claims, which `strips` draws
-__all__ = ["STRIPS", "STUDY_PLOTS", "save", "strips"]
+__all__ = ["KNOWLEDGE", "STRIPS", "STUDY_PLOTS", "save", "strips"]
 
 
 @style.talk

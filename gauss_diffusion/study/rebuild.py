@@ -39,7 +39,7 @@ def rebuild(folder: pathlib.Path) -> bool:
     )
   made_from = _digest(config, cards)
   models = {member.label for member in members(config) if not member.control}
-  shown = [*([plots.STRIPS] if config["claims"] else []), *config["figures"]]
+  shown = [*([plots.STRIPS] if config["claims"] else []), *_figures(config)]
   shown += [
     name for name, own in cards.items() if any(_measured(own[label]) for label in own if label in models)
   ]
@@ -155,7 +155,7 @@ def _reading(folder: pathlib.Path, config: dict[str, Any], cards: Cards, member:
 def _draw(folder: pathlib.Path, config: dict[str, Any], readings: list[Reading]) -> list[str]:
   """Draw and save every figure that has something to show; returns their names."""
   drawn = []
-  for name in tqdm([*config["figures"], *config["analyses"], TRAINING], "figures", unit="figure", delay=2):
+  for name in tqdm([*_figures(config), *config["analyses"], TRAINING], "figures", unit="figure", delay=2):
     if name in plots.STUDY_PLOTS:
       figure = plots.STUDY_PLOTS[name].draw(readings, config["sweep"])
     else:
@@ -169,6 +169,12 @@ def _draw(folder: pathlib.Path, config: dict[str, Any], readings: list[Reading])
     plots.save(figure, folder / "figures" / name)
     drawn.append(name)
   return drawn
+
+
+def _figures(config: dict[str, Any]) -> list[str]:
+  """Return the figures of the whole study: those asked for, and `knowledge` where it can be drawn."""
+  known = set(plots.STUDY_PLOTS[plots.KNOWLEDGE].NEEDS.results) <= set(config["analyses"])
+  return list(dict.fromkeys([*([plots.KNOWLEDGE] if known else []), *config["figures"]]))
 
 
 def _settings(config: dict[str, Any], figure: str) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def default() -> ConfigDict:
 
   config.sweep = ""  # what changes along the models: size, width or time
   config.analyses = ("distillation", "linearity", "score_gap", "trajectories", "samples", "gain")
-  config.figures = ()  # of the whole study, beside one for each analysis
+  config.figures = ()  # of the whole study, beside one for each analysis, and `knowledge` of score_gap
   config.claims = ()  # of the paper, to be decided by the results
   for name, analysis in analyses.ANALYSES.items():
     config[name] = ConfigDict(analysis.DEFAULTS)
