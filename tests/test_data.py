@@ -175,6 +175,25 @@ def test_subsets_nest_and_parts_and_held_out_images_are_disjoint(cache):
   np.testing.assert_array_equal(fewer.pool_ids[:1437], dataset.pool_ids)
 
 
+def test_draws_take_the_same_pool_in_orders_of_their_own(cache):
+  dataset = data.load("digits", held_out=360, cache=cache)
+  for draw in range(3):
+    whole = data.subset(dataset, 0, draw=draw)
+    assert sorted(whole.ids) == sorted(dataset.pool_ids)  # all of them, and no held-out one
+    np.testing.assert_array_equal(whole.images, [by_id(dataset)[key] for key in whole.ids])
+    parts = [data.subset(dataset, 718, part, draw) for part in (0, 1)]
+    np.testing.assert_array_equal(np.concatenate([part.ids for part in parts]), whole.ids[:1436])
+    assert not set(parts[0].ids) & set(parts[1].ids)
+    np.testing.assert_array_equal(data.subset(dataset, 16, 0, draw).ids, whole.ids[:16])
+    assert data.subset(dataset, 0, draw=draw).fingerprint == whole.fingerprint
+  orders = [data.subset(dataset, 0, draw=draw) for draw in range(3)]
+  np.testing.assert_array_equal(orders[0].ids, dataset.pool_ids)
+  assert np.shares_memory(orders[0].images, dataset.pool)
+  assert len({order.fingerprint for order in orders}) == 3
+  # Of independent orders of n images, a place has the same image in both with probability 1/n.
+  assert max(np.sum(orders[i].ids == orders[j].ids) for i, j in ((0, 1), (0, 2), (1, 2))) < 10
+
+
 def test_order_follows_ids_and_seed_and_not_the_disk(tmp_path, load):
   images, names = pictures(9), [f"{i}.png" for i in range(9)]
   backwards = save(tmp_path / "a", images[::-1], names[::-1])
@@ -326,6 +345,8 @@ def test_subsets_that_cannot_be_are_refused(cache):
   ):
     with pytest.raises(ValueError, match=want):
       data.subset(dataset, size, part)
+  with pytest.raises(ValueError, match="`size`, `part`, `draw` are 5, 0, -1"):
+    data.subset(dataset, 5, draw=-1)
 
 
 def test_bad_images_are_named(tmp_path, load):

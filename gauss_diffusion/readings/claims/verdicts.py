@@ -166,10 +166,10 @@ def overruled(claim: Claim, verdict: str, networks: int, found: dict[str, dict[s
   ]
   if negative:
     return CANNOT_FAIL, f"passed by {', '.join(negative)}"
+  if claim.networks and networks < ENOUGH:  # too few for a reference, too
+    return FEW, f"{networks} of {ENOUGH} networks"
   if failed:
     return CANNOT_HOLD, f"not passed by {', '.join(failed)}"
-  if claim.networks and networks < ENOUGH:
-    return FEW, f"{networks} of {ENOUGH} networks"
   return verdict, ""
 
 
