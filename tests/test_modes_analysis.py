@@ -162,12 +162,15 @@ def test_the_figure_of_modes_draws_alignment_and_mean_correlation(gaussian_modes
   curves = figure.axes[0].lines
   np.testing.assert_allclose(curves[1].get_ydata(), other.alignment.mean("latent"))
   np.testing.assert_allclose(curves[2].get_ydata(), 6 / 64)
-  maps = [axis for axis in figure.axes if axis.get_title(loc="left").rpartition("\n")[2].startswith("σ")]
-  names = [axis.get_title(loc="left").split("\n")[1] for axis in maps[:4]]
-  assert names == ["σ = 10", "σ = 3.3", "σ = 0.17", "σ = 0.02"]
-  for axis, level in zip(maps[4:], (0, 1, 3, 4)):
+  maps = [axis for axis in figure.axes if axis.get_title(loc="left").startswith("σ")]
+  names = ["σ = 10", "σ = 3.3", "σ = 0.87", "σ = 0.17", "σ = 0.02"]
+  assert [axis.get_title(loc="left") for axis in maps] == 2 * names
+  assert [maps[0].get_ylabel(), maps[5].get_ylabel()] == ["N = 1", "N = 2"]
+  for level, axis in enumerate(maps[5:]):
     # Vectors to the right, components up.
     np.testing.assert_allclose(axis.images[0].get_array(), other.correlation.values[level].mean(0).T)
+  rows = [text.get_text() for text in figure.axes[-2].get_yticklabels()]
+  assert rows == ["principal\ncomponents", *names] and len(figure.axes[-1].get_yticklabels()) == 6
 
 
 def test_the_figure_of_pushes_draws_the_mean_change_of_both_directions(gaussian_pushes):

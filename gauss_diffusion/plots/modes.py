@@ -15,8 +15,10 @@ LOOK_FOR = (
   "emerging, and low noise without pattern. A bright diagonal says that vectors and components agree one by "
   "one, a bright block that only their spans do. In the images, grey is 0."
 )
-_MAPS = 8  # heat maps side by side
-_ROWS, _COLUMNS = 4, 8  # noise levels and singular vectors shown as images
+_MODELS = 2  # whose maps and vectors are shown
+_MAPS = 10  # noise levels side by side
+_SHORT = 14  # letters of a title that stand beside a row of maps
+_ROWS, _COLUMNS = 7, 8  # noise levels and singular vectors shown as images
 
 
 @style.talk
@@ -26,38 +28,16 @@ def draw(results: style.Results) -> Figure:
   Args:
     results: model's title -> what the analysis `modes` found of each of its networks.
   """
-  shown = style.spread(results, 2)
-  figure = style.figure(8.6)
-  top, middle, bottom = figure.subfigures(3, 1, height_ratios=(2.5, 2.4, 3.7), squeeze=False)[:, 0]
+  shown = style.spread(results, _MODELS)
+  num_levels = len(style.spread(next(iter(results.values()))[0].sigma, _ROWS))
+  heights = (2.6, 1.35 * len(shown) + 0.6, 0.62 * (num_levels + 1) + 0.8)
+  figure = style.figure(sum(heights))
+  top, middle, bottom = figure.subfigures(3, 1, height_ratios=heights, squeeze=False)[:, 0]
   _draw_alignment(top, results)
-  most = _MAPS // len(shown)
-  widths = [1] * most + ([0.2] + [1] * most) * (len(shown) - 1)
-  axes = middle.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
-  sheets = bottom.subplots(1, len(shown), squeeze=False)[0]
-  maps = []
-  for i, label in enumerate(shown):
-    found = results[label][0]
-    mean = np.mean([each.correlation.mean("latent").to_numpy() for each in results[label]], axis=0)
-    correlation = found.correlation.isel(latent=0).copy(data=mean)
-    names = [f"σ = {sigma:.2g}" for sigma in found.sigma.to_numpy()]
-    for j, level in enumerate(style.spread(range(len(names)), most)):
-      maps.append(axes[i * (most + 1) + j])
-      image = _draw_correlation(maps[-1], correlation.isel(sigma=level))
-      maps[-1].set_title(f"{'' if j else label}\n{names[level]}", fontsize=13)
-    levels = style.spread(range(len(names)), _ROWS)
-    vectors = np.stack([found.components, *found.vectors.isel(sigma=levels)])[:, :_COLUMNS]
-    peak = np.abs(vectors).max(axis=(2, 3, 4), keepdims=True)
-    vectors = vectors / np.where(peak > 0, peak, 1)
-    rows = ["principal\ncomponents"] + [names[level] for level in levels]
-    columns = [str(v + 1) for v in range(vectors.shape[1])]
-    style.sheet(sheets[i], vectors, [""] * len(rows) if i else rows, columns)
-    sheets[i].set_title(label)
-    sheets[i].set_xlabel("singular vector, at one state")
-  for axis in set(axes) - set(maps):
-    axis.set_axis_off()
-  axes[0].set_ylabel("component")
-  middle.supxlabel("singular vector", fontsize=13)
-  middle.colorbar(image, ax=axes, label="|cos|, mean", pad=0.02, aspect=12)
+  _draw_correlations(middle, {label: results[label] for label in shown})
+  for i, (axis, label) in enumerate(zip(bottom.subplots(1, len(shown), squeeze=False)[0], shown)):
+    _draw_vectors(axis, results[label][0], named=i == 0)
+    axis.set_title(label)
   return figure
 
 
@@ -77,6 +57,22 @@ def _draw_alignment(figure: SubFigure, results: style.Results) -> None:
   figure.legend(*style.entries(axis, results), loc="outside right upper")
 
 
+def _draw_correlations(figure: SubFigure, results: style.Results) -> None:
+  """Draw a row of maps for each model, one map a level, mean over its networks and their latents."""
+  levels = style.spread(range(next(iter(results.values()))[0].sizes["sigma"]), _MAPS)
+  axes = figure.subplots(len(results), len(levels), sharex=True, sharey=True, squeeze=False)
+  for row, (label, networks) in zip(axes, results.items()):
+    mean = np.mean([found.correlation.mean("latent") for found in networks], axis=0)
+    correlation = networks[0].correlation.isel(latent=0).copy(data=mean)
+    for axis, level in zip(row, levels):
+      image = _draw_correlation(axis, correlation.isel(sigma=level))
+      axis.set_title(f"σ = {networks[0].sigma[level].item():.2g}", fontsize=style.SMALL)
+    row[0].set_ylabel(label if len(label) <= _SHORT else f"{label[: _SHORT - 1]}…")
+  figure.supylabel("component", fontsize=13)
+  figure.supxlabel("singular vector", fontsize=13)
+  figure.colorbar(image, ax=axes, label="|cos|, mean", pad=0.02, aspect=12)
+
+
 def _draw_correlation(axis: Axes, correlation) -> AxesImage:
   """Show [k, k], component up, singular vector to the right; the first at the lower left."""
   count = correlation.sizes["vector"]
@@ -86,3 +82,15 @@ def _draw_correlation(axis: Axes, correlation) -> AxesImage:
   axis.set_yticks([1, count])
   axis.grid(False)
   return image
+
+
+def _draw_vectors(axis: Axes, found, *, named: bool) -> None:
+  """Show principal components, and below them the singular vectors at one state of each level."""
+  levels = style.spread(range(found.sizes["sigma"]), _ROWS)
+  vectors = np.stack([found.components, *found.vectors.isel(sigma=levels)])[:, :_COLUMNS]
+  peak = np.abs(vectors).max(axis=(2, 3, 4), keepdims=True)
+  vectors = vectors / np.where(peak > 0, peak, 1)
+  rows = ["principal\ncomponents", *(f"σ = {found.sigma[level].item():.2g}" for level in levels)]
+  columns = [str(v + 1) for v in range(vectors.shape[1])]
+  style.sheet(axis, vectors, rows if named else [""] * len(rows), columns)
+  axis.set_xlabel("singular vector, at one state")
