@@ -1,4 +1,4 @@
-"""Is it the architecture? Eight denoisers of one data set (Li et al. 2024, fig. 11, 22-24, 28, 29).
+"""Is it the architecture? Eight denoisers of one data set (Li et al. 2024, fig. 11, 15, 22-24, 28, 29).
 
 python -m gauss_diffusion.main --config=configs/architectures.py --workdir=runs/architectures
 python -m gauss_diffusion.main --config=configs/architectures.py:digits --workdir=runs/architectures_digits
@@ -18,7 +18,8 @@ from gauss_diffusion.study import recipes, schema
 def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "Architectures")
-  config.analyses = ("distillation", "linearity", "score_gap", "samples", "modes")
+  config.analyses = ("distillation", "linearity", "score_gap", "samples", "denoised", "descent", "modes")
+  config.descent.sigmas = (4.0,)
   claims = (
     "all are gaussian",
     "all nearest to gaussian",

@@ -104,7 +104,7 @@ def test_knowledge_is_that_of_the_errors_at_the_nearest_level_and_down_to_middle
   found = score_gap(PAIRS)
   gaussian, network, null = 64 * (found.error.sel(clean="held-out").to_numpy() ** 2).mean(-1)
   rates = SIGMA[:3] ** -2.0  # 0.01 is low noise, where the span of few images decides
-  gap = rates * (gaussian - network)
+  gap = rates * (gaussian - network)[:3]
   steps = [np.log(high / low) * (a + b) / 2 for low, high, a, b in zip(rates, rates[1:], gap, gap[1:])]
   want = ((null - gaussian) / (null - network))[2], (gaussian - network)[2] / gaussian[2], sum(steps) / 2
   values = headline.headlines([reading(score_gap=found)])
