@@ -1,6 +1,7 @@
 """What each model has learned of images beyond their mean and covariance, and at which noise levels."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,7 +26,7 @@ LOOK_FOR = (
 NEEDS = measures.Needs({"score_gap": ()})
 _MOST = 4  # panels of errors side by side
 _MODELS = 8  # in each panel below
-_LINES = {
+_LINES: dict[str, dict[str, Any]] = {
   "network": {"color": style.BLACK, "zorder": 3},
   "gaussian": {"color": style.BLUE},
   "multi-delta": {"color": style.VERMILLION},
