@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from gauss_diffusion import data, results
+from gauss_diffusion import data, parallel, results
 from gauss_diffusion.analyses import ANALYSES
+from gauss_diffusion.images import to_float
 from gauss_diffusion.study import check, pipeline, rebuild, schema, subjects, workdir
 from gauss_diffusion.training import checkpoint, loop
 
@@ -203,6 +204,65 @@ def test_other_held_out_images_concern_the_analyses(settled):
   other = data.load("digits", held_out=300, seed=0)
   config.data.held_out = 300
   assert run(config, other, folder) == (0, both(*config.analyses))
+
+
+# Replicates and controls.
+
+
+def test_replicates_and_controls_join_a_study_and_nothing_else_is_computed(dataset, tmp_path):
+  config = tiny("distillation", "linearity", "score_gap")
+  schema.add_model(config, "n16", 16)
+  config.claims, config.controls = ("nearest to gaussian", "linear knows high noise"), ("skip",)
+
+  def joined(label, *controls):
+    """Return what a network and its controls have results of: of them no claim asks how linear they are."""
+    about = {f"{name}/{label}.{control}" for name in ("distillation", "score_gap") for control in controls}
+    trained = {f"training/{label}.surrogate"} if "surrogate" in controls else set()
+    return about | trained
+
+  def whole(label):
+    return {f"{name}/{label}" for name in (*config.analyses, "training")}
+
+  assert run(config, dataset, tmp_path) == (1, whole("n16") | joined("n16", "skip"))
+  config.controls = ("skip", "untrained", "linear")
+  assert run(config, dataset, tmp_path) == (1, joined("n16", "untrained", "linear"))
+  config.replicates = 2
+  assert run(config, dataset, tmp_path) == (2, whole("n16.2") | joined("n16.2", *config.controls))
+  config.controls = (*config.controls, "surrogate")
+  assert run(config, dataset, tmp_path) == (2, joined("n16", "surrogate") | joined("n16.2", "surrogate"))
+  assert run(config, dataset, tmp_path) == (0, set())
+  for path in tmp_path.glob("results/score_gap/n16.2.linear.*"):
+    path.unlink()
+  assert run(config, dataset, tmp_path) == (0, {"score_gap/n16.2.linear"})
+  config.replicates = 1
+  assert run(config, dataset, tmp_path) == (0, set())
+
+  config.replicates = 2
+  models = {model.label: model for model in subjects.models(config, dataset, tmp_path)}
+  opened = {
+    label: subjects.opened(model, config.denoisers.to_dict(), {}, tmp_path) for label, model in models.items()
+  }
+  # Replicates: other weights, other images. The surrogate: other weights again, on draws in their place.
+  trained = ("n16", "n16.2", "n16.surrogate", "n16.2.surrogate")
+  assert len({opened[label].digest for label in trained}) == 4
+  assert not set(models["n16"].subset.ids) & set(models["n16.2"].subset.ids)
+  cards = {label: results.read_card(tmp_path / "results/score_gap" / label) for label in models}
+  for label, card in cards.items():
+    assert card["data"]["fingerprint"] == models[label].subset.fingerprint
+    assert ("draws" in card["inputs"]["held-out"]) == ("surrogate" in label)
+  # EDM draws the last layer 1e-5 times as wide as the others: all that is left is c_skip x.
+  x, sigma = to_float(dataset.held_out[:5]), 0.7
+  for label in ("n16", "n16.2"):
+    want = parallel.denoise(opened[f"{label}.skip"].denoise, x, sigma)
+    found = parallel.denoise(opened[f"{label}.untrained"].denoise, x, sigma)
+    np.testing.assert_allclose(found, want, atol=5e-5)
+    assert abs(parallel.denoise(opened[label].denoise, x, sigma) - want).max() > abs(found - want).max()
+  # The linear control is the affine map on held-out images of its own network.
+  for label in ("n16", "n16.2"):
+    maps = results.load(tmp_path / "results/distillation" / label)[0].sel(law="held-out").isel(sigma=1)
+    found = parallel.denoise(opened[f"{label}.linear"].denoise, x, float(maps.sigma))
+    want = x.reshape(5, -1).astype(np.float64) @ maps.weight.to_numpy().T + maps.bias.to_numpy()
+    np.testing.assert_allclose(found.reshape(5, -1), want, atol=2e-5)  # float32, sums of 64 terms
 
 
 # Sources.

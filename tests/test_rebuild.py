@@ -113,6 +113,32 @@ def test_results_of_other_settings_are_not_shown(finished, tmp_path):
   assert shown(copy) == shown(folder)
 
 
+def test_replicates_and_controls_are_in_the_report(dataset, tmp_path):
+  config = tiny("score_gap")
+  config.score_gap.pairs = (("network", "gaussian"), ("network", "multi-delta"))
+  schema.add_model(config, "n16", 16)
+  config.claims, config.controls = ("nearest to gaussian",), ("skip", "gaussian", "mean")
+  verdicts = {}
+  for replicates in (1, 2):
+    config.replicates = replicates
+    run(config, dataset, tmp_path)
+    assert rebuild.rebuild(tmp_path) and not rebuild.rebuild(tmp_path)
+    (row,) = results.read_json(tmp_path / "claims.json")
+    assert row["networks"] == replicates and row["why"] == f"{replicates} of 5 networks"
+    assert list(row["controls"]) == ["mean", "skip", "gaussian"]  # in the order of the claim
+    verdicts[replicates] = [control["verdict"] for control in row["controls"].values()]
+    (headline,) = results.read_json(tmp_path / "headline.json")
+    assert headline["model"] == "N = 16"  # one row for all its networks, and none for a control
+    page = (tmp_path / "report.html").read_text()
+    assert ("N = 16, network 2" in page) == (replicates == 2)
+  assert verdicts[2][2] == "holds" and "holds" not in verdicts[2][:2]
+  for path in tmp_path.glob("results/score_gap/n16.2.skip.*"):
+    path.unlink()
+  assert rebuild.lacking(tmp_path) == {"n16.2.skip": ["score_gap"]}
+  with pytest.raises(ValueError, match="no current results of score_gap for the model 'n16.2.skip'"):
+    rebuild.rebuild(tmp_path)
+
+
 WRONG = {
   "no study": (lambda folder: shutil.rmtree(folder), "holds no study"),
   "no result": (lambda folder: (folder / "results/gain/net.json").unlink(), "no current results of gain for"),
