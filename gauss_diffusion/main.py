@@ -8,6 +8,7 @@ command without them gathers what they found. ``--dry_run`` checks everything, s
 and computes nothing.
 """
 
+import contextlib
 import os
 import pathlib
 import shlex
@@ -15,10 +16,10 @@ import sys
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from gauss_diffusion import data
-from gauss_diffusion.command_line import refuse
+from gauss_diffusion import data, interrupts, results
+from gauss_diffusion.command_line import printable, refuse
 from gauss_diffusion.study import check, cost, pipeline, rebuild, subjects, workdir
 
 FLAGS = flags.FLAGS
@@ -43,37 +44,57 @@ def parse(argv: list[str]) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-  """Check everything, then compute, then show."""
-  config, folder = FLAGS.config, pathlib.Path(FLAGS.workdir)
+  """Run the study; whatever ends it early is one line, and the same command continues."""
+  command = shlex.join(["python", "-m", "gauss_diffusion.main", *sys.argv[1:]])
+  interrupts.listen()
+  try:
+    study(FLAGS.config, pathlib.Path(FLAGS.workdir), command)
+  except interrupts.Interrupted as caught:
+    print(f"stopped by {caught.signal.name}; this continues: {command}", file=sys.stderr)
+    sys.exit(128 + caught.signal)
+  except FloatingPointError as reason:
+    sys.exit(f"error: {printable(reason)}")
+  except (results.DamagedError, OSError) as reason:
+    refuse(reason)
+
+
+def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
+  """Check everything, then compute, then show.
+
+  Args:
+    config: the study.
+    folder: its working directory.
+    command: that runs it.
+  """
   logging.set_verbosity(logging.ERROR)  # orbax tells its every move
   jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/gauss_diffusion/jax"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
   jax.config.update("jax_num_cpu_devices", check.cpu_devices(config))
-  try:
-    dataset = data.load(**config.data, seed=config.seed)
-    check.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
-    check.check_devices(config, jax.local_device_count())
-    models = subjects.models(config, dataset, folder)
-    share = pipeline.share(models, FLAGS.task, FLAGS.tasks)
-    loaded = subjects.functions(share)
-    if FLAGS.dry_run:
-      stages = cost.estimate(config, models, len(dataset.held_out))
-      print(cost.table(stages))
-      return cost.check(stages, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    command = shlex.join(["python", "-m", "gauss_diffusion.main", *sys.argv[1:]])
-    workdir.take(folder, config, models, command)
-  except (ValueError, OSError) as reason:
-    refuse(reason)
+  with contextlib.ExitStack() as kept:
+    try:
+      dataset = data.load(**config.data, seed=config.seed)
+      check.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
+      check.check_devices(config, jax.local_device_count())
+      models = subjects.models(config, dataset, folder)
+      share = pipeline.share(models, FLAGS.task, FLAGS.tasks)
+      loaded = subjects.functions(share)
+      if FLAGS.dry_run:
+        stages = cost.estimate(config, models, len(dataset.held_out))
+        print(cost.table(stages))
+        return cost.check(stages, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+      workdir.check(folder, models, command)
+      kept.enter_context(workdir.held(folder, share, FLAGS.tasks))
+      workdir.take(folder, config, models, command)
+    except (ValueError, OSError) as reason:
+      refuse(reason)
 
-  try:
     pipeline.train_models(share, folder)
-  except FloatingPointError as reason:
-    sys.exit(f"error: {reason}")
-  pipeline.analyse_models(config, dataset, share, loaded, folder)
-  if lacking := rebuild.lacking(folder):
-    return print(f"task {FLAGS.task} of {FLAGS.tasks} is done; not finished yet: {', '.join(lacking)}")
-  rebuild.rebuild(folder)
-  print(rebuild.summary(folder), end="")
+    pipeline.analyse_models(config, dataset, share, loaded, folder)
+    interrupts.check()
+    if lacking := rebuild.lacking(folder):
+      return print(f"task {FLAGS.task} of {FLAGS.tasks} is done; not finished yet: {', '.join(lacking)}")
+    rebuild.rebuild(folder)
+    print(rebuild.summary(folder), end="")
 
 
 if __name__ == "__main__":

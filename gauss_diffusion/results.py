@@ -14,6 +14,7 @@ import math
 import os
 import pathlib
 import platform
+import re
 import shutil
 import typing
 from collections.abc import Hashable, Iterator
@@ -29,6 +30,10 @@ Path = str | os.PathLike
 _PACKAGES = ("gauss-diffusion", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _KINDS = "biufU"  # of dtype: what NetCDF keeps as it is
 _SMALL = 2**22  # elements; larger arrays, maps as large as the data, are noise to a compressor
+
+
+class DamagedError(ValueError):
+  """A file is missing, or not what was written."""
 
 
 def labelled(variables: dict[str, tuple], coords: dict[str, Any]) -> "xarray.Dataset":
@@ -61,7 +66,7 @@ def labelled(variables: dict[str, tuple], coords: dict[str, Any]) -> "xarray.Dat
   )
 
 
-def save(path: Path, found: "xarray.Dataset | None", card: dict) -> None:
+def save(path: Path, found: "xarray.Dataset | None", card: dict, *, squeeze: bool = True) -> None:
   """Write a result, its arrays, then its card; replaces one that lies there.
 
   Args:
@@ -69,6 +74,7 @@ def save(path: Path, found: "xarray.Dataset | None", card: dict) -> None:
     found: from `labelled`; None where there is nothing to measure, as the card says.
     card: plain values; NumPy scalars and arrays become numbers and lists, non-finite numbers null. A
       ``content`` and a ``checksum`` are added.
+    squeeze: whether arrays are compressed one by one; an archive of many results does better without.
 
   Raises:
     ValueError: when a card value cannot be stored.
@@ -77,7 +83,7 @@ def save(path: Path, found: "xarray.Dataset | None", card: dict) -> None:
   arrays = pathlib.Path(f"{path}.nc")
   if found is not None:
     with writing(_successor(path)) as file:
-      _write_netcdf(found, file.name)
+      _write_netcdf(found, file.name, squeeze)
     card["content"] = digest(_successor(path))
   # From here on the new arrays are the result: if this process dies before they have their name, `read_card`
   # gives it to them.
@@ -218,6 +224,14 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     temporary.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+  """Delete what processes that died left half written below a folder; that of living ones stays."""
+  for path in list(pathlib.Path(folder).rglob(".*.tmp")):
+    found = re.fullmatch(r"\..+\.(\d+)\.tmp", path.name)
+    if found and not _alive(int(found[1])):
+      shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def copy(source: Path, path: Path) -> None:
   """Copy a file; the copy appears whole or not at all."""
   with pathlib.Path(source).open("rb") as found, writing(path) as file:
@@ -239,14 +253,19 @@ def append_metrics(path: Path, record: dict) -> None:
     file.write(line)
 
 
-def read_metrics(path: Path) -> dict[str, np.ndarray]:
-  """Read metric lines as columns, in order of ``step``.
+def write_metrics(path: Path, records: list[dict[str, Any]]) -> None:
+  """Make a file of metric lines hold just these, whole or not at all; one that does is left as it is."""
+  text = b"".join(_dumps(record) + b"\n" for record in records)
+  path = pathlib.Path(path)
+  if not path.exists() or path.read_bytes() != text:
+    with writing(path) as file:
+      file.write(text)
 
-  A torn last line is left out, and of lines with the same step the last counts: a resumed run writes
-  again what it did after its checkpoint.
 
-  Returns:
-    name -> float64 [lines], NaN where a line lacks the name or holds null.
+def read_records(path: Path) -> list[dict[str, Any]]:
+  """Read metric lines, in order of ``step``.
+
+  A torn last line is left out, and of lines with the same step the last counts.
 
   Raises:
     ValueError: when the file is missing or a whole line is corrupt.
@@ -262,7 +281,16 @@ def read_metrics(path: Path) -> dict[str, np.ndarray]:
       by_step[record["step"]] = record
     except (ValueError, KeyError, TypeError, RecursionError) as error:
       raise _corrupt(f"{path}:{number}", error, "delete that line and run the same command again") from error
-  records = [by_step[step] for step in sorted(by_step)]
+  return [by_step[step] for step in sorted(by_step)]
+
+
+def read_metrics(path: Path) -> dict[str, np.ndarray]:
+  """Read metric lines as columns; see `read_records` and `columns`."""
+  return columns(read_records(path))
+
+
+def columns(records: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+  """Return records as columns: name -> float64 [records], NaN where one lacks the name or holds null."""
   names = dict.fromkeys(name for record in records for name in record)
   return {name: np.array([record.get(name) for record in records], np.float64) for name in names}
 
@@ -297,14 +325,14 @@ def _checksum(card: dict) -> str:
   return hashlib.sha256(_dumps(card)).hexdigest()
 
 
-def _write_netcdf(found: "xarray.Dataset", path: str) -> None:
+def _write_netcdf(found: "xarray.Dataset", path: str, squeeze: bool) -> None:
   found = found.reset_index([name for name in found.indexes if found.indexes[name].nlevels > 1])
-  squeeze = {
+  encoding = {
     name: {"zlib": True, "complevel": 4, "shuffle": True}
     for name, values in found.data_vars.items()
-    if values.ndim and values.dtype.kind in "iuf" and values.size <= _SMALL
+    if squeeze and values.ndim and values.dtype.kind in "iuf" and values.size <= _SMALL
   }
-  found.to_netcdf(path, engine="h5netcdf", encoding=squeeze)
+  found.to_netcdf(path, engine="h5netcdf", encoding=encoding)
 
 
 def _index(found: "xarray.Dataset") -> "xarray.Dataset":
@@ -317,6 +345,16 @@ def _index(found: "xarray.Dataset") -> "xarray.Dataset":
   return found.set_index(together)
 
 
+def _alive(pid: int) -> bool:
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  except (PermissionError, OverflowError):
+    return True  # somebody else's
+  return True
+
+
 def _ends_torn(file) -> bool:
   if not file.seek(0, os.SEEK_END):
     return False
@@ -324,9 +362,9 @@ def _ends_torn(file) -> bool:
   return file.read() != b"\n"
 
 
-def _corrupt(path, error: Exception, remedy: str) -> ValueError:
+def _corrupt(path, error: Exception, remedy: str) -> DamagedError:
   reason = " ".join(str(error).split()) or type(error).__name__
-  return ValueError(f"`{path}` can't be read ({reason}); {remedy}")
+  return DamagedError(f"`{path}` can't be read ({reason}); {remedy}")
 
 
 def _dumps(obj, indent: int | None = None) -> bytes:

@@ -10,6 +10,7 @@ FLOORS = {
   "types": 0,
   "command_line": 0,
   "images": 0,
+  "interrupts": 0,
   "edm": 1,
   "parallel": 1,
   "results": 1,
@@ -28,7 +29,8 @@ FLOORS = {
   "page": 7,
   "study": 8,
   "main": 9,
-  "report": 9,
+  "keep": 9,
+  "report": 10,
   "import_edm": 9,
   "__init__": 9,
 }

@@ -1,13 +1,15 @@
 """Training: what a step does, that a resumed run is the uninterrupted one, and how a bad one stops."""
 
 import functools
+import re
+import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gauss_diffusion import edm, networks, parallel, results
+from gauss_diffusion import edm, interrupts, networks, parallel, results
 from gauss_diffusion.training import checkpoint, loop, train_state
 
 OPTIONS = {"img_resolution": 8, "img_channels": 1, "model_channels": 8, "channel_mult": (1,), "num_blocks": 1}
@@ -173,7 +175,7 @@ def test_bfloat16_and_remat_change_how_it_is_computed_not_what_is_kept(network, 
   with checkpoint.manager(tmp_path / "low") as checkpoints:
     tx = train_state.optimizer(1e-3, 0, 16)
     fresh = train_state.create(networks.init(network, jax.random.key(0)), tx)
-    state = checkpoint.restore(checkpoints, fresh, CARD)  # which refuses any other shape or dtype
+    state, _ = checkpoint.restore(checkpoints, fresh, CARD)  # which refuses any other shape or dtype
   assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {np.dtype("float32"), np.dtype("int32")}
   losses = [results.read_metrics(tmp_path / name / loop.METRICS)["loss"] for name in ("plain", "low")]
   np.testing.assert_allclose(losses[1], losses[0], rtol=2e-2)
@@ -191,6 +193,43 @@ def test_a_resumed_run_is_the_uninterrupted_one(network, images, tmp_path):
   np.testing.assert_array_equal(metrics[0]["loss"][[0, 2]], metrics[1]["loss"][[0, 3]])
   # The same again trains nothing and returns the same.
   assert leaves_equal(run(network, images, tmp_path / "parts"), resumed)
+
+
+def test_an_interrupted_run_is_saved_and_its_continuation_is_the_uninterrupted_one(
+  network, images, tmp_path, monkeypatch
+):
+  whole, folder = run(network, images, tmp_path / "whole", log_every=4), tmp_path / "parts"
+  with monkeypatch.context() as patch:
+    patch.setattr(interrupts, "_caught", [signal.SIGTERM])
+    for step in (1, 2):  # each at the end of its first step, far from a checkpoint or a metric line
+      with pytest.raises(interrupts.Interrupted, match="SIGTERM"):
+        run(network, images, folder, log_every=4)
+      assert checkpoint.latest_step(folder) == step
+  assert leaves_equal(whole, run(network, images, folder, log_every=4))
+  # Metric lines too are those of the uninterrupted run, but for the clock.
+  lines = [loop.metrics(tmp_path / name) for name in ("whole", "parts")]
+  for column in ("step", "images", "loss", "learning_rate"):
+    np.testing.assert_array_equal(lines[0][column], lines[1][column])
+  np.testing.assert_array_equal(lines[0]["step"], [4, 6])
+
+
+def test_metric_lines_are_those_of_the_checkpoint(network, images, tmp_path):
+  run(network, images, tmp_path)
+  path = tmp_path / loop.METRICS
+  sound = path.read_bytes()
+  # A killed process had gone beyond its last checkpoint, and a bit has flipped.
+  path.write_bytes(sound.replace(b"1", b"2") + b'{"step": 8, "loss": 1.0}\n{"step": 9')
+  np.testing.assert_array_equal(loop.metrics(tmp_path)["step"], [2, 4, 6])
+  run(network, images, tmp_path)
+  assert path.read_bytes() == sound
+
+
+def test_a_checkpoint_without_a_log_has_its_lines_in_the_file(network, images, tmp_path, monkeypatch):
+  run(network, images, tmp_path, steps=3)
+  results.append_metrics(tmp_path / loop.METRICS, {"step": 5, "loss": 7.0})
+  monkeypatch.setattr(checkpoint, "_log", lambda *_: None)
+  run(network, images, tmp_path, steps=4)
+  np.testing.assert_array_equal(loop.metrics(tmp_path)["step"], [2, 3, 4])
 
 
 def test_a_run_of_no_step_keeps_the_initial_weights_and_may_go_on(network, images, tmp_path):
@@ -238,11 +277,40 @@ def test_another_networks_checkpoint_is_refused(network, images, tmp_path):
     loop.run(wide, CARD, images, tmp_path, SETTINGS, seed=3, title="test")
 
 
-def test_a_non_finite_loss_stops_with_step_and_loss_named(network, images, tmp_path):
+def test_a_divergence_names_step_noise_and_tensor_and_the_sound_checkpoint(network, images, tmp_path):
   run(network, images, tmp_path, steps=3)
   _, before = checkpoint.load_ema(tmp_path)
-  with pytest.raises(FloatingPointError, match="loss (nan|inf).* at step [456] "):
+  said = (
+    r"(nan|inf) at step [456] of .*, at noise levels \S+ to \S+; first non-finite tensor: "
+    r"(gradient|parameter) \['.*'\]; the checkpoint of step 3 is sound: .* delete `"
+  )
+  with pytest.raises(FloatingPointError, match=said):
     run(network, images, tmp_path, learning_rate=1e30, rampup_images=0)
   assert checkpoint.latest_step(tmp_path) == 3
   _, after = checkpoint.load_ema(tmp_path)
   assert leaves_equal(before, after)
+
+
+def test_a_divergence_before_the_first_checkpoint_says_that_there_is_none(network, images, tmp_path):
+  with pytest.raises(FloatingPointError, match="no checkpoint was saved before: run again with a lower"):
+    run(network, images, tmp_path, learning_rate=1e30, rampup_images=0)
+  assert checkpoint.latest_step(tmp_path) is None
+  run(network, images, tmp_path, steps=1)
+
+
+def test_the_noise_levels_of_a_divergence_are_those_of_its_step(network, images, tmp_path, monkeypatch):
+  seen = []
+
+  def law(key, shape, **constants):
+    sigma, weight = edm.training_noise(key, shape, **constants)
+    jax.debug.callback(lambda value: seen.append(float(value)), sigma)
+    return sigma, weight * jnp.nan
+
+  monkeypatch.setitem(edm.TRAINING_NOISE, "broken", law)
+  monkeypatch.setitem(loop.NOISE_FIELDS, "broken", ("p_mean", "p_std"))
+  with pytest.raises(FloatingPointError, match="loss nan .* at step 1 .*noise levels") as error:
+    run(network, images, tmp_path, noise_law="broken", steps=1)
+  low, high = map(float, re.search(r"levels (\S+) to (\S+);", str(error.value)).groups())
+  trained = seen[: SETTINGS.batch]  # the others are of the message
+  assert len(seen) == 2 * SETTINGS.batch
+  assert (low, high) == pytest.approx((min(trained), max(trained)), rel=1e-2)  # printed with three digits

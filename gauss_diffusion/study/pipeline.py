@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from gauss_diffusion import analyses, data, edm, networks, results
+from gauss_diffusion import analyses, data, edm, interrupts, networks, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.analyses.subject import Subject
 from gauss_diffusion.denoisers import FAMILIES, family
@@ -55,10 +55,9 @@ def train_models(models: list[Model], folder: pathlib.Path) -> int:
     before = None
     for model in run:
       settings = loop.Settings(**model.entry.train)
-      if checkpoint.latest_step(model.folder) != settings.steps:
-        if before is not None and checkpoint.latest_step(model.folder) is None:
-          checkpoint.branch(before.folder, model.folder)
-          results.copy(before.folder / loop.METRICS, model.folder / loop.METRICS)
+      if (step := checkpoint.sound_step(model.folder)) != settings.steps:
+        if before is not None and step is None:
+          loop.branch(before.folder, model.folder)
         network = networks.create(**model.card["network"])
         title, images = f"train {model.label}", training_images(model, folder)
         loop.run(network, model.card, images, model.folder, settings, seed=model.entry.seed, title=title)
@@ -108,6 +107,7 @@ def _analyse(study: _Study, model: Model) -> int:
     place, inputs = _place(study.folder, name, model), _inputs(study, name, model, examined)
     if results.current(place, inputs):
       continue
+    interrupts.check()
     start, found = time.perf_counter(), None
     absent = _why_not(name, model, examined)
     if not absent:
@@ -183,7 +183,7 @@ def _keep_training(study: _Study, model: Model, examined: Opened) -> None:
   inputs = {"analysis": "training", "settings": settings, "subject": examined.digest}
   place = _place(study.folder, "training", model)
   if not results.current(place, inputs) and jax.process_index() == 0:
-    metrics = results.read_metrics(model.folder / loop.METRICS)
+    metrics = loop.metrics(model.folder)
     found = results.labelled({name: ("line", values) for name, values in metrics.items()}, {})
     results.save(place, found, _card(study, inputs, model, examined))
 

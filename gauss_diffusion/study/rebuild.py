@@ -37,7 +37,6 @@ def rebuild(folder: pathlib.Path) -> bool:
     raise ValueError(
       f"`{folder}` has no current results of {', '.join(names)} for the model {label!r}; run the study"
     )
-  made_from = _digest(config, cards)
   models = {member.label for member in members(config) if not member.control}
   shown = [*([plots.STRIPS] if config["claims"] else []), *_figures(config)]
   shown += [
@@ -45,9 +44,9 @@ def rebuild(folder: pathlib.Path) -> bool:
   ]
   written = [folder / "figures" / f"{name}.{kind}" for name in shown for kind in ("png", "pdf")]
   written += [folder / HEADLINE, folder / CLAIMS]
-  if page.is_made_from(folder, made_from) and all(path.exists() for path in written):
+  if all(path.exists() for path in written) and page.is_made_from(folder, _digest(folder, config, cards)):
     return False
-  _write(folder, config, cards, made_from)
+  _write(folder, config, cards)
   return True
 
 
@@ -67,7 +66,7 @@ def summary(folder: pathlib.Path) -> str:
   return f"{headline.table(rows)}\n{headline.verdicts(decided)}report: {folder / page.NAME}\n"
 
 
-def _write(folder: pathlib.Path, config: dict[str, Any], cards: Cards, made_from: str) -> None:
+def _write(folder: pathlib.Path, config: dict[str, Any], cards: Cards) -> None:
   readings = _readings(folder, config, cards)
   models: dict[str, list[Reading]] = {}
   for reading in readings:
@@ -99,7 +98,7 @@ def _write(folder: pathlib.Path, config: dict[str, Any], cards: Cards, made_from
     claims=[_shown(row) for row in decided],
     absent=absent,
     figures={name: _settings(config, name) for name in drawn},
-    made_from=made_from,
+    made_from=_digest(folder, config, cards),
   )
 
 
@@ -205,7 +204,10 @@ def _about(cards: Cards) -> dict[str, dict[str, Any]]:
     "Seconds of analysis, all models": {
       name: sum(card["seconds"] for card in own) for name, own in analyses.items()
     },
-    "Versions": {package: ", ".join(found) for package, found in versions.items()},
+    "Versions": {
+      package: ", ".join(found) + (" (results were made with different versions)" if found[1:] else "")
+      for package, found in versions.items()
+    },
   }
 
 
@@ -266,9 +268,11 @@ def _lacking(config: dict[str, Any], cards: Cards) -> dict[str, list[str]]:
   return found
 
 
-def _digest(config: dict[str, Any], cards: Cards) -> str:
+def _digest(folder: pathlib.Path, config: dict[str, Any], cards: Cards) -> str:
+  """Return the digest of all that the report shows, which lies in files that must be what was written."""
+  shown = [results.digest(folder / name) for name in (HEADLINE, CLAIMS)]
   versions = results.versions()["gauss-diffusion"]
-  return hashlib.sha256(json.dumps([versions, config, cards], sort_keys=True).encode()).hexdigest()
+  return hashlib.sha256(json.dumps([versions, config, cards, shown], sort_keys=True).encode()).hexdigest()
 
 
 def _measured(card: dict[str, Any]) -> bool:

@@ -2,8 +2,8 @@
 
 A checkpoint holds `ema`, with the card of the network beside it, which analyses and notebooks read alone;
 and `state` and `log`, the rest of what a resumed run needs. The arrays that orbax writes have no checksum: a
-flipped bit loads other weights without a word. So every checkpoint has a file ``SHA256SUMS``, written before it
-counts as finished, against which its files are checked before any is read. ``sha256sum --check`` reads it too.
+flipped bit loads other weights without a word. So every checkpoint has a file ``SHA256SUMS``, written before
+it counts as finished, against which its files are checked before they are read, as by ``sha256sum --check``.
 """
 
 import functools
@@ -32,10 +32,6 @@ class Log(NamedTuple):
   losses: list[float]  # of the steps since the last of them
 
 
-class DamagedError(ValueError):
-  """A checkpoint is not what was saved."""
-
-
 def manager(directory: results.Path, keep: int | None = 2, **options: Any) -> ocp.CheckpointManager:
   """Open a model's checkpoints for writing; the newest `keep` stay.
 
@@ -61,6 +57,9 @@ def save(checkpoints: ocp.CheckpointManager, state: TrainState, card: dict[str, 
     state: on devices or host; stored as host arrays, which restore on any number of devices.
     card: ``{"network": {"name": ..., options}}``, plain JSON: enough to rebuild the network.
     log: of the training so far, plain JSON.
+
+  Raises:
+    OSError: when this or the checkpoint before can't be written.
   """
   host = jax.device_get(state)
   rest = {"params": host.params, "opt_state": host.opt_state, "step": np.asarray(host.step)}
@@ -70,7 +69,22 @@ def save(checkpoints: ocp.CheckpointManager, state: TrainState, card: dict[str, 
     card=ocp.args.JsonSave(card),
     log=ocp.args.JsonSave(log._asdict()),
   )
-  checkpoints.save(int(host.step), args=items, force=True)
+  try:
+    checkpoints.save(int(host.step), args=items, force=True)
+  except Exception as error:  # of many kinds, often of the save before
+    raise _unwritten(checkpoints, error) from error
+
+
+def wait(checkpoints: ocp.CheckpointManager) -> None:
+  """Wait until what was saved is on disk.
+
+  Raises:
+    OSError: when it can't be written.
+  """
+  try:
+    checkpoints.wait_until_finished()
+  except Exception as error:  # of many kinds
+    raise _unwritten(checkpoints, error) from error
 
 
 def save_ema(directory: results.Path, params: dict, card: dict[str, Any]) -> None:
@@ -107,14 +121,14 @@ def restore(
     try:
       _verify(folder / str(step))
       found = _restored(checkpoints, step, fresh, card)
-    except DamagedError as error:
+    except results.DamagedError as error:
       damaged.append((step, error))
       continue
-    for newer, error in damaged:
+    for newer, reason in damaged:
       aside = folder / f"{newer}.damaged"
       shutil.rmtree(aside, ignore_errors=True)
       os.replace(folder / str(newer), aside)
-      _tell(f"{error}; it is now `{aside.name}`, and training continues from step {step}")
+      _tell(f"{reason}; it is now `{aside.name}`, and training continues from step {step}")
     checkpoints.reload()
     return found
   if damaged:
@@ -138,7 +152,7 @@ def sound_step(directory: results.Path) -> int | None:
     try:
       _verify(folder / str(step))
       return step
-    except DamagedError as error:
+    except results.DamagedError as error:
       first = first or error
   if first:
     raise _hopeless(folder, first)
@@ -168,7 +182,7 @@ def load_card(directory: results.Path) -> dict[str, Any]:
   if step is None:
     raise ValueError(f"`checkpoint` {str(directory)!r} holds no checkpoint; want a folder with `{FOLDER}/`")
   folder = pathlib.Path(directory).absolute() / FOLDER
-  _verify(folder / str(step), "card")
+  _check(folder / str(step), "card")
   with _reading(folder) as checkpoints:
     return _json(checkpoints, step, "card")
 
@@ -182,7 +196,7 @@ def load_log(directory: results.Path) -> Log | None:
   folder, step = pathlib.Path(directory).absolute() / FOLDER, latest_step(directory)
   if step is None:
     return None
-  _verify(folder / str(step), "log")
+  _check(folder / str(step), "log")
   with _reading(folder) as checkpoints:
     return _log(checkpoints, step)
 
@@ -208,13 +222,17 @@ def load_ema(
   step = max(steps, default=None) if step is None else step
   if step is None or step not in steps:
     raise ValueError(f"`step` {step} is not in `{folder}`; it holds {steps or 'no checkpoint'}")
-  _verify(folder / str(step), "card", "ema")
+  _check(folder / str(step), "card", "ema")
   with _reading(folder) as checkpoints:
     network = networks.create(**_json(checkpoints, step, "card")["network"])
     like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), networks.shapes(network))
     params = _restore(checkpoints, step, ema=ocp.args.StandardRestore(like)).ema
   _check_like(params, like, folder / str(step))
   return network, params
+
+
+def _unwritten(checkpoints: ocp.CheckpointManager, error: Exception) -> OSError:
+  return OSError(f"`{checkpoints.directory}` can't be written ({' '.join(str(error).split())})")
 
 
 def _steps(folder: pathlib.Path) -> list[int]:
@@ -239,7 +257,7 @@ def _restored(checkpoints, step: int, fresh: TrainState, card: dict) -> tuple[Tr
   state = TrainState(out.state["step"], out.state["params"], out.ema, out.state["opt_state"])
   _check_like(state, fresh, where)
   if state.step != step:
-    raise DamagedError(f"`{where}` holds step {state.step}")
+    raise results.DamagedError(f"`{where}` holds step {state.step}")
   return jax.device_put(state), _log(checkpoints, step)
 
 
@@ -261,7 +279,7 @@ def _restore(checkpoints: ocp.CheckpointManager, step: int, **items: Any) -> Any
   except Exception as error:
     reason = f"`{where}` can't be read ({' '.join(str(error).split())[:200] or type(error).__name__})"
     # Where the files are what was saved, it's the program that is another.
-    kind = ValueError if (where / SUMS).exists() else DamagedError
+    kind = ValueError if (where / SUMS).exists() else results.DamagedError
     raise kind(reason) from error
 
 
@@ -288,7 +306,7 @@ def _verify(where: pathlib.Path, *items: str) -> None:
     *items: those that matter, all where none is named.
 
   Raises:
-    DamagedError: naming the file.
+    results.DamagedError: naming the file.
   """
   if not (where / SUMS).exists():
     return _tell(f"`{where}` has no `{SUMS}`, as of an older version: damage to it would go unnoticed")
@@ -296,21 +314,29 @@ def _verify(where: pathlib.Path, *items: str) -> None:
     lines = (where / SUMS).read_text().splitlines()
     saved = {name: found for found, name in (line.split("  ", 1) for line in lines)}
   except (OSError, ValueError) as error:
-    raise DamagedError(f"`{where / SUMS}` is damaged ({error})") from error
+    raise results.DamagedError(f"`{where / SUMS}` is damaged ({error})") from error
   for name in sorted({*saved, *_files(where)}):
     if not items or name.split("/")[0] in items:
       try:
         found = results.digest(where / name)
       except (OSError, ValueError) as error:
-        raise DamagedError(f"`{where}` is damaged: `{name}` can't be read ({error})") from error
+        raise results.DamagedError(f"`{where}` is damaged: `{name}` can't be read ({error})") from error
       if found != saved.get(name):
-        raise DamagedError(f"`{where}` is damaged: `{name}` is not what was saved")
+        raise results.DamagedError(f"`{where}` is damaged: `{name}` is not what was saved")
 
 
-def _hopeless(folder: pathlib.Path, error: DamagedError) -> DamagedError:
-  return DamagedError(
-    f"{error}; there is no sound checkpoint before it: delete `{folder}` and run the same command again, which "
-    "trains the network anew"
+def _check(where: pathlib.Path, *items: str) -> None:
+  """Refuse damaged items for those who can't go on from an earlier checkpoint."""
+  try:
+    _verify(where, *items)
+  except results.DamagedError as error:
+    raise results.DamagedError(f"{error}; run its study again, or import it anew") from error
+
+
+def _hopeless(folder: pathlib.Path, error: results.DamagedError) -> results.DamagedError:
+  return results.DamagedError(
+    f"{error}; there is no sound checkpoint before it: delete `{folder}` and run the same command again, "
+    "which trains the network anew"
   )
 
 

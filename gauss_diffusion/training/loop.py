@@ -11,15 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float, Int, Key
+from jaxtyping import Bool, Float, Int, Key
 from tqdm import tqdm
 
-from gauss_diffusion import edm, networks, parallel, results
+from gauss_diffusion import edm, interrupts, networks, parallel, results
 from gauss_diffusion.images import to_float
 from gauss_diffusion.networks.preconditioned import Preconditioned
 from gauss_diffusion.training import checkpoint, losses, train_state
 from gauss_diffusion.training.train_state import TrainState
-from gauss_diffusion.types import Array, Pixels
+from gauss_diffusion.types import Array, Images
 
 METRICS = "metrics.jsonl"
 
@@ -29,6 +29,7 @@ class StepInfo(NamedTuple):
 
   loss: Float[Array, ""]  # weighted denoising error, about 1 for an untrained network
   grad_norm: Float[Array, ""]
+  finite: Bool[Array, " tensors"]  # of each gradient, then of each new parameter
 
 
 class Settings(NamedTuple):
@@ -109,7 +110,9 @@ def train_step(
 
   loss, grads = parallel.mean(jax.value_and_grad(mean_loss)(state.params))
   decay = train_state.ema_decay(state.step, settings.batch, settings.ema_halflife_images, settings.ema_rampup)
-  return train_state.update(state, grads, decay, tx), StepInfo(loss, optax.tree.norm(grads))
+  state = train_state.update(state, grads, decay, tx)
+  finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((grads, state.params))])
+  return state, StepInfo(loss, optax.tree.norm(grads), finite)
 
 
 def batch_indices(seed: int, step: int, batch: int, num_images: int) -> Int[np.ndarray, " {batch}"]:
@@ -132,7 +135,7 @@ def _epoch_order(seed: int, epoch: int, num_images: int) -> Int[np.ndarray, " {n
 def run(
   network: Preconditioned,
   card: dict[str, Any],
-  images: Pixels,
+  images: Images,
   directory: results.Path,
   settings: Settings,
   *,
@@ -156,81 +159,153 @@ def run(
     The EMA parameters.
 
   Raises:
-    FloatingPointError: at a non-finite loss or gradient, naming step and loss; the checkpoints
-      written before stay as they are.
+    FloatingPointError: at a non-finite loss, gradient or parameter, naming step, noise levels and tensor, and
+      the last checkpoint; those written before stay as they are.
+    Interrupted: after a signal, when the step is done and saved.
+    OSError: when a checkpoint can't be written.
   """
   directory = pathlib.Path(directory)
   key_init, key_train = jax.random.split(jax.random.key(seed))
   computing = networks.compute(network, dtype=settings.dtype, remat=settings.remat)
-  tx, compiled, step_keys = _compiled(computing, settings._replace(steps=0))
+  tx, compiled = _compiled(computing, settings._replace(steps=0))
   fresh = train_state.create(networks.init(network, key_init), tx)
 
   with checkpoint.manager(directory, settings.keep) as checkpoints:
-    state = parallel.replicate(checkpoint.restore(checkpoints, fresh, card))
-    first = int(state.step)
-    window = _Window(time.perf_counter(), [])
-    pending = None
-    if not settings.steps and checkpoints.latest_step() is None:
-      (directory / METRICS).touch()
-      checkpoint.save(checkpoints, state, card)
+    found, log = checkpoint.restore(checkpoints, fresh, card)
+    state, first = parallel.replicate(found), int(found.step)
+    log = log or _older_log(directory, first)
+    if jax.process_index() == 0:
+      results.write_metrics(directory / METRICS, log.metrics)
     bar = tqdm(range(first, settings.steps), title, settings.steps, initial=first, unit="step", delay=2)
+    training = _Training(network, settings, key_train, _tensors(fresh.params), directory, checkpoints, bar)
+    window, pending = _Window(time.perf_counter(), first, log), None
+    if not settings.steps and checkpoints.latest_step() is None:
+      checkpoint.save(checkpoints, state, card, log)
     for step in bar:
       rows = parallel.local_rows(settings.batch)
       index = batch_indices(seed, step, settings.batch, len(images))[rows]
-      keys = step_keys(key_train, step)[rows]
+      keys = _step_keys(key_train, step, settings.batch)[rows]
       state, info = compiled(state, parallel.shard(to_float(images[index])), parallel.shard(keys))
       # The next step is on its way before the last one's numbers are looked at.
       if pending is not None:
-        window = _look(*pending, window, directory, settings, bar)
-      pending = step, info
-      if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
-        window = _look(*pending, window, directory, settings, bar)
+        window = _look(training, *pending, window)
+      pending, stop = (step, info), interrupts.asked()
+      if stop or (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
+        window = _look(training, *pending, window)
         pending = None
-        checkpoint.save(checkpoints, state, card)
-    checkpoints.wait_until_finished()
+        checkpoint.save(checkpoints, state, card, window.log)
+      if stop:
+        checkpoint.wait(checkpoints)
+        interrupts.check()
+    checkpoint.wait(checkpoints)
   return jax.device_get(state.ema_params)
+
+
+def metrics(directory: results.Path) -> dict[str, np.ndarray]:
+  """Return a trained network's metric lines as columns, as its newest checkpoint has them.
+
+  Raises:
+    ValueError: when they are damaged.
+  """
+  log = checkpoint.load_log(directory)
+  return results.columns(log.metrics) if log else results.read_metrics(pathlib.Path(directory) / METRICS)
+
+
+def branch(source: results.Path, target: results.Path) -> None:
+  """Let a model's folder continue from another's newest checkpoint."""
+  results.copy(pathlib.Path(source) / METRICS, pathlib.Path(target) / METRICS)
+  checkpoint.branch(source, target)
 
 
 @functools.lru_cache(maxsize=8)
 def _compiled(network, settings: Settings):
-  """Return optimizer, step and key maker, shared by all models of a study that train alike, however long."""
+  """Return optimizer and step, shared by all models of a study that train alike, however long."""
   tx = train_state.optimizer(settings.learning_rate, settings.rampup_images, settings.batch)
   step = functools.partial(train_step, network=network, tx=tx, settings=settings)
-  keys = jax.jit(lambda key, step: jax.random.split(jax.random.fold_in(key, step), settings.batch))
-  return tx, parallel.replicated_step(step), keys
+  return tx, parallel.replicated_step(step)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _step_keys(key: Key[Array, ""], step, batch: int) -> Key[Array, " {batch}"]:
+  return jax.random.split(jax.random.fold_in(key, step), batch)
+
+
+class _Training(NamedTuple):
+  """What is the same in all steps."""
+
+  network: Preconditioned
+  settings: Settings
+  key: Key[Array, ""]
+  tensors: list[str]  # what the entries of `StepInfo.finite` are of
+  directory: pathlib.Path
+  checkpoints: Any
+  bar: tqdm
 
 
 class _Window(NamedTuple):
-  """Losses since the last metric line."""
+  """What has been seen since the last metric line."""
 
-  start: float  # seconds
-  losses: list[float]
+  start: float  # seconds, of this process
+  step: int  # at that time
+  log: checkpoint.Log
 
 
-def _look(step: int, info: StepInfo, window: _Window, directory, settings: Settings, bar) -> _Window:
+def _look(training: _Training, step: int, info: StepInfo, window: _Window) -> _Window:
   """Fetch a step's numbers, stop at a non-finite one, and write a metric line when one is due."""
-  loss, grad_norm = float(info.loss), float(info.grad_norm)
-  if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+  settings, directory = training.settings, training.directory
+  loss, grad_norm, finite = float(info.loss), float(info.grad_norm), np.asarray(info.finite)
+  if not (math.isfinite(loss) and math.isfinite(grad_norm) and finite.all()):
+    sigma = _noise_levels(training, step)
+    tensor = "none but these" if finite.all() else training.tensors[int(np.argmin(finite))]
+    checkpoint.wait(training.checkpoints)
     raise FloatingPointError(
-      f"loss {loss} with gradient norm {grad_norm} at step {step + 1} of `{directory}`; earlier checkpoints "
-      "are intact: lower `train.learning_rate` or lengthen `train.rampup_images`"
+      f"loss {loss} with gradient norm {grad_norm} at step {step + 1} of `{directory}`, at noise levels "
+      f"{sigma.min():.3g} to {sigma.max():.3g}; first non-finite tensor: {tensor}; {_remedy(directory)}"
     )
-  window.losses.append(loss)
-  images = (step + 1) * settings.batch
+  losses = [*window.log.losses, loss]
   if (step + 1) % settings.log_every and step + 1 != settings.steps:
-    return window
+    return window._replace(log=window.log._replace(losses=losses))
   now = time.perf_counter()
   schedule = train_state.learning_rate_schedule(
     settings.learning_rate, settings.rampup_images, settings.batch
   )
   record = {
     "step": step + 1,
-    "images": images,
-    "loss": sum(window.losses) / len(window.losses),
+    "images": (step + 1) * settings.batch,
+    "loss": sum(losses) / len(losses),
     "learning_rate": float(schedule(step)),
-    "images_per_second": len(window.losses) * settings.batch / (now - window.start),
+    "images_per_second": (step + 1 - window.step) * settings.batch / (now - window.start),
   }
-  bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
+  training.bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
   if jax.process_index() == 0:
     results.append_metrics(directory / METRICS, record)
-  return _Window(now, [])
+  return _Window(now, step + 1, checkpoint.Log([*window.log.metrics, record], []))
+
+
+def _remedy(directory: pathlib.Path) -> str:
+  """Return how to go on after a divergence, and from what."""
+  change = "a lower `train.learning_rate` or a longer `train.rampup_images`"
+  if (step := checkpoint.sound_step(directory)) is None:
+    return f"no checkpoint was saved before: run again with {change}"
+  return f"the checkpoint of step {step} is sound: to train anew with {change}, delete `{directory}`"
+
+
+def _tensors(params: Any) -> list[str]:
+  paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+  return [f"{kind} {path}" for kind in ("gradient", "parameter") for path in paths]
+
+
+def _noise_levels(training: _Training, step: int) -> Float[np.ndarray, " b"]:
+  """Return the sigma of every image of a batch, as `train_step` and `losses.denoising_loss` draw it."""
+  law = noise_law(training.network, training.settings)
+  keys = _step_keys(training.key, step, training.settings.batch)
+  key_noise = jax.vmap(lambda key: jax.random.split(key, 3)[1])(keys)
+  key_sigma = jax.vmap(lambda key: jax.random.split(key)[0])(key_noise)
+  return np.asarray(jax.vmap(lambda key: law(key, ())[0])(key_sigma))
+
+
+def _older_log(directory: pathlib.Path, step: int) -> checkpoint.Log:
+  """Return the log of a checkpoint that has none: an older version kept metric lines alone."""
+  path = directory / METRICS
+  records = results.read_records(path) if path.exists() else []
+  return checkpoint.Log([record for record in records if record["step"] <= step], [])

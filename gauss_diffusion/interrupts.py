@@ -1,0 +1,47 @@
+"""Let SIGTERM and Ctrl-C end a run between two pieces of work, with nothing lost."""
+
+import os
+import signal
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_caught: list[signal.Signals] = []
+
+
+class Interrupted(Exception):
+  """A signal asked for the end, and what was done is saved."""
+
+  def __init__(self, number: signal.Signals):
+    super().__init__(number.name)
+    self.signal = number
+
+
+def listen() -> None:
+  """From now on, note the first signal for `asked` and `check`; a second one ends the process at once."""
+  _caught.clear()
+  for number in SIGNALS:
+    signal.signal(number, _note)
+
+
+def asked() -> bool:
+  """Tell whether a signal has asked for the end."""
+  return bool(_caught)
+
+
+def check() -> None:
+  """Stop here where a signal has asked for it.
+
+  Raises:
+    Interrupted: where nothing is half done.
+  """
+  if _caught:
+    raise Interrupted(_caught[0])
+
+
+def _note(number: int, frame: object) -> None:
+  del frame
+  _caught.append(signal.Signals(number))
+  for each in SIGNALS:
+    signal.signal(each, signal.SIG_DFL)
+  # `print` may be what was interrupted, and can't be entered twice.
+  os.write(2, f"\n{_caught[0].name}: finishing what is in hand; once more to leave at once\n".encode())
