@@ -1,6 +1,5 @@
-"""Confidence intervals on means of per-sample values, and on what is computed from several means."""
+"""Confidence intervals on means: of samples by the bootstrap, of a few networks by Student's t."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -63,37 +62,6 @@ def bootstrap_mean(
     ends[:, start : start + step] = np.quantile(means, [tail, 1 - tail], axis=1)
   low, high = ends.reshape(2, *first.shape) + first
   return Interval(first + rows.mean(1).reshape(first.shape), low, high)
-
-
-def bootstrap_statistic(
-  statistic: Callable[[Float[np.ndarray, "M R"]], Float[np.ndarray, " R"]],
-  values: ArrayLike,
-  *,
-  resamples: int = 2000,
-  confidence: float = 0.95,
-  seed: int = 0,
-) -> Interval:
-  """Return a function of several means with its percentile bootstrap interval.
-
-  Args:
-    statistic: takes means [M, R] to [R], for any R.
-    values: finite numbers [M, n]: n samples that the M rows share, resampled together.
-    resamples: number of bootstrap samples.
-    confidence: probability that the interval is meant to hold, between 0 and 1.
-    seed: of the resampling.
-
-  Returns:
-    float64 scalars; the first is the statistic of the plain means.
-
-  Raises:
-    ValueError: on values that are not finite, or not [M, n] with n of at least 1.
-  """
-  values = np.asarray(values, np.float64)
-  if values.ndim != 2 or not values.size or not np.isfinite(values).all():
-    raise ValueError(f"`values` has shape {values.shape}; want finite numbers [M, n]")
-  drawn = statistic(resampled_means(values, resamples, seed))
-  tail = (1 - confidence) / 2
-  return Interval(statistic(values.mean(1, keepdims=True))[0], *np.quantile(drawn, [tail, 1 - tail]))
 
 
 def t_interval(values: ArrayLike, axis: int = -1, *, confidence: float = 0.95) -> Interval:
