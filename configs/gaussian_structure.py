@@ -36,6 +36,8 @@ def get_config(arg: str = "") -> ConfigDict:
     "identity",
   )
   recipes.judge(config, arg, claims)
+  if arg == "":
+    config.train.steps = 39_000  # 20 million images
   if arg == "digits":
     config.train.steps = 4_000
     config.distillation.pairs = 8_192  # weights are compared one by one

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from gauss_diffusion.study import recipes, schema
 
-SIZE = {"": 256, "cpu": 64, "digits": 16, "smoke": 16}
+SIZE = {"": 782, "cpu": 64, "digits": 16, "smoke": 16}
 STEPS = {
   "": (100, 200, 400, 800, 1_600, 3_200, 6_400),
   "cpu": (75, 150, 300, 600, 1_200, 2_400, 4_800),

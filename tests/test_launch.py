@@ -1,13 +1,20 @@
 """Launchers divide a study's models among machines that share a disk, or bring together what they found."""
 
+import importlib.util
+import json
 import os
 import pathlib
 import subprocess
 import sys
+import time
 
+import numpy as np
 import pytest
 
-pytestmark = pytest.mark.processes
+from gauss_diffusion import results
+from gauss_diffusion.study import members, rebuild
+from gauss_diffusion.training import checkpoint
+
 REPOSITORY = pathlib.Path(__file__).parents[1]
 # Stands in for the real one: a VM is a folder; ssh runs the command in it, scp copies out of it.
 GCLOUD = """#!/usr/bin/env bash
@@ -48,11 +55,12 @@ def launch(script, *args, cwd, code=0, **environment):
   return done.stdout if code == 0 else done.stderr
 
 
-def results(workdir):
+def samples(workdir):
   """Return what each file holds; cards hold how many seconds the analysis took, which no other run would."""
   return {path.name: path.read_bytes() for path in (workdir / "results" / "samples").iterdir()}
 
 
+@pytest.mark.processes
 def test_slurm_tasks_share_a_workdir_and_the_last_gathers(tmp_path):
   cwd = checkout(tmp_path / "node")
   said = [
@@ -76,6 +84,7 @@ def test_slurm_tasks_share_a_workdir_and_the_last_gathers(tmp_path):
   assert os.stat(cwd / "runs/law/results/samples/n16.nc").st_mtime_ns == written
 
 
+@pytest.mark.processes
 def test_what_tpu_vms_found_is_gathered_and_not_computed_again(tmp_path):
   cwd = checkout(tmp_path / "here")
   executable(cwd / "bin" / "gcloud", GCLOUD)
@@ -84,13 +93,14 @@ def test_what_tpu_vms_found_is_gathered_and_not_computed_again(tmp_path):
   said = launch(*args, cwd=cwd, FLAGS="--config.samples.num=4")
   assert "not finished yet: n1437" in said and "not finished yet: n16" in said
   assert said.rstrip().endswith("report: runs/law/report.html")
-  found = [results(vm / "gauss_diffusion/runs/law") for vm in vms]
+  found = [samples(vm / "gauss_diffusion/runs/law") for vm in vms]
   assert [sorted(names) for names in found] == [["n16.json", "n16.nc"], ["n1437.json", "n1437.nc"]]
-  assert results(cwd / "runs/law") == found[0] | found[1]
+  assert samples(cwd / "runs/law") == found[0] | found[1]
   launch(*args, cwd=cwd, FLAGS="--config.samples.num=4")
-  assert [results(vm / "gauss_diffusion/runs/law") for vm in vms] == found
+  assert [samples(vm / "gauss_diffusion/runs/law") for vm in vms] == found
 
 
+@pytest.mark.processes
 def test_no_tpu_vm_computes_for_a_workdir_of_another_study(tmp_path):
   cwd = checkout(tmp_path / "here")
   executable(cwd / "bin" / "gcloud", "#!/usr/bin/env bash\ntouch called\n")
@@ -99,3 +109,160 @@ def test_no_tpu_vm_computes_for_a_workdir_of_another_study(tmp_path):
   args = ("tpu_array.sh", "here", "configs/input_law.py:smoke", "runs/law", "tpu-0")
   assert "not empty and holds no study" in launch(*args, cwd=cwd, code=2)
   assert not (cwd / "called").exists()
+
+
+@pytest.fixture
+def launched(monkeypatch):
+  """The module that runs studies on a GPU."""
+  monkeypatch.syspath_prepend(REPOSITORY)
+  return importlib.import_module("launch.gpu_studies")
+
+
+def write(path, text="x"):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(text)
+
+
+def trained(workdir, label, steps, found):
+  """Make a model's folder as training of `steps` steps leaves it, with the checkpoints `found`."""
+  write(workdir / "models" / label / "training.json", json.dumps({"seed": 1, "train.steps": steps}))
+  write(workdir / "models" / label / "metrics.jsonl")
+  for step in found:
+    for name in ("ema/d/1", "state/d/1", "SHA256SUMS"):
+      write(workdir / "models" / label / "checkpoints" / str(step) / name)
+
+
+def unpacked(launched, out, folder):
+  """Return a folder as it is where an archive is unpacked: paths of its files."""
+  launched.archive.unpack(out, folder)
+  return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_parts_are_of_the_models_that_they_say(launched):
+  labels = {}
+  for part in launched.PARTS["cifar10"]:
+    spec = importlib.util.spec_from_file_location("config", REPOSITORY / part.config)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config()
+    if launched.NETWORKS in part.fields:
+      config.claims = ()
+      config.replicates = 3 if part.fields == launched.SEEDS else config.replicates
+      labels[part.name] = [member.label for member in members.members(config)]
+      assert part.tasks <= len(labels[part.name])
+  (seeds,) = (part for part in launched.PARTS["cifar10"] if part.fields == launched.SEEDS)
+  first = [labels[seeds.name][task] for task in seeds.first]
+  assert first == ["n782.2", "n782.3", "n50000.2", "n50000.3"] and len(labels[seeds.name]) == seeds.tasks
+
+
+def test_a_part_waits_for_those_before_it_in_its_study_alone(launched):
+  one, other = launched.Part("one", "a.py", (), 2, (1,)), launched.Part("other", "b.py", (), 1)
+  parts = one, launched.Part("one in full", "a.py", (), 1), other
+  starts, outcome = [], {}
+  while job := launched.following(parts, outcome):
+    starts.append(str(job))
+    outcome[str(job)] = "running"
+  assert starts == ["one 2/2", "one 1/2", "other 1/1"]
+  assert launched.following(parts, outcome | {"one 2/2": "failed", "one 1/2": "done"}) is None
+  done = outcome | {"one 2/2": "done", "one 1/2": "done"}
+  assert str(launched.following(parts, done)) == "one in full 1/1"
+
+
+def test_an_archive_has_the_optimizer_where_training_goes_on(launched, tmp_path):
+  runs, out = tmp_path / "runs", tmp_path / "out"
+  study = runs / "study"
+  out.mkdir()
+
+  def with_state(name):
+    launched.archive.pack(runs, out, [study], {})
+    found = unpacked(launched, out, tmp_path / name)
+    assert {path.split("/")[2] for path in found if "/ema/" in path} == {"short", "long"}
+    return {path.split("/")[4] for path in found if "/state/" in path}
+
+  trained(study, "short", 2, [1, 2])
+  trained(study, "long", 9, [3, 6])
+  assert with_state("begun") == {"6"}
+  trained(study, "long", 9, [9])
+  assert with_state("finished") == set()
+  trained(study, "longest", 20, [])  # will start where a shorter one ends
+  assert with_state("continued") == {"2", "9"}
+
+
+def test_an_archive_has_what_is_new_as_far_as_there_is_room(launched, tmp_path, monkeypatch):
+  runs, out, archive = tmp_path / "runs", tmp_path / "out", launched.archive
+  out.mkdir()
+  for study in ("one", "two"):
+    trained(runs / study, "n16", 2, [2])
+    write(runs / study / "results/gain/n16.json")
+    write(runs / study / "results/gain/n16.nc", "x" * 100_000)
+  write(runs / "two/models/n16/checkpoints/2/ema/d/1", "x" * 100_000)
+  write(runs / "two/fits/large")
+  known = archive.stamps([path for path in runs.rglob("*") if path.is_file()])
+  write(runs / "two/results/samples/n16.json", "new")
+  workdirs = [runs / "one", runs / "two"]
+  assert not archive.pack(runs, out, workdirs, known)
+  assert unpacked(launched, out, tmp_path / "new") == {"two/results/samples/n16.json"}
+  monkeypatch.setattr(archive, "PIECE", 80_000)
+  assert archive.pack(runs, out, workdirs, {}) == ["two/models/n16/training.json"]
+  assert sorted(path.stat().st_size for path in out.iterdir())[1:] == [80_000] * 2
+  everything = unpacked(launched, out, tmp_path / "all")
+  assert "two/fits/large" not in everything and "one/models/n16/checkpoints/2/ema/d/1" in everything
+  assert (tmp_path / "all/two/results/gain/n16.nc").read_text() == "x" * 100_000
+
+
+def test_a_result_with_maps_comes_back_without(launched, tmp_path, monkeypatch):
+  runs, out = tmp_path / "runs", tmp_path / "out"
+  out.mkdir()
+  arrays = {"weight": (("output", "input"), np.ones((9, 9))), "gap": ("sigma", np.ones(2))}
+  results.save(runs / "study/results/distillation/n16", results.labelled(arrays, {}), {"inputs": {"a": 1}})
+  monkeypatch.setattr(launched.archive, "WHOLE", 100)
+  launched.archive.pack(runs, out, [runs / "study"], {})
+  place = "light/study/results/distillation/n16"
+  assert unpacked(launched, out, tmp_path / "here") == {f"{place}.json", f"{place}.nc"}
+  found, card = results.load(tmp_path / "here" / place)
+  assert list(found) == ["gap"] and card["inputs"] == {"a": 1}
+
+
+def gpu_studies(*args):
+  command = [sys.executable, "-m", "launch.gpu_studies", "--list=smoke", "--jobs=1", "--config.samples.num=4"]
+  return subprocess.Popen([*command, *args], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.processes
+def test_studies_that_were_stopped_go_on_elsewhere(launched, tmp_path):
+  outs = [tmp_path / "outs" / call for call in ("1", "2")]
+  for out in outs:
+    out.mkdir(parents=True)
+  first = gpu_studies(f"--runs={tmp_path / 'there'}", f"--out={outs[0]}")
+  for line in first.stdout:
+    if line.startswith("done"):
+      first.terminate()  # as one that runs the machine would
+  assert first.wait() == 1
+  second = gpu_studies(f"--runs={tmp_path / 'elsewhere'}", f"--out={outs[1]}", f"--carried={outs[0]}")
+  said = second.communicate()[0]
+  assert second.returncode == 0 and said.splitlines() == [
+    "starts: input_law.networks 2/2",
+    "done: input_law.networks 2/2",
+    "starts: input_law 1/1",
+    "done: input_law 1/1",
+  ]
+  unpacked(launched, tmp_path / "outs", tmp_path / "here")
+  workdir = tmp_path / "here" / "input_law"
+  assert {"n16", "n1437", "n16.skip"} < set(results.open(workdir)["input_law"])
+  assert (workdir / "models/n16/checkpoints/40").exists() and checkpoint.load_ema(workdir, "n16")
+  assert rebuild.rebuild(workdir) and (workdir / "report.html").exists()
+
+
+@pytest.mark.processes
+def test_nothing_runs_beyond_the_limit(launched, tmp_path):
+  call = gpu_studies(f"--runs={tmp_path / 'runs'}", f"--out={tmp_path}", "--limit=12", "--saving=1")
+  begun = time.monotonic()
+  said = call.communicate()[0].splitlines()
+  took = time.monotonic() - begun
+  assert call.returncode == 0 and said[:2] == [
+    "starts: input_law.networks 1/2",
+    "stopped: input_law.networks 1/2",
+  ]
+  assert len([line for line in said if line.startswith("not done")]) == 3
+  assert unpacked(launched, tmp_path, tmp_path / "here") >= {"done.txt", "logs/input_law.networks.0.log"}
+  assert took < 60  # its own start, and more on a machine that others share

@@ -55,7 +55,13 @@ def judge(config: ConfigDict, arg: str, claims: tuple[str, ...], *, networks: bo
 
 
 def _cifar(config: ConfigDict) -> None:
-  """A network of about a million parameters and 2.5 million images: minutes on a current GPU."""
+  """A network of about a million parameters and 2.5 million images: minutes on a current GPU.
+
+  Three at once train at 34,600 images a second on one H100: 72 s a network. Trained in bfloat16, each takes an
+  estimated 5 GB of its memory. One distillation is 980 thousand passes in float32, an estimated minute and a
+  half of the same GPU, and as many operations on the host as take 16 cores three minutes or more; its maps
+  are 760 MB on disk.
+  """
   config.data.name = "cifar10"
   config.data.held_out = 10_000
   config.network.model_channels = 32
@@ -69,10 +75,10 @@ def _cifar(config: ConfigDict) -> None:
   config.train.ema_halflife_images = 100_000.0
   config.train.ema_rampup = 0.05
   config.train.log_every = 50
-  config.train.checkpoint_every = 2_450
+  config.train.checkpoint_every = 490
   config.train.dtype = "bfloat16"
-  config.distillation.pairs = 12_288
-  config.input_law.pairs = 24_576  # eight a coordinate: fewer leave a bias that the theorem does not have
+  config.distillation.pairs = 24_576  # eight a coordinate: fewer leave noise as large as the gaps in question
+  config.input_law.pairs = 24_576  # and a bias that the theorem does not have
   config.descent.sigmas = (4.0,)
   config.descent.batch = 256
   config.descent.record_every = 10
