@@ -1,12 +1,13 @@
 """Write the reports of studies anew from their results alone: no data, no networks, no devices.
 
-python -m gauss_diffusion.report runs/digits runs/cifar
+python -m gauss_diffusion.report runs/digits results/dataset_size/digits
 """
 
 import pathlib
 
 from absl import app, flags
 
+from gauss_diffusion import keep
 from gauss_diffusion.command_line import refuse
 from gauss_diffusion.study import rebuild
 
@@ -28,7 +29,10 @@ def main(argv: list[str]) -> None:
   """Rebuild each report and print its numbers."""
   for folder in map(pathlib.Path, argv[1:]):
     try:
-      rebuild.rebuild(folder)
+      if keep.is_kept(folder):
+        keep.report(folder)
+      else:
+        rebuild.rebuild(folder)
     except (ValueError, OSError) as reason:
       refuse(reason)
     print(rebuild.summary(folder), end="")

@@ -17,7 +17,7 @@ from gauss_diffusion import edm, networks, statistics
 from gauss_diffusion.analyses.subject import Subject
 from gauss_diffusion.denoisers import family, gaussian
 from gauss_diffusion.readings import claims, measures
-from gauss_diffusion.readings.claims import claim
+from gauss_diffusion.readings.claims import verdicts
 
 TEXT = (pathlib.Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
@@ -112,5 +112,9 @@ def test_the_claim(monkeypatch):
     {"asymmetry": (("sigma", "image"), np.array([[9.0, 9.0], [0.01, 0.03], [0.01, 0.03]]))}, {"sigma": sigma}
   )
   reading = measures.Reading("all", {}, {"mirror": found}, {})
-  assert made.compute([reading]).mean == pytest.approx(0.02)
-  assert claim.verdict(made, made.compute([reading])) == "holds"
+  found = verdicts.estimate(made, [[reading]])
+  assert found.value.mean == pytest.approx(0.02)  # of the two levels in the band
+  # Student's t of two images whose means are 0.01 and 0.03: 12.7 standard errors of 0.01, not decided.
+  assert found.value.high == pytest.approx(0.02 + 12.706 * 0.01, rel=0.05)
+  assert verdicts.side(made.region, found.value) == "not decided"
+  assert made.controls == {"skip": "negative"}

@@ -1,0 +1,250 @@
+"""Keep what the report of a finished study is made of, small enough to commit.
+
+    python -m gauss_diffusion.keep runs/dataset_size results/dataset_size/digits
+
+The folder then holds the study's ``config.json``; ``results.tar.xz``, the results of every member without
+what no figure and no claim reads; and what ``python -m gauss_diffusion.report FOLDER`` makes of them,
+headline, claims and figures. Every verdict is that of the whole results. Each card says what was left out,
+and how numbers were shortened: of the networks of one model the first keeps its samples and the others their
+moments, so that figures of several networks have bands over networks and none over images.
+"""
+
+import io
+import lzma
+import pathlib
+import shutil
+import tarfile
+import tempfile
+import typing
+from typing import Any
+
+import numpy as np
+from absl import app, flags, logging
+from PIL import Image
+
+from gauss_diffusion import page, results
+from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.command_line import refuse
+from gauss_diffusion.readings.claims import CLAIMS
+from gauss_diffusion.study import asked, rebuild
+from gauss_diffusion.study.members import Member, analyses_of, members
+
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.results import xarray
+
+FLAGS = flags.FLAGS
+ARCHIVE = "results.tar.xz"
+BITS = 12  # of a number's mantissa: 0.01 % of it, and of a mean over 100 images a tenth of that
+STEP = 1 / 128  # of a pixel in [−1, 1], as in 8 bits: far below what tells two pictures apart
+PRINTED = 1e-3  # last digit of a statistic in the tables, by which none may move
+# Of lzma: arrays of four bytes a number, and equal ones anywhere in the archive found again.
+FILTER = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 2, "pb": 2}
+PALETTE = 256  # colours of a figure
+SAMPLES = ("sample", "image")  # axes over which claims take means, and means of squares
+PICTURE = "channel"  # an axis of pictures alone
+ABSOLUTE = ("cosine",)  # of which claims take the mean size alone
+UNREAD = {"distillation": rebuild.MAPS, "linearity": ("centred_cosine",)}
+# Pictures that are read of every member, and not of a model's first network alone.
+READ = {"halves": ("outputs",), "perturbation": ("unmoved",)}
+
+
+def keep(workdir: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
+  """Copy a finished study, small, and make its report from the copy.
+
+  Args:
+    workdir: of the study; its own report is brought up to date first.
+    folder: made when missing; what an older study left there is replaced.
+
+  Returns:
+    The files to commit.
+
+  Raises:
+    ValueError: when the study isn't finished, a file of it is damaged, or `folder` holds something else.
+  """
+  config = asked.read(workdir)
+  if folder.exists() and any(folder.iterdir()) and not is_kept(folder):
+    raise ValueError(f"`{folder}` is not empty and holds no kept study; want a new folder")
+  rebuild.rebuild(workdir)
+  wanted = results.read_json(workdir / rebuild.CLAIMS)
+  with tempfile.TemporaryDirectory() as place:
+    for short in (True, False):
+      scratch = pathlib.Path(place) / f"short-{short}"
+      _copy_small(workdir, scratch, config, short)
+      rebuild.rebuild(scratch)
+      if _same_verdicts(results.read_json(scratch / rebuild.CLAIMS), wanted):
+        break
+    shutil.rmtree(folder / "figures", ignore_errors=True)
+    _pack(scratch / "results", folder / ARCHIVE)
+    results.copy(scratch / asked.FILE, folder / asked.FILE)
+    _show(scratch, folder)
+  return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != page.NAME]
+
+
+def is_kept(folder: pathlib.Path) -> bool:
+  """Tell whether a folder holds a kept study, and not a working directory."""
+  return (folder / asked.FILE).exists() and not (folder / "results").exists()
+
+
+def report(folder: pathlib.Path) -> None:
+  """Decide claims, draw figures and write the report of a kept study; files that stay the same stay as is.
+
+  Raises:
+    ValueError: when a file is damaged, naming it and what to do.
+  """
+  asked.read(folder)
+  with tempfile.TemporaryDirectory() as place:
+    scratch = pathlib.Path(place)
+    shutil.copy(folder / asked.FILE, scratch)
+    _unpack(folder / ARCHIVE, scratch)
+    try:
+      rebuild.rebuild(scratch)
+    except ValueError as error:
+      raise ValueError(str(error).replace(str(scratch), str(folder / ARCHIVE))) from error
+    _show(scratch, folder)
+
+
+def _copy_small(workdir: pathlib.Path, scratch: pathlib.Path, config: dict[str, Any], short: bool) -> None:
+  results.copy(workdir / asked.FILE, scratch / asked.FILE)
+  for member in members(config):
+    for name in (*analyses_of(config, member), rebuild.TRAINING):
+      source = workdir / "results" / name / member.label
+      if results.exists(source):
+        found, card = results.load(source, skip=UNREAD.get(name, ()))
+        if found is not None:
+          found, card["kept"] = _small(found.drop_encoding(), name, member, config, short)
+        results.save(scratch / "results" / name / member.label, found, card, squeeze=False)
+
+
+def _small(
+  found: "xarray.Dataset", analysis: str, member: Member, config: dict[str, Any], short: bool
+) -> "tuple[xarray.Dataset, dict[str, Any]]":
+  """Return what is kept of a result, and what its card says of that."""
+  read: tuple[str, ...] = READ.get(analysis, ())
+  if any(CLAIMS[name].needs.halves for name in config["claims"]) or "agreement" in config["figures"]:
+    read += ("samples",)
+  first = not member.control and not member.replicate
+  left_out = [
+    str(name)
+    for name, values in found.data_vars.items()
+    if PICTURE in values.dims and not first and name not in read
+  ]
+  found = found.drop_vars(left_out)
+  about: dict[str, Any] = {"left out": [*UNREAD.get(analysis, ()), *left_out]}
+  if analysis == "linearity":  # the most even weights and the most uneven ones
+    alpha2 = found.alpha2.to_numpy()
+    found = found.isel(alpha2=sorted({int(abs(alpha2 - 0.5).argmin()), int(alpha2.argmax())}))
+    about["alpha2"] = found.alpha2.to_numpy()
+  if analysis == "score_gap":
+    found = found.sel(law=["held-out"])
+    about["law"] = found.law.to_numpy()
+  if not short:
+    return found, about
+  if config["replicates"] > 1 and not first and not any(PICTURE in values.dims for values in found.values()):
+    return found.map(_moments, keep_attrs=True), about | {"moments over": SAMPLES}
+  return found.map(_rounded, keep_attrs=True), about | {"mantissa bits": BITS, "step of a pixel": STEP}
+
+
+def _moments(values: "xarray.DataArray") -> "xarray.DataArray":
+  """Return ``mean ± standard deviation`` in the place of all samples: same mean, same mean square."""
+  for axis in set(SAMPLES) & set(values.dims):
+    place, each = values.get_axis_num(axis), values.to_numpy().astype(float)
+    if values.name in ABSOLUTE:
+      mean, spread = np.abs(each).mean(place), 0.0
+    else:
+      mean, spread = each.mean(place), each.std(place)
+    values = values.isel({axis: [0, 0]}).copy(data=np.stack([mean - spread, mean + spread], place))
+  return values
+
+
+def _rounded(values: "xarray.DataArray") -> "xarray.DataArray":
+  """Return values of single samples with fewer digits, which compress; all others as they are."""
+  if values.dtype.kind != "f" or not {*SAMPLES, PICTURE} & set(values.dims):
+    return values
+  each = values.to_numpy()
+  if PICTURE in values.dims and values.attrs.get("units") == subjects.PIXELS:
+    short = np.round(each / STEP) * STEP
+  else:
+    mantissa, exponent = np.frexp(each)
+    short = np.ldexp(np.round(np.ldexp(mantissa, BITS + 1)), exponent - BITS - 1)
+  return values.copy(data=short.astype(np.float32))
+
+
+def _same_verdicts(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> bool:
+  """Tell whether all verdicts are the same, and all values to the last digit that is printed."""
+  for row, want in zip(found, wanted, strict=True):
+    pairs = [(row, want), *((row["controls"][name], one) for name, one in want["controls"].items())]
+    if not all(one["verdict"] == two["verdict"] and _close(one["value"], two["value"]) for one, two in pairs):
+      return False
+    if (row["strip"] or {}).get("verdict") != (want["strip"] or {}).get("verdict"):
+      return False
+  return True
+
+
+def _close(value: list[float | None] | None, other: list[float | None] | None) -> bool:
+  if value is None or other is None:
+    return value == other
+  one, two = (np.array(each, float) for each in (value, other))  # an end at infinity is none
+  return np.allclose(one, two, atol=PRINTED / 2, rtol=PRINTED / 2, equal_nan=True)
+
+
+def _pack(folder: pathlib.Path, path: pathlib.Path) -> None:
+  """Write all files of a folder as one archive; the same files give the same bytes."""
+  with results.writing(path) as file, lzma.open(file, "wb", filters=[FILTER]) as squeezed:
+    with tarfile.open(fileobj=squeezed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+      for source in sorted(path for path in folder.rglob("*") if path.is_file()):
+        entry = tarfile.TarInfo(str(source.relative_to(folder.parent)))
+        entry.size = source.stat().st_size
+        archive.addfile(entry, io.BytesIO(source.read_bytes()))
+
+
+def _unpack(path: pathlib.Path, folder: pathlib.Path) -> None:
+  try:
+    with tarfile.open(path, "r:xz") as archive:
+      archive.extractall(folder, filter="data")
+  except (OSError, EOFError, lzma.LZMAError, tarfile.TarError) as error:
+    raise ValueError(
+      f"`{path}` can't be read ({error}); get it again with `git checkout {path}`, or keep the study again: "
+      f"`python -m gauss_diffusion.keep WORKDIR {path.parent}`"
+    ) from error
+
+
+def _show(scratch: pathlib.Path, folder: pathlib.Path) -> None:
+  """Copy what a report is made of where it differs, figures with a palette."""
+  for source in (scratch / "figures").glob("*.png"):
+    with Image.open(source) as figure:
+      figure.convert("RGB").quantize(PALETTE, dither=Image.Dither.NONE).save(source, optimize=True)
+  names = [rebuild.HEADLINE, rebuild.CLAIMS, page.NAME]
+  for source in [*(scratch / name for name in names), *(scratch / "figures").glob("*.png")]:
+    target = folder / source.relative_to(scratch)
+    if not target.exists() or target.read_bytes() != source.read_bytes():
+      results.copy(source, target)
+
+
+def parse(argv: list[str]) -> list[str]:
+  """Parse the command line, which names a working directory and a folder."""
+  try:
+    rest = FLAGS(argv)
+  except flags.Error as reason:
+    refuse(reason)
+  if len(rest) != 3:
+    refuse("want WORKDIR and FOLDER, as in `python -m gauss_diffusion.keep runs/digits results/digits`")
+  return rest
+
+
+def main(argv: list[str]) -> None:
+  """Keep a study, and say how large it is."""
+  logging.set_verbosity(logging.ERROR)  # fonts tell of every glyph
+  workdir, folder = map(pathlib.Path, argv[1:])
+  try:
+    files = keep(workdir, folder)
+  except (ValueError, OSError) as reason:
+    refuse(reason)
+  for path in files:
+    print(f"{path.stat().st_size:>12,}  {path}")
+  drawn = {path.name for path in (folder / "figures").iterdir()}
+  if missing := {path.name for path in (workdir / "figures").glob("*.png")} - drawn:
+    print(f"cannot be drawn from what is kept: {', '.join(sorted(missing))}")
+
+
+if __name__ == "__main__":
+  app.run(main, flags_parser=parse)

@@ -1,0 +1,193 @@
+"""A kept study has the verdicts of the whole one, and says what was left out and what is damaged."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from test_pipeline import run, tiny
+
+from gauss_diffusion import data, keep, results
+from gauss_diffusion.study import rebuild, schema
+from gauss_diffusion.study.members import members
+
+LABELS = ("n16", "n16.2", "n16.skip", "n16.2.gaussian")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  """A study of two networks each of two sizes, with controls, done."""
+  folder = tmp_path_factory.mktemp("keep") / "whole"
+  config = tiny("distillation", "linearity", "score_gap", "samples")
+  config.claims = ("linearity rises", "gl rises", "memorizer", "low-noise floor", "low noise is learned")
+  config.controls, config.replicates, config.sweep = ("skip", "gaussian", "multi-delta"), 2, "size"
+  for size in (16, 64):
+    schema.add_model(config, f"n{size}", size)
+  run(config, data.load("digits", held_out=360, seed=0), folder)
+  rebuild.rebuild(folder)
+  return folder
+
+
+@pytest.fixture(scope="module")
+def kept(whole):
+  folder = whole.parent / "kept"
+  keep.keep(whole, folder)
+  return folder
+
+
+@pytest.fixture
+def copy(kept, tmp_path):
+  return shutil.copytree(kept, tmp_path / "copy")
+
+
+@pytest.fixture(scope="module")
+def unpacked(kept):
+  keep._unpack(kept / keep.ARCHIVE, kept.parent / "unpacked")
+  return kept.parent / "unpacked"
+
+
+def contents(folder):
+  return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_verdicts_are_those_of_the_whole_study(whole, kept):
+  found, wanted = (json.loads((folder / "claims.json").read_text()) for folder in (kept, whole))
+  for row, want in zip(found, wanted, strict=True):
+    assert row["verdict"] == want["verdict"] and row["why"] == want["why"]
+    # The last digit that is printed, and of an interval 10^6 times as wide as that, six digits.
+    np.testing.assert_allclose(row["value"], want["value"], rtol=1e-3, atol=1e-3)
+    assert {name: each["verdict"] for name, each in row["controls"].items()} == {
+      name: each["verdict"] for name, each in want["controls"].items()
+    }
+
+
+def test_a_report_writes_what_is_lost_and_touches_nothing_else(kept, copy):
+  before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
+  lost = [copy / "claims.json", copy / "report.html", copy / "figures" / "samples.png"]
+  for path in lost:
+    path.unlink()
+  keep.report(copy)
+  assert contents(copy) == contents(kept)
+  assert {path for path, when in before.items() if path.stat().st_mtime_ns != when} == set(lost)
+
+
+def test_every_figure_is_there_and_no_pdf(whole, kept):
+  names = {path.name for path in (whole / "figures").glob("*.png")}
+  assert {path.name for path in (kept / "figures").iterdir()} == names
+
+
+def test_the_same_files_give_the_same_archive(kept, unpacked, tmp_path):
+  keep._pack(unpacked / "results", tmp_path / "again")
+  assert (tmp_path / "again").read_bytes() == (kept / keep.ARCHIVE).read_bytes()
+
+
+def test_every_member_is_there_and_its_card_says_what_was_left_out(whole, unpacked):
+  config = json.loads((whole / "config.json").read_text())
+  found = results.open(unpacked)
+  assert set(found["score_gap"]) == {member.label for member in members(config)} >= set(LABELS)
+  _, card = results.load(unpacked / "results" / "distillation" / "n16")
+  assert card["kept"]["left out"] == ["weight", "bias"] and "weight" not in found["distillation"]["n16"]
+  _, card = results.load(unpacked / "results" / "samples" / "n16.2")
+  assert card["kept"]["left out"] == ["samples", "neighbours"]
+  assert "samples" in found["samples"]["n16"] and "samples" not in found["samples"]["n16.2"]
+
+
+def test_moments_keep_mean_and_mean_square_at_every_level(whole, unpacked):
+  for label in LABELS[1:]:
+    old, new = (results.open(folder)["score_gap"][label].error for folder in (whole, unpacked))
+    assert new.dims == old.dims and new.sizes["image"] == 2
+    for power in (1, 2):  # float64 means of float32 values
+      np.testing.assert_allclose(
+        (new**power).mean("image"), (old.astype(float) ** power).mean("image"), rtol=1e-12
+      )
+    old, new = (
+      abs(results.open(folder)["linearity"][label].cosine.astype(float)) for folder in (whole, unpacked)
+    )
+    np.testing.assert_allclose(new.mean("sample"), old.isel(alpha2=[0]).mean("sample"), rtol=1e-12)
+
+
+def test_the_first_network_keeps_its_samples_to_the_bits_that_are_said(whole, unpacked):
+  old, new = (results.open(folder)["score_gap"]["n16"].error for folder in (whole, unpacked))
+  np.testing.assert_allclose(new, old, rtol=2.0 ** -(keep.BITS + 1))
+  assert not np.array_equal(new, old)
+  old, new = (results.open(folder)["samples"]["n16"].samples for folder in (whole, unpacked))
+  np.testing.assert_allclose(new, old, atol=keep.STEP / 2, rtol=1e-6)
+  np.testing.assert_array_equal(new / keep.STEP, np.round(new / keep.STEP))
+
+
+def test_where_a_verdict_would_change_numbers_are_kept_whole(whole, unpacked, tmp_path, monkeypatch):
+  def drawn_before(folder):
+    for path in [whole / "claims.json", whole / "headline.json", whole / "report.html"]:
+      shutil.copy(path, folder)
+
+  monkeypatch.setattr(keep, "_same_verdicts", lambda found, wanted: False)
+  monkeypatch.setattr(rebuild, "rebuild", lambda folder: folder == whole or drawn_before(folder))
+  keep.keep(whole, tmp_path / "kept")
+  keep._unpack(tmp_path / "kept" / keep.ARCHIVE, tmp_path)
+  for label in LABELS:
+    old, new = (results.open(folder)["score_gap"][label].error for folder in (whole, tmp_path))
+    np.testing.assert_array_equal(new, old)
+
+
+@pytest.mark.parametrize("change", ["verdict", "value", "control"])
+def test_another_verdict_is_seen(whole, change):
+  wanted = json.loads((whole / "claims.json").read_text())
+  found = json.loads((whole / "claims.json").read_text())
+  assert keep._same_verdicts(found, wanted)
+  if change == "verdict":
+    found[0]["verdict"] = "another"
+  if change == "value":
+    found[0]["value"][0] += keep.PRINTED
+  if change == "control":
+    found[0]["controls"]["skip"]["verdict"] = "another"
+  assert not keep._same_verdicts(found, wanted)
+
+
+# Errors.
+
+
+def test_damage_names_the_file_and_the_remedy(copy):
+  path = copy / keep.ARCHIVE
+  stored = bytearray(path.read_bytes())
+  remedy = rf"`{path}` can't be read .*git checkout {path}.*gauss_diffusion.keep WORKDIR {copy}"
+  for damaged in (stored[: len(stored) // 2], stored[:1000] + b"x" + stored[1001:], b""):
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match=remedy):
+      keep.report(copy)
+  path.unlink()
+  with pytest.raises(ValueError, match=remedy):
+    keep.report(copy)
+
+
+def test_a_config_of_another_study_is_refused(copy):
+  config = json.loads((copy / "config.json").read_text())
+  config["score_gap"]["images"] += 1
+  (copy / "config.json").write_text(json.dumps(config))
+  with pytest.raises(ValueError, match=rf"`{copy / keep.ARCHIVE}` has no current results of score_gap"):
+    keep.report(copy)
+
+
+def test_an_unfinished_study_and_a_folder_of_something_else_are_refused(whole, tmp_path):
+  (tmp_path / "mine.txt").write_text("mine")
+  with pytest.raises(ValueError, match="is not empty and holds no kept study"):
+    keep.keep(whole, tmp_path)
+  unfinished = tmp_path / "unfinished"
+  unfinished.mkdir()
+  shutil.copy(whole / "config.json", unfinished)
+  with pytest.raises(ValueError, match="no current results of distillation"):
+    keep.keep(unfinished, tmp_path / "kept")
+
+
+@pytest.mark.processes
+def test_both_commands(whole, tmp_path):
+  def command(module, *arguments):
+    words = [sys.executable, "-m", f"gauss_diffusion.{module}", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=300)
+
+  done = command("keep", whole, tmp_path / "kept")
+  assert done.returncode == 0 and "results.tar.xz" in done.stdout, done.stderr
+  done = command("report", tmp_path / "kept")
+  assert done.returncode == 0 and "GL score" in done.stdout, done.stderr
+  assert command("keep", whole).returncode == 2
