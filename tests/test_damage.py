@@ -1,0 +1,124 @@
+"""Damage anywhere in a working directory is mended or refused in one line; no number is silently another.
+
+``--long`` does a thousand times what the fast test does sixty times.
+"""
+
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from gauss_diffusion import data, results
+from gauss_diffusion.study import pipeline, rebuild, schema, subjects, workdir
+
+KINDS = ("flip", "truncate", "delete", "swap")
+CLOCK = "images_per_second"  # differs from run to run
+
+
+def config():
+  made = schema.default()
+  schema.shrink(made)
+  made.train.update({"batch": 16, "log_every": 1, "checkpoint_every": 2, "keep": 2})
+  made.sampler.levels, made.linearity.levels = 3, 2
+  made.analyses = ("linearity",)
+  made.figures, made.claims = (), ()
+  for label, steps in (("a", 4), ("b", 6)):
+    schema.add_model(made, label, 16, title=label).train.steps = steps
+  schema.add_model(made, "ideal", 16, title="ideal").denoiser = "gaussian"
+  return made
+
+
+def finish(folder, dataset):
+  """Do what the command does; returns what the study found, but for the clock."""
+  models = subjects.models(config(), dataset, folder)
+  workdir.check(folder, models, "command")
+  with workdir.held(folder, models, 1):
+    workdir.take(folder, config(), models, "command")
+    pipeline.train_models(models, folder)
+    pipeline.analyse_models(config(), dataset, models, subjects.functions(models), folder)
+    rebuild.rebuild(folder)
+  return {
+    f"{analysis}/{label}/{name}": values.to_numpy()
+    for analysis, own in results.open(folder).items()
+    for label, found in own.items()
+    for name, values in found.variables.items()
+    if name != CLOCK
+  } | {"summary": np.array(rebuild.summary(folder).replace(str(folder), ""))}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+  return data.load("digits", held_out=360, seed=0)
+
+
+@pytest.fixture(scope="module")
+def pristine(dataset, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("damage") / "study"
+  return folder, finish(folder, dataset)
+
+
+def damage(kind: str, path: pathlib.Path, others: list[pathlib.Path], rng) -> str:
+  """Damage a file; returns what was done."""
+  whole = path.read_bytes()
+  if kind == "delete":
+    path.unlink()
+  elif kind == "truncate":
+    path.write_bytes(whole[: rng.integers(max(len(whole), 1))])
+  elif kind == "flip":
+    flipped = bytearray(whole)
+    if flipped:
+      flipped[rng.integers(len(flipped))] ^= 1 << rng.integers(8)
+    path.write_bytes(flipped)
+  else:
+    alike = [other for other in others if other.suffix == path.suffix and other != path] or [path]
+    other = alike[rng.integers(len(alike))]
+    path.write_bytes(other.read_bytes())
+    other.write_bytes(whole)
+    return f"swap {path} with {other}"
+  return f"{kind} {path}"
+
+
+def survive(times, seed, pristine, dataset, tmp_path):
+  """Damage the study so many times, files of every kind alike often; returns how it ended."""
+  folder, want = pristine
+  rng, ends = np.random.default_rng(seed), {"as it was": 0, "refused": 0}
+  kept = [
+    path.relative_to(folder)
+    for path in sorted(folder.rglob("*"))
+    if path.is_file() and path.name != "report.html" and "figures" not in path.parts
+  ]
+  kinds: dict[tuple, list[pathlib.Path]] = {}  # by place, labels and orbax's names left out
+  for path in kept:
+    place = tuple("*" if len(part) == 32 or part in ("a", "b") else part for part in path.parts)
+    kinds.setdefault(place, []).append(path)
+  for number in range(times):
+    copy = tmp_path / str(number)
+    shutil.copytree(folder, copy)
+    alike = list(kinds.values())[rng.integers(len(kinds))]
+    path = copy / alike[rng.integers(len(alike))]
+    done = damage(KINDS[number % len(KINDS)], path, [copy / other for other in kept], rng)
+    try:
+      found = finish(copy, dataset)
+    except ValueError as error:
+      assert "; " in str(error) and "\n" not in str(error), (done, error)  # what is wrong; what to do
+      ends["refused"] += 1
+    else:
+      assert found.keys() == want.keys(), done
+      for name in want:
+        np.testing.assert_array_equal(found[name], want[name], err_msg=f"{done}: {name}")
+      ends["as it was"] += 1
+    shutil.rmtree(copy)
+  print(f"of {times} damages: {ends}")
+  return ends
+
+
+@pytest.mark.studies
+def test_damage_is_mended_or_refused(pristine, dataset, tmp_path):
+  ends = survive(60, 0, pristine, dataset, tmp_path)
+  assert ends["refused"] <= 6  # what a training was decided by can't be guessed
+
+
+@pytest.mark.long
+def test_a_thousand_damages_are_mended_or_refused(pristine, dataset, tmp_path):
+  survive(1000, 1, pristine, dataset, tmp_path)

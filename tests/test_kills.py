@@ -1,0 +1,222 @@
+"""A study that is killed anywhere ends, when continued, as if it never had been; one asked to end says how.
+
+Kills come from inside: an audit hook sees every file that Python opens for writing, renames or removes below
+the working directory, and ends the process, as ``kill -9`` does, right before a chosen one of them.
+"""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from gauss_diffusion import results
+
+pytestmark = pytest.mark.kills
+REPOSITORY = pathlib.Path(__file__).parents[1]
+CONFIG = """
+from gauss_diffusion.study import schema
+
+
+def get_config(arg=""):
+  config = schema.default()
+  schema.shrink(config)
+  config.train.update({"batch": 16, "log_every": 2, "checkpoint_every": 3, "keep": 2})
+  config.sampler.levels, config.linearity.levels = 3, 2
+  config.analyses, config.figures, config.claims = ("linearity",), (), ()
+  for label, steps in (("a", 4), ("b", 7)):
+    schema.add_model(config, label, 16, title=label).train.steps = steps
+  schema.add_model(config, "ideal", 16, title="ideal").denoiser = "gaussian"
+  config.lock()
+  return config
+"""
+# Runs main, and dies right before the event of a number, counted from 1; says how many there were.
+DRIVER = """
+import os, runpy, signal, sys
+folder, last, count = sys.argv[1], int(sys.argv[2]), 0
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
+
+def watch(event, arguments):
+  global count
+  if event in CHANGES or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+    path = arguments[0]
+    if not isinstance(path, int) and os.fsdecode(path).startswith(folder):
+      count += 1
+      if count == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+sys.argv = ["gauss_diffusion.main", *sys.argv[3:]]
+try:
+  runpy.run_module("gauss_diffusion.main", run_name="__main__", alter_sys=True)
+finally:
+  print("events:", count)
+"""
+CLOCK = "images_per_second"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+  path = tmp_path_factory.mktemp("config") / "tiny.py"
+  path.write_text(CONFIG)
+  return path
+
+
+def command(config, folder, *arguments):
+  return [f"--config={config}", f"--workdir={folder}", *arguments]
+
+
+def start(*arguments, **options):
+  pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+  main = [sys.executable, "-m", "gauss_diffusion.main", *map(str, arguments)]
+  return subprocess.Popen(main, cwd=REPOSITORY, **pipes, **options)
+
+
+def killed(config, folder, event):
+  """Run the study until an event; returns how many there were, None where it was killed."""
+  driver = [sys.executable, "-c", DRIVER, str(folder), str(event), *command(config, folder)]
+  done = subprocess.run(driver, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+  assert done.returncode in (0, -signal.SIGKILL), done.stderr[-2000:]
+  found = re.search(r"events: (\d+)", done.stdout)
+  return int(found[1]) if found else None
+
+
+def found(folder):
+  return {
+    f"{analysis}/{label}/{name}": values.to_numpy()
+    for analysis, own in results.open(folder).items()
+    for label, arrays in own.items()
+    for name, values in arrays.variables.items()
+    if name != CLOCK
+  }
+
+
+def files(folder):
+  """Return what lies there, but for the names that orbax makes up."""
+  names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+  return {re.sub(r"[0-9a-f]{32}", "*", name) for name in names}
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("whole") / "study"
+  return folder, killed(config, folder, 0)
+
+
+def survives(kills, seed, config, whole, folder):
+  """Kill a study again and again, at points spread over all that it writes, then let it end."""
+  reference, events = whole
+  assert events > 60
+  points = np.random.default_rng(seed).permutation(np.arange(1, events))
+  done = 0
+  for number, point in enumerate(points):
+    if done == kills:
+      break
+    # What is left to do writes less and less, so early points come often.
+    early = int(point) if number % 2 else 1 + int(point) % 40
+    if killed(config, folder, early) is None:
+      done += 1
+  assert killed(config, folder, 0)
+  assert files(folder) == files(reference)
+  want, got = found(reference), found(folder)
+  assert want.keys() == got.keys()
+  for name in want:
+    np.testing.assert_array_equal(got[name], want[name], err_msg=name)
+  for label in ("a", "b"):
+    lines = (folder / "models" / label / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert steps == sorted(set(steps)) and steps[-1] == {"a": 4, "b": 7}[label]
+  return done
+
+
+def test_a_study_that_is_killed_again_and_again_ends_as_if_it_never_had_been(config, whole, tmp_path):
+  assert survives(10, 0, config, whole, tmp_path / "study") == 10
+
+
+@pytest.mark.long
+def test_a_hundred_kills(config, whole, tmp_path):
+  assert sum(survives(10, seed, config, whole, tmp_path / str(seed)) for seed in range(1, 11)) == 100
+
+
+def test_signals_save_and_say_how_to_continue_and_a_folder_has_one_writer(config, tmp_path):
+  folder = tmp_path / "study"
+  arguments = command(config, folder, "--config.models.b.train.steps=1000000")
+  metrics = folder / "models" / "b" / "metrics.jsonl"
+
+  def wait(run, lines):
+    for _ in range(1200):
+      if metrics.exists() and metrics.read_bytes().count(b"\n") > lines:
+        return metrics.read_bytes().count(b"\n")
+      assert run.poll() is None, run.stderr.read()
+      time.sleep(0.1)
+    raise AssertionError("it doesn't train")
+
+  seen = 0
+  for sent, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+    run = start(*arguments)
+    wait(run, seen)
+    if sent == signal.SIGTERM:
+      second = start(*arguments)
+      out, err = second.communicate(timeout=120)
+      assert second.returncode == 2 and not out
+      assert f"is in use by process {run.pid} on {os.uname().nodename}, since " in err
+      third = start(*arguments, "--tasks=2", "--task=1")
+      assert "is in use by process" in third.communicate(timeout=120)[1] and third.returncode == 2
+    run.send_signal(sent)
+    out, err = run.communicate(timeout=120)
+    assert run.returncode == code and "Traceback" not in err, err
+    seen = metrics.read_bytes().count(b"\n")
+    last = err.splitlines()[-1]
+    assert last.startswith(f"stopped by {sent.name}; this continues: python -m gauss_diffusion.main ")
+    assert all(argument in last for argument in map(str, arguments))
+  assert not list(folder.rglob("*.tmp*"))
+
+  run = start(*arguments)
+  wait(run, seen)
+  os.kill(run.pid, signal.SIGTERM)
+  os.kill(run.pid, signal.SIGTERM)
+  run.communicate(timeout=30)
+  assert run.returncode in (-signal.SIGTERM, 143)
+
+
+def test_tasks_run_together_but_no_task_twice(config, tmp_path):
+  folder = tmp_path / "study"
+  arguments = command(config, folder, "--config.models.b.train.steps=1000000", "--tasks=2")
+  train = start(*arguments, "--task=0")
+  try:
+    for _ in range(1200):
+      if (folder / "models/b/metrics.jsonl").exists():
+        break
+      assert train.poll() is None, train.stderr.read()
+      time.sleep(0.1)
+    again = start(*arguments, "--task=0")
+    err = again.communicate(timeout=120)[1]
+    assert again.returncode == 2 and f"is in use by process {train.pid} on" in err
+    beside = start(*arguments, "--task=1")
+    out, err = beside.communicate(timeout=300)
+    assert beside.returncode == 0 and "task 1 of 2 is done; not finished yet: a, b" in out, err
+  finally:
+    train.kill()
+    train.communicate()
+
+
+def test_what_dead_processes_left_is_swept_and_what_living_ones_write_is_not(tmp_path):
+  gone = subprocess.run(
+    [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+  )
+  dead = int(gone.stdout)
+  (tmp_path / "models").mkdir()
+  mine = tmp_path / f".config.json.{os.getpid()}.tmp"
+  others = [tmp_path / f".config.json.{dead}.tmp", tmp_path / "models" / f".n16.nc.next.{dead}.tmp"]
+  for path in (mine, *others, tmp_path / ".notes.tmp", tmp_path / "config.json"):
+    path.write_text("")
+  (tmp_path / "models" / f".6.{dead}.tmp").mkdir()
+  results.sweep(tmp_path)
+  left = {path.name for path in tmp_path.rglob("*")}
+  assert left == {mine.name, ".notes.tmp", "config.json", "models"}
