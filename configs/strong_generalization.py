@@ -30,7 +30,9 @@ def get_config(arg: str = "") -> ConfigDict:
   claims = (
     "halves agree",
     "gaussians agree",
+    "gaussians agree, networks copy",
     "networks are gaussian",
+    "networks are nearly gaussian",
     "stopping helps",
     "stopping helps both",
     "narrowing helps",

@@ -18,7 +18,7 @@ from gauss_diffusion.probes import score_gap
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
 
-VERSION = 2
+VERSION = 3
 DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {
@@ -36,11 +36,12 @@ NULLS = ("mean", "skip", "identity")  # denoisers that have learned nothing
 
 
 def pairs(settings: ConfigDict) -> tuple[tuple[str, str], ...]:
-  """Return the pairs that it measures: those asked for, and how far the nulls are from the Gaussian.
+  """Return the pairs that it measures: those asked for, and the nulls' distances to network and Gaussian.
 
   Where the memorizer is in one of the pairs, so is its distance to the Gaussian denoiser.
   """
-  found = [*map(tuple, settings.pairs), *((null, "gaussian") for null in NULLS)]
+  found = [*map(tuple, settings.pairs)]
+  found += [(null, "gaussian") for null in NULLS] + [("network", null) for null in NULLS]
   if any("multi-delta" in pair for pair in found):
     found.append(("gaussian", "multi-delta"))
   return tuple(dict.fromkeys(found))

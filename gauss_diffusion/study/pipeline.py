@@ -133,12 +133,15 @@ def _why_not(name: str, model: Model, examined: Opened) -> str | None:
 def _inputs(study: _Study, name: str, model: Model, examined: Opened) -> dict[str, Any]:
   """Return all that a result of an analysis depends on."""
   uses = analyses.ANALYSES[name].uses(study.config[name])
+  held_out = study.dataset.fingerprint
+  if model.entry.surrogate:
+    held_out = f"{len(study.dataset.held_out)} draws"
   reads = ["distillation"] if set(uses) & set(subjects.LINEAR) else []
   return asked.inputs(study.asked, name) | {
     "version": analyses.ANALYSES[name].VERSION,
     "subject": examined.digest,
     "images": model.subset.fingerprint,
-    "held-out": "draws" if model.entry.surrogate else study.dataset.fingerprint,
+    "held-out": held_out,
     "denoisers": {used: study.asked["denoisers"][used] for used in uses if used in FAMILIES},
     "reads": {read: results.read_card(_place(study.folder, read, model))["content"] for read in reads},
   }

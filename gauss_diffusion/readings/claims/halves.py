@@ -4,6 +4,7 @@ from gauss_diffusion.readings.claims import statistics
 from gauss_diffusion.readings.claims.claim import (
   GAUSSIAN,
   MUST_NOT_PASS,
+  MUST_PASS,
   NOTHING_LEARNED,
   POSITIVE,
   Claim,
@@ -60,6 +61,17 @@ CLAIMS = {
     statistics.apart("small", "small", other_denoisers=("gaussian", "gaussian")),
     NOTHING_LEARNED | {"gaussian": MUST_NOT_PASS},
   ),
+  "gaussians agree, networks copy": Claim(
+    "Of small halves, the two Gaussian denoisers agree, and the two networks draw their own training images",
+    "fig. 9",
+    "distance of samples between the networks minus between the Gaussians, or share of copies minus 1/2: the "
+    "lesser",
+    POSITIVE,
+    Needs({"samples.denoisers": SAMPLES}, halves=("small",)),
+    statistics.apart_by_copying("small"),
+    NOTHING_LEARNED | {"gaussian": MUST_NOT_PASS, "multi-delta": MUST_PASS},
+    instead_of="gaussians agree",
+  ),
   "networks are gaussian": Claim(
     "Networks of large halves draw what both Gaussian denoisers draw, more than networks of small ones do",
     "fig. 9, 26",
@@ -68,6 +80,17 @@ CLAIMS = {
     Needs({"samples.denoisers": SAMPLES}, halves=("small", "large")),
     statistics.apart("small", "large", GAUSSIAN, GAUSSIAN),
     NOTHING_LEARNED,
+  ),
+  "networks are nearly gaussian": Claim(
+    "Networks of large halves draw what both Gaussian denoisers draw, more than who has learned nothing",
+    "fig. 9, 26",
+    "distance of samples to those of both Gaussians: the nearest of mean, c_skip x and identity, minus the "
+    "networks",
+    POSITIVE,
+    Needs({"samples.denoisers": SAMPLES}, halves=("large",), controls=statistics.NULLS),
+    statistics.nearer_than_nulls("large"),
+    NOTHING_LEARNED | {"gaussian": MUST_PASS},
+    instead_of="networks are gaussian",
   ),
   "stopping helps": _brings_together(
     "Stopping early brings the networks of small halves together",

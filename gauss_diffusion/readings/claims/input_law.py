@@ -34,9 +34,9 @@ CLAIMS = {
     MIDDLE,
   ),
   "held-out images tell": Claim(
-    "Distilled on held-out images, the network with the most images looks more Gaussian than the memorizer",
+    "Distilled on held-out images, the network with the most images looks more Gaussian than their memorizer",
     "none",
-    "squared gap of its map to D_G over that of the exact memorizer of the fewest images, mean over "
+    "squared gap of its map to D_G over that of the exact memorizer of its images, mean over "
     f"{spelled(MIDDLE)}",
     BELOW_ONE,
     Needs({"input_law.denoisers": ("multi-delta", "network")}, along=2),

@@ -181,6 +181,21 @@ def recovered(simple: str) -> Statistic:
   return prepare
 
 
+def covered(simple: str) -> Statistic:
+  """Take how much of the last network's distance to the nearest null a simple denoiser covers.
+
+  ``1 − RMSE(D, S) / min over nulls of RMSE(D, null)``: 1 where the simple denoiser is the network, 0 or less
+  where some null is as near. Of a network that is a null itself there is nothing to cover: 0. No clean image
+  is needed: at high noise those tell good denoisers apart only in great numbers.
+  """
+
+  def prepare(readings: list[Reading]) -> Prepared:
+    names = (simple, *NULLS)
+    return Prepared([measures.gap_at(readings[-1], "network", name) for name in names], _cover)
+
+  return prepare
+
+
 # Of halves, laws and the span of the data.
 
 
@@ -191,6 +206,36 @@ def apart(group: str, other: str, denoisers: Pair = NETWORKS, other_denoisers: P
     halves = measures.halves(readings)
     pairs = ((group, denoisers), (other, other_denoisers))
     return Prepared([measures.apart(halves[name], *names) for name, names in pairs], _less)
+
+  return prepare
+
+
+def apart_by_copying(group: str) -> Statistic:
+  """Take how much farther apart one group's networks are than its Gaussians, no more than copies account for.
+
+  The lesser of the difference of the samples' distances and of the share of copies beyond one half: who draws
+  the same picture from any noise agrees with nobody, and copies nothing.
+  """
+
+  def prepare(readings: list[Reading]) -> Prepared:
+    halves = measures.halves(readings)[group]
+    found = [measures.apart(halves), measures.apart(halves, "gaussian", "gaussian")]
+    found += [measures.memorized(half) for half in halves]
+    return Prepared(found, lambda means: np.minimum(means[0] - means[1], means[2:].mean(0) - 0.5))
+
+  return prepare
+
+
+def nearer_than_nulls(group: str) -> Statistic:
+  """Take how much nearer one group's networks draw to both Gaussians than the nearest null does."""
+
+  def prepare(readings: list[Reading]) -> Prepared:
+    one, two = measures.halves(readings)[group]
+    found = [measures.apart((one, two), "network", "gaussian")]
+    found += [
+      measures.apart((one.controls[null], two.controls[null]), "network", "gaussian") for null in NULLS
+    ]
+    return Prepared(found, lambda means: means[1:].min(0) - means[0])
 
   return prepare
 
@@ -227,10 +272,9 @@ def law_ratio(denoiser: str, which: int) -> Statistic:
 
 
 def knowledge_over_memory(readings: list[Reading]) -> Prepared:
-  """Return the last network's squared held-out gap over that of the first reading's exact memorizer."""
-  gaps = [measures.map_gap_at(readings[-1], "network", "held-out")]
-  gaps.append(measures.map_gap_at(readings[0], "multi-delta", "held-out"))
-  return Prepared(gaps, _ratio)
+  """Return the last network's squared held-out gap over that of the exact memorizer of its images."""
+  names = ("network", "multi-delta")
+  return Prepared([measures.map_gap_at(readings[-1], name, "held-out") for name in names], _ratio)
 
 
 def floor_miss(readings: list[Reading]) -> Prepared:
@@ -260,6 +304,11 @@ def _share(means: Means) -> Float[np.ndarray, "*rest"]:
   own, simple, null = means[0], means[1], means[2:].min(0)
   learned = null - own
   return np.where(learned > 0, (null - simple) / np.where(learned > 0, learned, 1), 0)
+
+
+def _cover(means: Means) -> Float[np.ndarray, "*rest"]:
+  null = means[1:].min(0)
+  return np.where(null > TIE, 1 - means[0] / np.where(null > TIE, null, 1), 0)
 
 
 def _averaged(
