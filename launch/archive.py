@@ -8,6 +8,7 @@ laid over the working directories; who goes on does without, and computes the wh
 """
 
 import contextlib
+import io
 import pathlib
 import tarfile
 import tempfile
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 
 from gauss_diffusion import results
 from gauss_diffusion.study import rebuild
+from gauss_diffusion.training import checkpoint
 
 PIECE, PIECES = 15_500_000, 4  # bytes of a piece, and how many a transfer takes
 WHOLE = 8_000_000  # bytes up to which a result is packed as it is
@@ -53,7 +55,9 @@ def pack(runs: pathlib.Path, out: pathlib.Path, workdirs: list[pathlib.Path], kn
             continue
           room -= size
           for path in group:
-            archive.add(path, path.relative_to(runs))
+            entry, content = archive.gettarinfo(path, str(path.relative_to(runs))), _content(path, group)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
     file.seek(0)
     for number in range(PIECES):
       place = out / f"runs.tar.{number}"
@@ -74,6 +78,15 @@ def unpack(folder: pathlib.Path, runs: pathlib.Path) -> None:
       file.seek(0)
       with tarfile.open(fileobj=file) as archive:
         archive.extractall(runs, filter="data")
+
+
+def _content(path: pathlib.Path, group: list[pathlib.Path]) -> bytes:
+  """Return what is in a file; digests of a checkpoint are those of the files that come along."""
+  content = path.read_bytes()
+  if path.name != checkpoint.SUMS:
+    return content
+  lines = (line for line in content.decode().splitlines() if path.parent / line.partition("  ")[2] in group)
+  return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _groups(runs: pathlib.Path, workdirs: list[pathlib.Path]) -> Iterator[list[pathlib.Path]]:
