@@ -1,6 +1,7 @@
 """What every command does with wrong input, and how text from files may reach a terminal."""
 
 import sys
+import threading
 from typing import NoReturn
 
 MOST = 2000  # characters of an error
@@ -10,6 +11,16 @@ def refuse(reason: object) -> NoReturn:
   """End with one line on what is wrong and exit code 2."""
   print(f"error: {printable(reason)}", file=sys.stderr)
   sys.exit(2)
+
+
+def quiet_threads() -> None:
+  """Let only the main thread print what went wrong: what fails in libraries' threads is raised there too."""
+
+  def report(failure):
+    if threading.current_thread() is threading.main_thread():
+      sys.__unraisablehook__(failure)
+
+  sys.unraisablehook, threading.excepthook = report, lambda _: None
 
 
 def printable(text: object, most: int = MOST) -> str:

@@ -19,7 +19,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from gauss_diffusion import data, interrupts, results
-from gauss_diffusion.command_line import printable, refuse
+from gauss_diffusion.command_line import printable, quiet_threads, refuse
 from gauss_diffusion.study import check, cost, pipeline, rebuild, subjects, workdir
 
 FLAGS = flags.FLAGS
@@ -47,6 +47,7 @@ def main(argv: list[str]) -> None:
   """Run the study; whatever ends it early is one line, and the same command continues."""
   command = shlex.join(["python", "-m", "gauss_diffusion.main", *sys.argv[1:]])
   interrupts.listen()
+  quiet_threads()
   try:
     study(FLAGS.config, pathlib.Path(FLAGS.workdir), command)
   except interrupts.Interrupted as caught:
@@ -66,7 +67,7 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
     folder: its working directory.
     command: that runs it.
   """
-  logging.set_verbosity(logging.ERROR)  # orbax tells its every move
+  logging.set_verbosity(logging.FATAL)  # orbax tells its every move, and errors twice
   jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/gauss_diffusion/jax"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
   jax.config.update("jax_num_cpu_devices", check.cpu_devices(config))

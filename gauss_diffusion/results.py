@@ -220,6 +220,9 @@ def writing(path: Path) -> Iterator[BinaryIO]:
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)
+  except OSError as error:  # of a full disk, which doesn't say where
+    error.filename = error.filename or str(path)
+    raise
   finally:
     temporary.unlink(missing_ok=True)
 

@@ -109,39 +109,42 @@ def whole(config, tmp_path_factory):
   return folder, killed(config, folder, 0)
 
 
-def survives(kills, seed, config, whole, folder):
-  """Kill a study again and again, at points spread over all that it writes, then let it end."""
-  reference, events = whole
-  assert events > 60
-  points = np.random.default_rng(seed).permutation(np.arange(1, events))
-  done = 0
-  for number, point in enumerate(points):
-    if done == kills:
-      break
-    # What is left to do writes less and less, so early points come often.
-    early = int(point) if number % 2 else 1 + int(point) % 40
-    if killed(config, folder, early) is None:
-      done += 1
-  assert killed(config, folder, 0)
+def check(folder, reference):
+  """Hold a study that has ended against one that was never killed: the same files, the same numbers."""
   assert files(folder) == files(reference)
   want, got = found(reference), found(folder)
   assert want.keys() == got.keys()
   for name in want:
     np.testing.assert_array_equal(got[name], want[name], err_msg=name)
-  for label in ("a", "b"):
+  for label, last in (("a", 4), ("b", 7)):
     lines = (folder / "models" / label / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]
-    assert steps == sorted(set(steps)) and steps[-1] == {"a": 4, "b": 7}[label]
-  return done
+    assert steps == sorted(set(steps)) and steps[-1] == last
+
+
+def survives(kills, seed, config, whole, folder):
+  """Kill studies so many times, at points drawn from all at which one changes its folder; let each end."""
+  reference, events = whole
+  assert events > 60
+  rng, done, study = np.random.default_rng(seed), 0, 0
+  while done < kills:
+    if killed(config, folder / str(study), int(rng.integers(1, events))) is None:
+      done += 1
+    else:  # it came to its end
+      check(folder / str(study), reference)
+      study += 1
+  assert killed(config, folder / str(study), 0)
+  check(folder / str(study), reference)
+  print(f"{done} kills in {study + 1} studies of {events} events")
 
 
 def test_a_study_that_is_killed_again_and_again_ends_as_if_it_never_had_been(config, whole, tmp_path):
-  assert survives(10, 0, config, whole, tmp_path / "study") == 10
+  survives(10, 0, config, whole, tmp_path)
 
 
 @pytest.mark.long
 def test_a_hundred_kills(config, whole, tmp_path):
-  assert sum(survives(10, seed, config, whole, tmp_path / str(seed)) for seed in range(1, 11)) == 100
+  survives(100, 1, config, whole, tmp_path)
 
 
 def test_signals_save_and_say_how_to_continue_and_a_folder_has_one_writer(config, tmp_path):
@@ -220,3 +223,45 @@ def test_what_dead_processes_left_is_swept_and_what_living_ones_write_is_not(tmp
   results.sweep(tmp_path)
   left = {path.name for path in tmp_path.rglob("*")}
   assert left == {mine.name, ".notes.tmp", "config.json", "models"}
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_continues(config, whole, tmp_path):
+  folder, said = tmp_path / "study", set()
+  # A limit on the size of files stands in for a small disk; arrays are the first that don't fit.
+  for blocks in (40, 200, 800):
+    limited = [
+      "bash",
+      "-c",
+      f'ulimit -f {blocks} && exec "$0" "$@"',
+      sys.executable,
+      "-m",
+      "gauss_diffusion.main",
+    ]
+    done = subprocess.run(
+      [*limited, *command(config, folder)], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    if done.returncode:
+      assert done.returncode == 2
+      *_, last = re.split(r"[\r\n]+", done.stderr.rstrip())
+      assert last.startswith("error: ") and "File too large" in last and str(folder) in last
+      said.add(last)
+  assert said
+  assert killed(config, folder, 0)
+  assert files(folder) == files(whole[0]) and found(folder).keys() == found(whole[0]).keys()
+
+
+def test_a_read_only_workdir_is_one_line(config, tmp_path):
+  folder = tmp_path / "file" / "study"
+  (tmp_path / "file").write_text("")  # no one, not even root, makes a folder there
+  run = start(*command(config, folder))
+  out, err = run.communicate(timeout=120)
+  assert run.returncode == 2 and err.startswith("error: ") and err.count("\n") == 1 and str(folder) in err
+
+
+def test_odd_names_and_no_home_are_no_obstacle(config, tmp_path):
+  folder = tmp_path / "étude – 研究"
+  environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "LANG", "LC_ALL")}
+  run = start(*command(config, folder), env=environment | {"LC_ALL": "C", "LANG": "C"})
+  out, err = run.communicate(timeout=300)
+  assert run.returncode == 0 and (folder / "report.html").exists(), err

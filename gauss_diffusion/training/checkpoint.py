@@ -232,7 +232,13 @@ def load_ema(
 
 
 def _unwritten(checkpoints: ocp.CheckpointManager, error: Exception) -> OSError:
-  return OSError(f"`{checkpoints.directory}` can't be written ({' '.join(str(error).split())})")
+  return OSError(f"`{checkpoints.directory}` can't be written ({_reason(error)})")
+
+
+def _reason(error: Exception) -> str:
+  said = " ".join(str(error).split()) or type(error).__name__
+  # TensorStore puts the system's own words between what was to be done and where in its code.
+  return said if len(said) < 200 else f"{said[:100]} … {said[-100:]}"
 
 
 def _steps(folder: pathlib.Path) -> list[int]:
@@ -277,7 +283,7 @@ def _restore(checkpoints: ocp.CheckpointManager, step: int, **items: Any) -> Any
   try:
     return checkpoints.restore(step, args=ocp.args.Composite(**items))
   except Exception as error:
-    reason = f"`{where}` can't be read ({' '.join(str(error).split())[:200] or type(error).__name__})"
+    reason = f"`{where}` can't be read ({_reason(error)})"
     # Where the files are what was saved, it's the program that is another.
     kind = ValueError if (where / SUMS).exists() else results.DamagedError
     raise kind(reason) from error
