@@ -13,15 +13,16 @@ from gauss_diffusion import data, keep, results
 from gauss_diffusion.study import rebuild, schema
 from gauss_diffusion.study.members import members
 
-LABELS = ("n16", "n16.2", "n16.skip", "n16.2.gaussian")
+LABELS = ("n16", "n16.2", "n16.skip", "n16.2.multi-delta")
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
   """A study of two networks each of two sizes, with controls, done."""
   folder = tmp_path_factory.mktemp("keep") / "whole"
-  config = tiny("distillation", "linearity", "score_gap", "samples")
-  config.claims = ("linearity rises", "gl rises", "memorizer", "low-noise floor", "low noise is learned")
+  config = tiny("linearity", "score_gap", "samples")
+  config.score_gap.pairs = (("network", "gaussian"), ("network", "multi-delta"))
+  config.claims = ("linearity rises", "gl rises", "memorizer", "low-noise floor")
   config.controls, config.replicates, config.sweep = ("skip", "gaussian", "multi-delta"), 2, "size"
   for size in (16, 64):
     schema.add_model(config, f"n{size}", size)
@@ -46,6 +47,10 @@ def copy(kept, tmp_path):
 def unpacked(kept):
   keep._unpack(kept / keep.ARCHIVE, kept.parent / "unpacked")
   return kept.parent / "unpacked"
+
+
+def read(folder, analysis, label):
+  return results.load(folder / "results" / analysis / label)
 
 
 def contents(folder):
@@ -85,34 +90,35 @@ def test_the_same_files_give_the_same_archive(kept, unpacked, tmp_path):
 
 def test_every_member_is_there_and_its_card_says_what_was_left_out(whole, unpacked):
   config = json.loads((whole / "config.json").read_text())
-  found = results.open(unpacked)
-  assert set(found["score_gap"]) == {member.label for member in members(config)} >= set(LABELS)
-  _, card = results.load(unpacked / "results" / "distillation" / "n16")
-  assert card["kept"]["left out"] == ["weight", "bias"] and "weight" not in found["distillation"]["n16"]
-  _, card = results.load(unpacked / "results" / "samples" / "n16.2")
-  assert card["kept"]["left out"] == ["samples", "neighbours"]
-  assert "samples" in found["samples"]["n16"] and "samples" not in found["samples"]["n16.2"]
+  labels = {path.stem for path in (unpacked / "results" / "score_gap").glob("*.nc")}
+  assert labels == {member.label for member in members(config)} >= set(LABELS)
+  assert keep.UNREAD["distillation"] == ("weight", "bias")
+  for name, label, left_out in (
+    ("linearity", "n16", ["centred_cosine"]),
+    ("samples", "n16", []),
+    ("samples", "n16.2", ["samples", "neighbours"]),
+  ):
+    arrays, card = read(unpacked, name, label)
+    before, _ = read(whole, name, label)
+    assert card["kept"]["left out"] == left_out == [each for each in before.data_vars if each not in arrays]
 
 
 def test_moments_keep_mean_and_mean_square_at_every_level(whole, unpacked):
   for label in LABELS[1:]:
-    old, new = (results.open(folder)["score_gap"][label].error for folder in (whole, unpacked))
+    old, new = (read(folder, "score_gap", label)[0].error for folder in (whole, unpacked))
     assert new.dims == old.dims and new.sizes["image"] == 2
     for power in (1, 2):  # float64 means of float32 values
-      np.testing.assert_allclose(
-        (new**power).mean("image"), (old.astype(float) ** power).mean("image"), rtol=1e-12
-      )
-    old, new = (
-      abs(results.open(folder)["linearity"][label].cosine.astype(float)) for folder in (whole, unpacked)
-    )
-    np.testing.assert_allclose(new.mean("sample"), old.isel(alpha2=[0]).mean("sample"), rtol=1e-12)
+      wanted = (old.astype(float) ** power).mean("image")
+      np.testing.assert_allclose((new**power).mean("image"), wanted, rtol=1e-12)
+    old, new = (abs(read(folder, "linearity", label)[0].cosine.astype(float)) for folder in (whole, unpacked))
+    np.testing.assert_allclose(new.mean("sample"), old.mean("sample"), rtol=1e-12)
 
 
 def test_the_first_network_keeps_its_samples_to_the_bits_that_are_said(whole, unpacked):
-  old, new = (results.open(folder)["score_gap"]["n16"].error for folder in (whole, unpacked))
+  old, new = (read(folder, "score_gap", "n16")[0].error for folder in (whole, unpacked))
   np.testing.assert_allclose(new, old, rtol=2.0 ** -(keep.BITS + 1))
   assert not np.array_equal(new, old)
-  old, new = (results.open(folder)["samples"]["n16"].samples for folder in (whole, unpacked))
+  old, new = (read(folder, "samples", "n16")[0].samples for folder in (whole, unpacked))
   np.testing.assert_allclose(new, old, atol=keep.STEP / 2, rtol=1e-6)
   np.testing.assert_array_equal(new / keep.STEP, np.round(new / keep.STEP))
 
@@ -127,7 +133,7 @@ def test_where_a_verdict_would_change_numbers_are_kept_whole(whole, unpacked, tm
   keep.keep(whole, tmp_path / "kept")
   keep._unpack(tmp_path / "kept" / keep.ARCHIVE, tmp_path)
   for label in LABELS:
-    old, new = (results.open(folder)["score_gap"][label].error for folder in (whole, tmp_path))
+    old, new = (read(folder, "score_gap", label)[0].error for folder in (whole, tmp_path))
     np.testing.assert_array_equal(new, old)
 
 
@@ -176,7 +182,7 @@ def test_an_unfinished_study_and_a_folder_of_something_else_are_refused(whole, t
   unfinished = tmp_path / "unfinished"
   unfinished.mkdir()
   shutil.copy(whole / "config.json", unfinished)
-  with pytest.raises(ValueError, match="no current results of distillation"):
+  with pytest.raises(ValueError, match="no current results of linearity"):
     keep.keep(unfinished, tmp_path / "kept")
 
 
