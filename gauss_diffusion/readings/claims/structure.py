@@ -2,7 +2,6 @@
 
 import math
 import typing
-from collections.abc import Mapping
 
 from gauss_diffusion.readings import measures
 from gauss_diffusion.readings.claims import statistics
@@ -51,7 +50,7 @@ def relative_to_linear(reading: Reading) -> "xarray.DataArray":
   return measures.gap_at(reading, *NETWORK_LINEAR, unit="nmse")
 
 
-def _linear_at(where: str, band: Band, controls: Mapping[str, str], instead_of: str) -> Claim:
+def _linear_at(where: str, band: Band, controls: dict[str, str], instead_of: str) -> Claim:
   return Claim(
     f"At {where} noise the best affine map says what the network says",
     "fig. 2",
@@ -68,7 +67,7 @@ def _linear_at(where: str, band: Band, controls: Mapping[str, str], instead_of: 
   )
 
 
-def _replaces_at(where: str, band: Band, controls: Mapping[str, str]) -> Claim:
+def _replaces_at(where: str, band: Band, controls: dict[str, str]) -> Claim:
   return Claim(
     f"At {where} noise the best affine map replaces the network",
     "fig. 2",
