@@ -43,7 +43,10 @@ PALETTE = 256  # colours of a figure
 SAMPLES = ("sample", "image")  # axes over which claims take means, and means of squares
 PICTURE = "channel"  # an axis of pictures alone
 ABSOLUTE = ("cosine",)  # of which claims take the mean size alone
-UNREAD = {"distillation": rebuild.MAPS, "linearity": ("centred_cosine",)}
+UNREAD = {
+  "distillation": (*rebuild.MAPS, "cluster", "cluster_energy"),
+  "linearity": ("centred_cosine",),
+}
 # Pictures that are read of every member, and not of a model's first network alone.
 READ = {"halves": ("outputs",), "perturbation": ("unmoved",)}
 
@@ -152,7 +155,8 @@ def _moments(values: "xarray.DataArray") -> "xarray.DataArray":
       mean, spread = np.abs(each).mean(place), 0.0
     else:
       mean, spread = each.mean(place), each.std(place)
-    values = values.isel({axis: [0, 0]}).copy(data=np.stack([mean - spread, mean + spread], place))
+    both = np.stack([mean - spread, mean + spread], place)
+    values = values.isel({axis: [0, 0]}).copy(data=both.astype(np.float32))
   return values
 
 
