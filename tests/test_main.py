@@ -125,7 +125,7 @@ def test_the_same_command_again_finds_nothing_to_do(study):
   assert run.returncode == 0, err
   assert again == out
   changed = [path.name for path, time in before.items() if path.stat().st_mtime_ns != time]
-  assert set(changed) <= {"config.json", "training.json"}
+  assert set(changed) <= {"config.json", "training.json", ".lock"}
 
 
 def test_another_studys_workdir_is_refused(study):
