@@ -97,7 +97,7 @@ def test_the_gaussian_denoiser_distils_to_itself_on_both_laws(on_gaussian):
 
 def test_the_gaussian_denoiser_is_at_no_distance_from_itself(on_gaussian):
   found = on_gaussian[1]["score_gap"]
-  assert found.rmse.shape == (3, 9, 4, 12) and found.error.shape == (8, 2, 4, 12)
+  assert found.rmse.shape == (3, 12, 4, 12) and found.error.shape == (8, 2, 4, 12)
   assert not found.rmse.sel(one="network", two="gaussian").any()
   assert found.rmse.sel(one="network", two="linear (held-out)").max() < 1e-3
   # At sigma 0.02 the memorizer stays at a training image: far from held-out inputs, near training ones.
@@ -109,6 +109,7 @@ def test_the_gaussian_denoiser_is_at_no_distance_from_itself(on_gaussian):
 def test_gaps_always_hold_the_nulls_and_the_memorizer_where_it_is_asked_for():
   asked = {"pairs": (("network", "gaussian"), ("mean", "gaussian"))}
   nulls = [("mean", "gaussian"), ("skip", "gaussian"), ("identity", "gaussian")]
+  nulls += [("mean", "network"), ("skip", "network"), ("identity", "network")]
   settings = ConfigDict(analyses.score_gap.DEFAULTS | asked)
   assert analyses.score_gap.pairs(settings) == (("network", "gaussian"), *nulls)
   settings = ConfigDict(analyses.score_gap.DEFAULTS)

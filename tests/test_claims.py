@@ -107,7 +107,7 @@ def reading(entry, replicate=0, controls=(), of=tuple(ANALYSES), **changes):
     ("linear (held-out)", "gaussian"): says["linear to gaussian"],
     ("gaussian", "multi-delta"): says["apart"],
     **{(null, "gaussian"): says["nulls"] for null in of_means.NULLS},
-    **{("network", null): says["to nulls"] for null in of_means.NULLS},
+    **{(null, "network"): says["to nulls"] for null in of_means.NULLS},
   }
   rmse = np.stack([spread(value, 1, 4, 50) for value in gaps.values()], axis=1)
   errors = dict.fromkeys(of_means.NULLS, 0.5) | PLAIN["errors"] | says["errors"]

@@ -41,7 +41,7 @@ def pairs(settings: ConfigDict) -> tuple[tuple[str, str], ...]:
   Where the memorizer is in one of the pairs, so is its distance to the Gaussian denoiser.
   """
   found = [*map(tuple, settings.pairs)]
-  found += [(null, "gaussian") for null in NULLS] + [("network", null) for null in NULLS]
+  found += [(null, "gaussian") for null in NULLS] + [(null, "network") for null in NULLS]
   if any("multi-delta" in pair for pair in found):
     found.append(("gaussian", "multi-delta"))
   return tuple(dict.fromkeys(found))

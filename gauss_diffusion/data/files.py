@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import IO
 
 import numpy as np
+from jaxtyping import Shaped
 
 from gauss_diffusion.command_line import printable
 from gauss_diffusion.data import pixels
@@ -142,7 +143,7 @@ def _decode_arrays(place: pathlib.Path, fit: Fit) -> Decoded:
   return pixels.decoded(place.name, split("image", keys[0]))
 
 
-def _one_array(place: pathlib.Path) -> dict[str, np.ndarray]:
+def _one_array(place: pathlib.Path) -> dict[str, Shaped[np.ndarray, "..."]]:
   try:
     with place.open("rb") as file:
       _check_claim(file, place.stat().st_size)
@@ -151,7 +152,7 @@ def _one_array(place: pathlib.Path) -> dict[str, np.ndarray]:
     raise _no_arrays(place, error) from error
 
 
-def _arrays(place: pathlib.Path) -> dict[str, np.ndarray]:
+def _arrays(place: pathlib.Path) -> dict[str, Shaped[np.ndarray, "..."]]:
   """Return the arrays of an .npz, each member of which has the size that its header claims."""
   with _archive(place, "an array file") as archive:
     pixels.check_memory(sum(info.file_size for info in archive.infolist()), place.name)

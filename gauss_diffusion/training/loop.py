@@ -201,7 +201,7 @@ def run(
   return jax.device_get(state.ema_params)
 
 
-def metrics(directory: results.Path) -> dict[str, np.ndarray]:
+def metrics(directory: results.Path) -> dict[str, Float[np.ndarray, " lines"]]:
   """Return a trained network's metric lines as columns, as its newest checkpoint has them.
 
   Raises:

@@ -190,8 +190,8 @@ def covered(simple: str) -> Statistic:
   """
 
   def prepare(readings: list[Reading]) -> Prepared:
-    names = (simple, *NULLS)
-    return Prepared([measures.gap_at(readings[-1], "network", name) for name in names], _cover)
+    pairs = [("network", simple), *((null, "network") for null in NULLS)]
+    return Prepared([measures.gap_at(readings[-1], *pair) for pair in pairs], _cover)
 
   return prepare
 
