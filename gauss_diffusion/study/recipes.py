@@ -9,7 +9,7 @@ from gauss_diffusion.study import members, schema
 
 VARIANTS = ("", "cpu", "digits", "smoke")
 REPLICATES = {"digits": 5, "cpu": 3}  # of two cores; fewer than 5 are too few to decide, and show a direction
-SMOKE_CONTROLS = ("skip", "gaussian", "multi-delta", "surrogate")
+SMOKE_CONTROLS = ("mean", "skip", "identity", "gaussian", "multi-delta", "surrogate")
 
 
 def start(arg: str, title: str) -> ConfigDict:
