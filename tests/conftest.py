@@ -22,8 +22,8 @@ SHARED = REPOSITORY.parent / "shared"
 # Kinds of slow tests, the markers that name them, and the seconds of two cores that all of a kind may take.
 BUDGETS = {
   "studies": 420,  # whole smoke studies
-  "processes": 300,  # commands, started as their users start them
-  "kills": 240,  # studies that are killed and continued
+  "processes": 420,  # commands, started as their users start them
+  "kills": 300,  # studies that are killed and continued
   "notebooks": 120,  # notebooks, run from top to bottom
   "browser": 120,  # reports, opened in a browser
 }

@@ -225,6 +225,7 @@ def test_what_dead_processes_left_is_swept_and_what_living_ones_write_is_not(tmp
   assert left == {mine.name, ".notes.tmp", "config.json", "models"}
 
 
+@pytest.mark.long
 def test_a_full_disk_is_one_line_and_the_same_command_continues(config, whole, tmp_path):
   folder, said = tmp_path / "study", set()
   # A limit on the size of files stands in for a small disk; arrays are the first that don't fit.
