@@ -1,8 +1,10 @@
-"""What every command does with wrong input, and how text from files may reach a terminal."""
+"""What every command does with arguments and wrong input, and how text from files reaches a terminal."""
 
 import sys
 import threading
 from typing import NoReturn
+
+from absl import flags
 
 MOST = 2000  # characters of an error
 
@@ -11,6 +13,24 @@ def refuse(reason: object) -> NoReturn:
   """End with one line on what is wrong and exit code 2."""
   print(f"error: {printable(reason)}", file=sys.stderr)
   sys.exit(2)
+
+
+def arguments(argv: list[str], least: int, most: int | None, want: str) -> list[str]:
+  """Parse a command line that names files or folders, and return it without its options.
+
+  Args:
+    argv: the program's name and what follows.
+    least: of the names.
+    most: of the names, None for any number.
+    want: the error when there are fewer or more; ``{given}`` in it stands for how many there are.
+  """
+  try:
+    rest = flags.FLAGS(argv)
+  except flags.Error as reason:
+    refuse(reason)
+  if not least <= len(rest) - 1 <= (len(rest) if most is None else most):
+    refuse(want.format(given=len(rest) - 1))
+  return rest
 
 
 def quiet_threads() -> None:

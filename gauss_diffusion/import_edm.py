@@ -12,7 +12,7 @@ import jax
 from absl import app, flags, logging
 
 from gauss_diffusion import networks
-from gauss_diffusion.command_line import refuse
+from gauss_diffusion.command_line import arguments, refuse
 from gauss_diffusion.importers import edm
 from gauss_diffusion.training import checkpoint
 
@@ -23,13 +23,8 @@ flags.mark_flag_as_required("workdir")
 
 def parse(argv: list[str]) -> list[str]:
   """Parse the command line, which names one file."""
-  try:
-    rest = FLAGS(argv)
-  except flags.Error as reason:
-    refuse(reason)
-  if len(rest) != 2:
-    refuse(f"want one FILE, as in `import_edm FILE --workdir=DIR`, not {len(rest) - 1}")
-  return rest
+  want = "want one FILE, as in `import_edm FILE --workdir=DIR`, not {given}"
+  return arguments(argv, 1, 1, want)
 
 
 def main(argv: list[str]) -> None:

@@ -19,12 +19,12 @@ import typing
 from typing import Any
 
 import numpy as np
-from absl import app, flags, logging
+from absl import app, logging
 from PIL import Image
 
 from gauss_diffusion import page, results
 from gauss_diffusion.analyses import subject as subjects
-from gauss_diffusion.command_line import refuse
+from gauss_diffusion.command_line import arguments, refuse
 from gauss_diffusion.readings.claims import CLAIMS
 from gauss_diffusion.study import asked, rebuild
 from gauss_diffusion.study.members import Member, analyses_of, members
@@ -32,7 +32,6 @@ from gauss_diffusion.study.members import Member, analyses_of, members
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
 
-FLAGS = flags.FLAGS
 ARCHIVE = "results.tar.xz"
 BITS = 12  # of a number's mantissa: 0.01 % of it, and of a mean over 100 images a tenth of that
 STEP = 1 / 128  # of a pixel in [−1, 1], as in 8 bits: far below what tells two pictures apart
@@ -226,13 +225,8 @@ def _show(scratch: pathlib.Path, folder: pathlib.Path) -> None:
 
 def parse(argv: list[str]) -> list[str]:
   """Parse the command line, which names a working directory and a folder."""
-  try:
-    rest = FLAGS(argv)
-  except flags.Error as reason:
-    refuse(reason)
-  if len(rest) != 3:
-    refuse("want WORKDIR and FOLDER, as in `python -m gauss_diffusion.keep runs/digits results/digits`")
-  return rest
+  want = "want WORKDIR and FOLDER, as in `python -m gauss_diffusion.keep runs/digits results/digits`"
+  return arguments(argv, 2, 2, want)
 
 
 def main(argv: list[str]) -> None:

@@ -22,7 +22,7 @@ _CLAIM_COLUMNS = (
   "networks",
   "controls",
   "statistic",
-  "unit",
+  "of",
   "in the paper",
   "instead of",
 )

@@ -5,24 +5,17 @@ python -m gauss_diffusion.report runs/digits results/dataset_size/digits
 
 import pathlib
 
-from absl import app, flags
+from absl import app
 
 from gauss_diffusion import keep
-from gauss_diffusion.command_line import refuse
+from gauss_diffusion.command_line import arguments, refuse
 from gauss_diffusion.study import rebuild
-
-FLAGS = flags.FLAGS
 
 
 def parse(argv: list[str]) -> list[str]:
   """Parse the command line, which names at least one working directory."""
-  try:
-    rest = FLAGS(argv)
-  except flags.Error as reason:
-    refuse(reason)
-  if len(rest) < 2:
-    refuse("want at least one WORKDIR, as in `python -m gauss_diffusion.report runs/digits`")
-  return rest
+  want = "want at least one WORKDIR, as in `python -m gauss_diffusion.report runs/digits`"
+  return arguments(argv, 1, None, want)
 
 
 def main(argv: list[str]) -> None:

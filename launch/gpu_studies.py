@@ -1,6 +1,6 @@
 """Run studies on one GPU, those of most value first, within a time limit; and go on where a call stopped.
 
-    python3 -m launch.gpu_studies --out=$OUT --limit=540 --config.data.dir=/tmp/data/tfds
+    python3 -m launch.gpu_studies --out=$OUT --limit=540 --config.data.dir=DATA
 
 `launch/README.md` has the commands of a whole session. Several processes share the device, each with its own
 models. After each of them the folder `--out` holds what is new since the start of this call, see `archive`.
@@ -14,6 +14,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -86,7 +87,12 @@ def options() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   add, path = parser.add_argument, pathlib.Path
   add("--list", default="cifar10", choices=PARTS, help="which studies")
-  add("--runs", default="/tmp/runs", type=path, help="folder of their working directories")
+  add(
+    "--runs",
+    default=path(tempfile.gettempdir(), "runs"),
+    type=path,
+    help="folder of their working directories",
+  )
   add("--carried", type=path, help="folder of archives, which are unpacked where there is no --runs yet")
   add("--out", type=path, required=True, help="folder for what is new")
   add("--limit", default=540, type=float, help="seconds, in which all is stopped and packed")

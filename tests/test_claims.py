@@ -47,22 +47,7 @@ from gauss_diffusion.readings.measures import Reading
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 SIGMA = np.array([80.0, 5.0, 0.5, 0.01])
 SWEEP = {size: "size", width: "width", time: "time", input_law: "size"}  # of a table's study
-TABLE = {
-  name: table
-  for table in (
-    size,
-    structure,
-    width,
-    time,
-    halves,
-    architectures,
-    perturbation,
-    input_law,
-    noise_law,
-    transition,
-  )
-  for name in table.CLAIMS
-}
+TABLE = {name: table for table in claims.TABLES for name in table.CLAIMS}
 
 
 # Worlds that are made up: what analyses would measure, where networks and samples differ by some 1e-3.

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from gauss_diffusion import parallel, results
 from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.denoisers import NULLS
 from gauss_diffusion.plots import score_gap as figure
 from gauss_diffusion.probes import score_gap
 
@@ -32,7 +33,6 @@ DEFAULTS = {
   ),
 }
 LAWS = (*subjects.LAWS, "trajectory")  # of the inputs of gaps; on a trajectory there is no clean image
-NULLS = ("mean", "skip", "identity")  # denoisers that have learned nothing
 
 
 def pairs(settings: ConfigDict) -> tuple[tuple[str, str], ...]:

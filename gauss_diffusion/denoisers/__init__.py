@@ -7,7 +7,18 @@ and name it in `FAMILIES`: studies, figures, cards and the table of exact limits
 from gauss_diffusion.denoisers import affine, external, gaussian, kernel, multi_delta, null
 from gauss_diffusion.denoisers.family import Family, Option
 
-__all__ = ["FAMILIES", "Family", "Option", "affine", "external", "gaussian", "kernel", "multi_delta", "null"]
+__all__ = [
+  "FAMILIES",
+  "NULLS",
+  "Family",
+  "Option",
+  "affine",
+  "external",
+  "gaussian",
+  "kernel",
+  "multi_delta",
+  "null",
+]
 
 FAMILIES: dict[str, Family] = {
   "gaussian": gaussian.FAMILY,
@@ -17,3 +28,4 @@ FAMILIES: dict[str, Family] = {
   "skip": null.SKIP,
   "identity": null.IDENTITY,
 }
+NULLS = ("mean", "skip", "identity")  # those that have learned nothing

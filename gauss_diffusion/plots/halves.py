@@ -21,9 +21,7 @@ def draw(results: style.Results) -> Figure:
   Args:
     results: model's title -> what the analysis `halves` found of each of its networks.
   """
-  rows, columns = style.grid(len(results))
-  figure = style.figure(5.4 if rows == 1 else 3.3 * rows + 0.8)
-  axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+  figure, axes = style.panels(len(results))
   for axis, (label, networks) in zip(axes.flat, results.items()):
     sigma = networks[0].sigma
     predicted = [np.sqrt(found.predicted) for found in networks]
@@ -31,14 +29,7 @@ def draw(results: style.Results) -> Figure:
     own = [_from_gaussian(found) for found in networks]
     style.curve(axis, sigma, own, color=style.ORANGE, label="network to its Gaussian denoiser")
     axis.set_title(label)
-    style.sigma_axis(axis)
-  for axis in axes.flat[:-columns]:
-    axis.set_xlabel("")
-  for axis in axes.flat[len(results) :]:
-    axis.set_axis_off()
-    above = axes[-2, axis.get_subplotspec().colspan.start]
-    above.tick_params(labelbottom=True)
-    above.set_xlabel("noise level σ")
+  style.sigma_panels(axes, len(results))
   figure.supylabel("RMSE  (pixels in [−1, 1])", fontsize=13)
   axes[0, 0].set_ylim(bottom=0)
   figure.legend(*style.entries(axes[0, 0], results), loc="outside lower center", ncols=4)

@@ -24,9 +24,7 @@ def draw(results: style.Results) -> Figure:
   Args:
     results: model's title -> what the analysis `score_gap` found of each of its networks.
   """
-  rows, columns = style.grid(len(results))
-  figure = style.figure(5.4 if rows == 1 else 3.3 * rows + 0.8)
-  axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+  figure, axes = style.panels(len(results))
   for axis, (label, networks) in zip(axes.flat, results.items()):
     one = networks[0].one.to_numpy()[0]
     gaps = [found.rmse.sel(law="held-out", one=one) for found in networks]
@@ -39,14 +37,7 @@ def draw(results: style.Results) -> Figure:
       height = np.mean([found.floor.mean().item() for found in networks])
       axis.axhline(height, **floor, label=f"low-noise floor of {style.named('gaussian')}")
     axis.set_title(label)
-    style.sigma_axis(axis)
-  for axis in axes.flat[:-columns]:
-    axis.set_xlabel("")
-  for axis in axes.flat[len(results) :]:
-    axis.set_axis_off()
-    above = axes[-2, axis.get_subplotspec().colspan.start]
-    above.tick_params(labelbottom=True)
-    above.set_xlabel("noise level σ")
+  style.sigma_panels(axes, len(results))
   figure.supylabel(f"RMSE to {style.named(one)}  (pixels in [−1, 1])", fontsize=13)
   axes[0, 0].set_ylim(0, min(axes[0, 0].get_ylim()[1], _FAR))
   handles, labels = style.entries(axes[0, 0], results)

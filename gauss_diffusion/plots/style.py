@@ -94,6 +94,27 @@ def grid(count: int) -> tuple[int, int]:
   return -(-count // columns), columns
 
 
+def panels(count: int) -> tuple[Figure, np.ndarray]:
+  """Return a figure of `count` panels that share their axes, and these [rows, columns], the last spare."""
+  rows, columns = grid(count)
+  made = figure(5.4 if rows == 1 else 3.3 * rows + 0.8)
+  return made, made.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+
+
+def sigma_panels(axes: np.ndarray, count: int) -> None:
+  """Make x the noise level in `panels` once drawn, named below the lowest of each column; hide the spare."""
+  columns = axes.shape[1]
+  for axis in axes.flat[:count]:
+    sigma_axis(axis)
+  for axis in axes.flat[:-columns]:
+    axis.set_xlabel("")
+  for axis in axes.flat[count:]:
+    axis.set_axis_off()
+    above = axes[-2, axis.get_subplotspec().colspan.start]
+    above.tick_params(labelbottom=True)
+    above.set_xlabel("noise level σ")
+
+
 def spread(items: Iterable, most: int) -> list:
   """Return at most `most` of the items, evenly spread, the first and the last among them."""
   items = list(items)

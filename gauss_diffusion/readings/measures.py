@@ -145,11 +145,6 @@ def to_memorizer(reading: Reading) -> Values:
   return gap(reading, "network", "multi-delta")
 
 
-def nearer_gaussian(reading: Reading) -> Values:
-  """Return how much nearer the network is to the Gaussian denoiser than to the memorizing one."""
-  return to_memorizer(reading) - to_gaussian(reading)
-
-
 def error(reading: Reading, clean: str = "held-out", band: Band = MIDDLE) -> Values:
   """Return the network's denoising RMSE on each image, averaged over the levels in `band`.
 

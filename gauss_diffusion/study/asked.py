@@ -11,6 +11,14 @@ from ml_collections import ConfigDict
 from gauss_diffusion import results
 
 FILE = "config.json"  # of a working directory: the study that its report is of, and the `command` that ran it
+_FIELDS = {
+  "command",
+  "models",
+  "replicates",
+  "controls",
+  "analyses",
+  "claims",
+}  # that a report cannot do without
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:
@@ -28,14 +36,7 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
   if not path.exists():
     raise ValueError(f"`{folder}` holds no study: there is no `{path}`; want the working directory of one")
   config = results.read_json(path, remedy)
-  if not isinstance(config, dict) or not {
-    "command",
-    "models",
-    "replicates",
-    "controls",
-    "analyses",
-    "claims",
-  } <= set(config):
+  if not isinstance(config, dict) or not _FIELDS <= set(config):
     raise ValueError(f"`{path}` is no config of a study; {remedy}")
   return config
 

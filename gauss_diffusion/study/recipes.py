@@ -5,11 +5,12 @@ CIFAR-10 needs a prepared TFDS directory, ``--config.data.dir=DIR``, where it ca
 
 from ml_collections import ConfigDict
 
+from gauss_diffusion.denoisers import NULLS
 from gauss_diffusion.study import members, schema
 
 VARIANTS = ("", "cpu", "digits", "smoke")
 REPLICATES = {"digits": 5, "cpu": 3}  # of two cores; fewer than 5 are too few to decide, and show a direction
-SMOKE_CONTROLS = ("mean", "skip", "identity", "gaussian", "multi-delta", "surrogate")
+SMOKE_CONTROLS = (*NULLS, "gaussian", "multi-delta", "surrogate")
 
 
 def start(arg: str, title: str) -> ConfigDict:

@@ -1,5 +1,6 @@
 """The models of a study, whatever their source: the one place that knows where a denoiser came from."""
 
+import functools
 import hashlib
 import json
 import pathlib
@@ -42,13 +43,14 @@ class Opened(NamedTuple):
 def models(config: ConfigDict, dataset: data.Dataset, workdir: pathlib.Path) -> list[Model]:
   """Return the study's members in the order of the report, with the images that each is held against."""
   made = []
+  subset = functools.cache(functools.partial(data.subset, dataset))  # one for a model and its controls
   for member in members.members(config):
     entry, source = member.entry, schema.source(member.entry)
     folder = pathlib.Path(entry.checkpoint) if source == "checkpoint" else workdir / "models" / member.label
     has_network = source in ("training", "checkpoint")
     card = check.network_card(config, entry, dataset.pool.shape[1:]) if has_network else {}
-    subset = data.subset(dataset, entry.size, entry.part, member.replicate)
-    made.append(Model(member.label, member, entry, subset, source, folder, card))
+    images = subset(entry.size, entry.part, member.replicate)
+    made.append(Model(member.label, member, entry, images, source, folder, card))
   return made
 
 

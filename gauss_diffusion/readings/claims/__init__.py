@@ -28,6 +28,18 @@ from gauss_diffusion.readings.claims import (
 from gauss_diffusion.readings.claims.claim import Claim, holds_if
 from gauss_diffusion.readings.measures import Reading
 
+TABLES = (
+  size,
+  structure,
+  width,
+  time,
+  halves,
+  architectures,
+  perturbation,
+  input_law,
+  noise_law,
+  transition,
+)  # one a study
 ERROR_RATE = 0.05  # of the whole table: probability that any of its verdicts on one data set is wrong
 
 
@@ -49,21 +61,7 @@ def merged(tables: Iterable[dict[str, Claim]]) -> dict[str, Claim]:
   return claims
 
 
-CLAIMS = merged(
-  study.CLAIMS
-  for study in (
-    size,
-    structure,
-    width,
-    time,
-    halves,
-    architectures,
-    perturbation,
-    input_law,
-    noise_law,
-    transition,
-  )
-)
+CLAIMS = merged(table.CLAIMS for table in TABLES)
 
 
 def judge(names: Iterable[str], readings: list[Reading], sweep: str) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from gauss_diffusion.denoisers import NULLS
 from gauss_diffusion.readings.claims.statistics import Statistic
 from gauss_diffusion.readings.measures import Band, Needs
 
@@ -14,7 +15,7 @@ GAUSSIAN = ("network", "gaussian")
 MEMORIZER = ("network", "multi-delta")
 # Roles of controls: a claim that such a one passes cannot fail, or that such a one fails cannot hold.
 MUST_NOT_PASS, MUST_PASS = "negative", "reference"
-NOTHING_LEARNED = dict.fromkeys(("mean", "skip", "identity", "untrained"), MUST_NOT_PASS)
+NOTHING_LEARNED = dict.fromkeys((*NULLS, "untrained"), MUST_NOT_PASS)
 # Summaries over noise levels.
 MEAN, WORST = "mean", "worst"
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from gauss_diffusion.denoisers import NULLS
 from gauss_diffusion.readings import measures
 from gauss_diffusion.readings.measures import Reading
 
@@ -37,7 +38,6 @@ Pair = tuple[str, str]  # of denoisers
 
 TIE = 1e-6  # values of order 1, measured in float32, that differ by less count as equal
 NETWORKS: Pair = ("network", "network")
-NULLS = ("mean", "skip", "identity")  # denoisers that have learned nothing
 
 
 # Of any measure.
