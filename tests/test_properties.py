@@ -122,6 +122,8 @@ VALUES = (
 @example("models.n16.function", "x" * 300 + ".py:f")
 @example("models.n16.function", "\x00.py:f")
 @example("descent.sigmas", (True, "a"))
+@example("input_law.denoisers", (-24, -24))
+@example("score_gap.pairs", (True,))
 def test_any_value_of_any_field_passes_or_is_refused(field, value):
   config = study()
   config.analyses = tuple(name for name in ("distillation", "linearity", "gain", "samples", "score_gap"))

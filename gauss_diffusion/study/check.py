@@ -29,6 +29,13 @@ _COUNTS = {
 _MOST = 2**20  # of whatever an analysis counts: images, pairs, steps
 _LEVELS = 1000  # of noise
 _WIDEST = 2**14  # channels, blocks, heads of a network
+# Of what a list in an analysis' settings may consist, told by the first entry of its default.
+_ENTRIES: tuple[tuple[Any, str], ...] = (
+  (str, "names"),
+  (tuple | list, "pairs of names"),
+  (int, "whole numbers"),
+  (int | float, "numbers"),
+)
 _REALS = {
   "learning_rate": (0, 1e3),
   "ema_halflife_images": (0, 1e15),
@@ -131,18 +138,18 @@ def network_card(config: ConfigDict, model: ConfigDict, shape: Shape) -> dict[st
 
 
 def _check_numbers(config: ConfigDict) -> None:
-  """Refuse counts that no machine finishes, and lists of numbers that hold something else or one twice."""
+  """Refuse counts that no machine finishes, lists that hold something else, and a number that stands twice."""
   for name in config.analyses:
     for field, default in analyses.ANALYSES[name].DEFAULTS.items():
       value = config[name][field]
       most = _LEVELS if field == "levels" else _MOST
       if isinstance(value, int) and value > most:
         raise ValueError(f"`{name}.{field}` is {value}; want at most {most}")
-      if isinstance(default, tuple) and default and isinstance(default[0], int | float):
-        whole = isinstance(default[0], int)
-        if not all(isinstance(item, int if whole else int | float) for item in value):
-          raise ValueError(f"`{name}.{field}` is {value}; want {'whole ' * whole}numbers")
-        if len(set(value)) < len(value):
+      if isinstance(default, tuple) and default:
+        kind, wanted = next((kind, wanted) for kind, wanted in _ENTRIES if isinstance(default[0], kind))
+        if not all(isinstance(item, kind) for item in value):
+          raise ValueError(f"`{name}.{field}` is {value}; want {wanted}")
+        if not isinstance(default[0], tuple | str) and len(set(value)) < len(value):
           raise ValueError(f"`{name}.{field}` is {value}; want every number once")
   for label, model in config.models.items():
     for field, value in model.network.items():
