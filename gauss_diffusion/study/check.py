@@ -138,7 +138,7 @@ def network_card(config: ConfigDict, model: ConfigDict, shape: Shape) -> dict[st
 
 
 def _check_numbers(config: ConfigDict) -> None:
-  """Refuse counts that no machine finishes, lists that hold something else, and a number that stands twice."""
+  """Refuse counts that no machine finishes, lists that hold something else, and numbers that stand twice."""
   for name in config.analyses:
     for field, default in analyses.ANALYSES[name].DEFAULTS.items():
       value = config[name][field]
