@@ -10,7 +10,7 @@ from gauss_diffusion.study import members, schema
 
 VARIANTS = ("", "cpu", "digits", "smoke")
 REPLICATES = {"digits": 5, "cpu": 3}  # of two cores; fewer than 5 are too few to decide, and show a direction
-# Of a smoke study no network is judged. With 50,000 images the memorizer takes longer than all that is trained.
+# A smoke study judges nothing. With 50,000 images the memorizer takes longer than all that is trained.
 CONTROLS = {
   "smoke": (*NULLS, "gaussian", "multi-delta", "surrogate"),
   "cpu": tuple(name for name in members.CONTROLS if name != "multi-delta"),
