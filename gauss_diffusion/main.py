@@ -78,7 +78,7 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
       check.check_devices(config, jax.local_device_count())
       models = subjects.models(config, dataset, folder)
       share = pipeline.share(models, FLAGS.task, FLAGS.tasks)
-      loaded = subjects.functions(share)
+      loaded = subjects.functions(share, (config.sampler.sigma_min, config.sampler.sigma_max))
       if FLAGS.dry_run:
         stages = cost.estimate(config, models, len(dataset.held_out))
         print(cost.table(stages))

@@ -36,7 +36,7 @@ def finish(folder, dataset):
   with workdir.held(folder, models, 1):
     workdir.take(folder, config(), models, "command")
     pipeline.train_models(models, folder)
-    pipeline.analyse_models(config(), dataset, models, subjects.functions(models), folder)
+    pipeline.analyse_models(config(), dataset, models, subjects.functions(models, (0.1, 1.0)), folder)
     rebuild.rebuild(folder)
   return {
     f"{analysis}/{label}/{name}": values.to_numpy()

@@ -16,6 +16,7 @@ from gauss_diffusion.types import Affine
 
 SHAPE = (3, 2, 2)
 D = 12
+LEVELS = (0.002, 80.0)
 F32 = 1e-5  # float32 rounding of a matmul of 12 terms of order 1, in another order
 
 
@@ -203,8 +204,9 @@ WRONG = {
   "fails when imported": ("broken.py:f", "broken.py fails with ZeroDivisionError"),
   "bad syntax": ("syntax.py:f", "syntax.py fails with SyntaxError"),
   "raises": ("wrong.py:raises", "KeyError: 'weights'"),
-  "another shape": ("wrong.py:shape", r"returned float32 \(3, 1, 2, 2\)"),
+  "another shape": ("wrong.py:shape", r"returned float32 \(5, 1, 2, 2\)"),
   "no floats": ("wrong.py:integers", "returned int64"),
+  "a level that its schedule lacks": ("wrong.py:eps", "`sigma` is 0.002, and the schedule of this network"),
   "NaN": ("wrong.py:nan", "returned NaN or infinity"),
   "chance": ("wrong.py:chance", "returned other values the second time"),
 }
@@ -216,6 +218,8 @@ FILES = {
   "syntax.py": "def f(:",
   "wrong.py": """
 import numpy as np
+from gauss_diffusion.denoisers import parametrisations
+eps = parametrisations.from_eps(lambda x_t, t: x_t, parametrisations.discrete([0.9999, 0.5, 0.0001]))
 def raises(x, sigma): raise KeyError("weights")
 def shape(x, sigma): return x[:, :1]
 def integers(x, sigma): return x.astype(int)
@@ -237,24 +241,26 @@ def folder(tmp_path, monkeypatch):
 def test_a_wrong_function_file_is_named_in_one_line(folder, case):
   place, named = WRONG[case]
   with pytest.raises(ValueError, match=named) as error:
-    external.examined(place, SHAPE, of_jax=False)
+    external.examined(place, SHAPE, LEVELS, of_jax=False)
   assert repr(place) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_function_file_becomes_a_denoiser_known_by_its_source_and_outputs(folder):
-  denoise, digest = external.examined("good.py:f", SHAPE, of_jax=False)
+  denoise, digest = external.examined("good.py:f", SHAPE, LEVELS, of_jax=False)
   x = draw(*SHAPE)
   np.testing.assert_array_equal(denoise(x, 1.0), x / 2)
-  assert external.examined("good.py:f", SHAPE, of_jax=False)[1] == digest
+  assert external.examined("good.py:f", SHAPE, LEVELS, of_jax=False)[1] == digest
   (folder / "good.py").write_text(GOOD + "# a remark\n")
-  changed = external.examined("good.py:f", SHAPE, of_jax=False)[1]
+  changed = external.examined("good.py:f", SHAPE, LEVELS, of_jax=False)[1]
   # Weights that lie elsewhere: the source is the same, what it computes is not.
   (folder / "beside.py").write_text("HALF = 0.75")
   sys.modules.pop("beside")
-  assert len({digest, changed, external.examined("good.py:f", SHAPE, of_jax=False)[1]}) == 3
+  assert len({digest, changed, external.examined("good.py:f", SHAPE, LEVELS, of_jax=False)[1]}) == 3
 
 
 def test_a_function_of_jax_has_derivatives(folder):
-  denoise, digest = external.examined("good.py:g", SHAPE, of_jax=True)
-  assert digest != external.examined("good.py:g", SHAPE, of_jax=False)[1]  # the same outputs, other questions
+  denoise, digest = external.examined("good.py:g", SHAPE, LEVELS, of_jax=True)
+  assert (
+    digest != external.examined("good.py:g", SHAPE, LEVELS, of_jax=False)[1]
+  )  # the same outputs, other questions
   np.testing.assert_allclose(jacobian.gain(denoise, draw(*SHAPE), jnp.float32(1.0), np.eye(D)), 0.5)

@@ -43,7 +43,7 @@ def run(config, dataset, folder):
   """Do all the work of a study; returns how many networks were trained and the results that were written."""
   check.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
   models = subjects.models(config, dataset, folder)
-  loaded = subjects.functions(models)
+  loaded = subjects.functions(models, (config.sampler.sigma_min, config.sampler.sigma_max))
   workdir.take(folder, config, models, "command")
   before = {path: path.stat().st_mtime_ns for path in folder.glob("results/*/*.json")}
   trained = pipeline.train_models(models, folder)

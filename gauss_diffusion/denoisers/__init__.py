@@ -1,10 +1,10 @@
-"""Ideal denoisers, one file each, and any function from outside as a denoiser.
+"""Ideal denoisers, one file each; any function from outside as one, whatever it predicts.
 
 To add a family, write its file, with ``fit(images, **options) -> record`` and ``denoise(record, x, sigma)``,
 and name it in `FAMILIES`: studies, figures, cards and the table of exact limits read it from here.
 """
 
-from gauss_diffusion.denoisers import affine, external, gaussian, kernel, multi_delta, null
+from gauss_diffusion.denoisers import affine, external, gaussian, kernel, multi_delta, null, parametrisations
 from gauss_diffusion.denoisers.family import Family, Option
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
   "kernel",
   "multi_delta",
   "null",
+  "parametrisations",
 ]
 
 FAMILIES: dict[str, Family] = {

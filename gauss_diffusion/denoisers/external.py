@@ -9,7 +9,7 @@ A model of PyTorch, ONNX Runtime or one's own::
     denoise = external.denoiser(f)
 
 A function of JAX needs none of this: ``Partial(g)`` is a `Denoiser` for any ``g(x, sigma)`` of one image, and
-has derivatives.
+has derivatives. Networks that predict noise, v or a velocity, of a time t, see `parametrisations`.
 
 `jax.pure_callback` would not do: it hands over JAX arrays, whose copies wait for the pool of threads that the
 callbacks of several CPU devices occupy, a deadlock for batches beyond 100 kB. Here the function gets the
@@ -103,7 +103,9 @@ def load(place: str) -> Callable[..., Any]:
   return found
 
 
-def examined(place: str, shape: tuple[int, int, int], *, of_jax: bool) -> tuple[Denoiser, str]:
+def examined(
+  place: str, shape: tuple[int, int, int], levels: tuple[float, float], *, of_jax: bool
+) -> tuple[Denoiser, str]:
   """Load a function, see that it is a denoiser of such images, and return it with its digest.
 
   The digest is of the file's source, of the function's outputs on fixed inputs, since its weights may change
@@ -112,6 +114,7 @@ def examined(place: str, shape: tuple[int, int, int], *, of_jax: bool) -> tuple[
   Args:
     place: ``FILE.py:NAME``.
     shape: of an image, (H, W, C).
+    levels: the lowest and the highest noise level that it will be asked about; it is tried there, too.
     of_jax: whether it is a function of JAX, of one image and a scalar sigma, rather than one of NumPy arrays.
 
   Returns:
@@ -122,7 +125,7 @@ def examined(place: str, shape: tuple[int, int, int], *, of_jax: bool) -> tuple[
       NaN or infinity, or something else the second time.
   """
   function = load(place)
-  sigma = np.array(PROBE_LEVELS, np.float32)
+  sigma = np.array([*PROBE_LEVELS, *levels], np.float32)
   noise = np.random.default_rng(0).standard_normal((len(sigma), *shape), np.float32)
   x = sigma[:, None, None, None] * noise
 
@@ -150,7 +153,8 @@ def examined(place: str, shape: tuple[int, int, int], *, of_jax: bool) -> tuple[
       f"`function` {place!r} returned other values the second time; want the same for the same input"
     )
   source = pathlib.Path(place.rpartition(":")[0]).read_bytes()
-  known = hashlib.sha256(source + first.tobytes() + bytes([of_jax])).hexdigest()
+  fixed = first[: len(PROBE_LEVELS)].tobytes()
+  known = hashlib.sha256(source + fixed + bytes([of_jax])).hexdigest()
   return Partial(function) if of_jax else denoiser(function), known
 
 

@@ -83,8 +83,12 @@ def draws(model: Model, folder: pathlib.Path, num: int, stream: int) -> np.ndarr
   return surrogate.draw(stats, num, 2 * model.entry.seed + stream)
 
 
-def functions(found: list[Model]) -> dict[str, tuple[Denoiser, str]]:
+def functions(found: list[Model], levels: tuple[float, float]) -> dict[str, tuple[Denoiser, str]]:
   """Load and try every function among the models, so that a wrong one is refused before any compute.
+
+  Args:
+    found: the models of a study.
+    levels: its lowest and highest noise level.
 
   Returns:
     label -> the denoiser and its digest.
@@ -97,7 +101,7 @@ def functions(found: list[Model]) -> dict[str, tuple[Denoiser, str]]:
     if model.source == "function":
       try:
         shape = model.subset.images.shape[1:]
-        loaded[model.label] = external.examined(model.entry.function, shape, of_jax=model.entry.jax)
+        loaded[model.label] = external.examined(model.entry.function, shape, levels, of_jax=model.entry.jax)
       except ValueError as error:
         raise ValueError(f"`models.{model.label}`: {error}") from error
   return loaded
