@@ -1,6 +1,7 @@
 """Write the report of a study: one self-contained HTML file that works offline."""
 
 import base64
+import collections
 import functools
 import pathlib
 from typing import Any
@@ -10,6 +11,7 @@ import jinja2
 from gauss_diffusion import analyses, plots, results
 
 NAME = "report.html"
+TEMPLATE = pathlib.Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
 _FIRST = {plots.KNOWLEDGE: plots.STUDY_PLOTS[plots.KNOWLEDGE], plots.STRIPS: plots.strips}
 _FIGURES = _FIRST | plots.STUDY_PLOTS | analyses.FIGURES
 # Of a claim's row, in the order shown; what a row has besides is shown elsewhere.
@@ -19,6 +21,7 @@ _CLAIM_COLUMNS = (
   "value",
   "holds if",
   "p",
+  "rank correlation",
   "networks",
   "controls",
   "statistic",
@@ -27,7 +30,7 @@ _CLAIM_COLUMNS = (
   "instead of",
 )
 # Of a verdict, what the page's style calls it.
-_VERDICTS = {"holds": "holds", "does not hold": "fails", "not decided": "open"}
+_VERDICTS = {"holds": "holds", "does not hold": "fails", "not decided": "open", "too few to decide": "open"}
 # Roles and verdicts of controls that must not meet.
 _WRONG = {("negative", "holds"), ("reference", "does not hold")}
 _MARKS = {"negative": ("□", "◧", "■"), "reference": ("○", "◐", "●")}  # fails, is not decided, passes
@@ -42,9 +45,11 @@ def write(
   config: dict[str, Any],
   subjects: list[dict],
   headline: list[dict],
+  meanings: dict[str, str],
   claims: list[dict],
   absent: list[dict],
   figures: dict[str, dict],
+  smoke: bool,
   made_from: str,
 ) -> pathlib.Path:
   """Write ``<workdir>/report.html`` with every figure inside it.
@@ -60,11 +65,13 @@ def write(
     config: the study's nested fields, shown folded.
     subjects: one row per model: what it is, parameters, images, ...
     headline: one row per model: the numbers to remember.
-    claims: one row per claim of the paper, decided, with `claim` and `verdict`; its `controls` are name ->
-      `role` ("negative" or "reference") and `verdict`.
+    meanings: of these numbers, name -> what it says.
+    claims: one row per claim of the paper, decided, with `claim`, `verdict` and `why`; its `controls` are
+      name -> `role` ("negative" or "reference") and `verdict`.
     absent: one row per analysis that a model cannot have, with the reason.
     figures: name -> settings behind it, in any order: the report has those of the whole study first, then
       follows `analyses.FIGURES`.
+    smoke: whether it is a quick look, from which nothing follows.
     made_from: a digest of all that it shows, see `is_made_from`.
 
   Returns:
@@ -77,7 +84,6 @@ def write(
   for name in figures:
     if name not in _FIGURES:
       raise ValueError(f"`figures` has no plot for {name!r}; known: {', '.join(_FIGURES)}")
-  template = pathlib.Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
   environment = jinja2.Environment(
     autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
   )
@@ -87,10 +93,11 @@ def write(
     is_wrong=lambda control: (control["role"], control["verdict"]) in _WRONG,
     mark=_mark,
     measured=_text,
+    tally=lambda rows: collections.Counter(row["verdict"] for row in rows).most_common(),
     setting=functools.partial(_text, floats="g"),
     fact=functools.partial(_text, floats=".4g"),
   )
-  html = environment.from_string(template).render(
+  html = environment.from_string(TEMPLATE).render(
     title=title,
     command=command,
     about=about,
@@ -99,6 +106,8 @@ def write(
     absent=absent,
     made_from=made_from,
     headline=headline,
+    meanings=meanings,
+    smoke=smoke,
     claims=claims,
     figures=[_figure(workdir, name, figures[name]) for name in _FIGURES if name in figures],
   )

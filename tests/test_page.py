@@ -33,6 +33,8 @@ def contents(**changes) -> dict:
     "subjects": [{"model": "N = 16", "parameters": 182_433}],
     "absent": [{"model": "N = 64", "analysis": "gain", "why": "it has no derivatives"}],
     "made_from": "0123abcd",
+    "smoke": False,
+    "meanings": {"GL": "distance to the nearest image"},
     "headline": [{"model": "N = 16", "GL": (0.1234, 0.1, 0.2), "note": "ok"}, {"model": "N = 64", "GL": 0.5}],
     "claims": [{"claim": "D is linear", "value": (0.9, 0.8, 1.0), "verdict": "holds"}],
     "figures": {name: {"pairs": 100, "alpha2": [0.5, 0.75]} for name in reversed(PLOTS)},
@@ -56,7 +58,8 @@ def test_every_figure_is_inside_with_title_advice_settings_and_files(workdir):
     assert base64.b64encode(PNG + name.encode()).decode() in shown
     assert plot.TITLE in text and plot.LOOK_FOR in text
     assert f'href="figures/{name}.png"' in shown and f'href="figures/{name}.pdf"' in shown
-  assert re.findall(r'<section id="(\w+)">', shown)[3:] == [*PLOTS, "absent", "models"]
+  order = re.findall(r'<section id="(\w+)">', shown)
+  assert order == ["claims", "numbers", *PLOTS, "absent", "models", "run"]  # the answer first
   assert shown.count("alpha2 <b>0.5, 0.75</b>") == len(PLOTS)
 
 
@@ -69,7 +72,8 @@ def test_numbers_are_shown_with_their_intervals(workdir):
     "<dt>train.learning_rate</dt><dd>0.0002</dd>" in shown and "<dt>train.mult</dt><dd>1, 2</dd>" in shown
   )
   assert "<dd>a / b, c / d</dd>" in shown and "<dt>train.attn</dt><dd>–</dd>" in shown
-  assert "<td>0.900<small>0.800 – 1.000</small></td>" in shown and "holds" in shown
+  assert '<td data-label="value">0.900<small>0.800 – 1.000</small></td>' in shown and "holds" in shown
+  assert "<dt>GL</dt><dd>distance to the nearest image</dd>" in shown
   assert "abc123" in shown and "configs/digits.py" in shown
 
 
@@ -107,10 +111,12 @@ def test_hostile_names_are_escaped(workdir):
     absent=[{HOSTILE: HOSTILE}],
     made_from=HOSTILE,
     headline=[{"model": HOSTILE, HOSTILE: (HOSTILE, 0.0, 1.0)}],
+    meanings={HOSTILE: HOSTILE},
     claims=[
       {
         "claim": HOSTILE,
         "verdict": HOSTILE,
+        "why": HOSTILE,
         "controls": {HOSTILE: {"role": "negative", "verdict": HOSTILE}},
       }
     ],
@@ -118,7 +124,7 @@ def test_hostile_names_are_escaped(workdir):
   )
   shown = page.write(workdir, **given).read_text()
   assert "<script" not in shown
-  assert html.unescape(shown).count(HOSTILE) == 22  # the title twice
+  assert html.unescape(shown).count(HOSTILE) == 26  # the title and the verdict twice
 
 
 def test_what_is_missing_is_named(workdir):
@@ -166,16 +172,23 @@ def test_claims_show_verdicts_and_controls_in_words_and_marks(workdir):
     },
     {"claim": "B", "verdict": "holds", "value": None, "instead of": "", "controls": {}},
     {"claim": "C", "verdict": "does not hold", "value": (0.9, 0.8, 1.0)},
-    {"claim": "D", "verdict": "not decided", "value": "N = 16: too slow"},
+    {"claim": "D", "verdict": "not decided", "value": None, "why": "N = 16: too slow"},
   ]
   shown = html.unescape(page.write(workdir, **contents(claims=claims)).read_text())
   table = shown[shown.index('<section id="claims">') :]
   columns = re.findall(r'<th scope="col">(.*?)</th>', table[: table.index("</thead>")])
   assert columns == ["claim", "verdict", "value", "p", "networks", "controls"]  # no strip, nothing empty
   for kind, verdict in zip(("other", "holds", "fails", "open"), (claim["verdict"] for claim in claims)):
-    assert f'<td class="verdict {kind}">{verdict}</td>' in table and f".{kind}::before" in shown
+    assert f'<span class="verdict {kind}">{verdict}</span>' in table and f".{kind}::before" in shown
+    assert f'<span class="verdict {kind}">1</span> {verdict}' in shown  # counted in the first lines
   for name, mark in zip(controls, "■□○◐"):
     wrong = " wrong" if name in ("mean", "gaussian") else ""
     role = f"{controls[name]['role']}, {controls[name]['verdict']}"
     assert f'<span class="control{wrong}" title="{role}">{mark}\u00a0{name}</span>' in table
-  assert "<td>0.900<small>0.800 – 1.000</small></td>" in table and "N = 16: too slow" in table
+  assert "0.900<small>0.800 – 1.000</small>" in table and "<small>N = 16: too slow</small>" in table
+
+
+def test_a_quick_look_says_that_nothing_follows(workdir):
+  banner = "too small for anything to follow"
+  assert banner in page.write(workdir, **contents(smoke=True)).read_text()
+  assert banner not in page.write(workdir, **contents()).read_text()

@@ -18,6 +18,19 @@ NATS_FROM = measures.MIDDLE[0]  # below, what the span of few images lacks drown
 # On the training images even an exact memorizer's best affine map is the Gaussian denoiser: no number to
 # remember. The map on held-out images is.
 LEFT_OUT = ("linear (train)",)
+# What the numbers say whose names begin so; pixels lie in [-1, 1].
+_MEANINGS = {
+  "GL score": "distance of a sample to the nearest training image, as part of its norm: 0 is a copy",
+  "memorized share": "samples three times nearer to one training image than to any other: copies",
+  "linearity score": "cosine of what a mixture of two images becomes to the mixture of what they become, "
+  "1 when linear",
+  "RMSE to": "distance a pixel between what two denoisers make of held-out images",
+  "denoising RMSE": "distance a pixel from what it makes of noisy images to the clean ones, mean over "
+  f"{measures.spelled(measures.MIDDLE)}",
+  "Gaussian share": "what two moments explain of what the network knows beyond the mean image: 1 is all",
+  "gain over Gaussian": "of the Gaussian denoiser's squared error, what the network avoids",
+  "nats beyond": "how far from Gaussian the network has found the images to be, at least, by I-MMSE",
+}
 
 
 def headlines(networks: list[Reading]) -> dict[str, Interval]:
@@ -62,6 +75,11 @@ def numbers(reading: Reading) -> dict[str, Values]:
     values["denoising RMSE on held-out images"] = measures.error(reading)
     values |= _beyond_two_moments(found["score_gap"])
   return values
+
+
+def meanings(rows: list[dict[str, Any]]) -> dict[str, str]:
+  """Return what the numbers in the rows say: the beginning of their names -> a line."""
+  return {begin: line for begin, line in _MEANINGS.items() if any(name.startswith(begin) for name in rows[0])}
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -95,9 +95,11 @@ def _write(folder: pathlib.Path, config: dict[str, Any], cards: Cards) -> None:
       for member, reading in zip(members(config), readings)
     ],
     headline=rows,
-    claims=[_shown(row) for row in decided],
+    meanings=headline.meanings(rows),
+    claims=decided,
     absent=absent,
     figures={name: _settings(config, name) for name in drawn},
+    smoke=config.get("smoke", False),
     made_from=_digest(folder, config, cards),
   )
 
@@ -109,15 +111,6 @@ def _rows(decided: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows.append(row)
     rows += [{"claim": f"– {title}", "controls": {}} | model for title, model in row["models"].items()]
   return rows
-
-
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-  """Return a claim's row with the reason in the place of a value that it does not have."""
-  return {
-    name: row.get("why") if name == "value" and value is None else value
-    for name, value in row.items()
-    if name != "why"
-  }
 
 
 def _readings(folder: pathlib.Path, config: dict[str, Any], cards: Cards) -> list[Reading]:
@@ -272,7 +265,8 @@ def _digest(folder: pathlib.Path, config: dict[str, Any], cards: Cards) -> str:
   """Return the digest of all that the report shows, which lies in files that must be what was written."""
   shown = [results.digest(folder / name) for name in (HEADLINE, CLAIMS)]
   versions = results.versions()["gauss-diffusion"]
-  return hashlib.sha256(json.dumps([versions, config, cards, shown], sort_keys=True).encode()).hexdigest()
+  made_from = [versions, page.TEMPLATE, config, cards, shown]
+  return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
 def _measured(card: dict[str, Any]) -> bool:

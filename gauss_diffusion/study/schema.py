@@ -24,6 +24,7 @@ def default() -> ConfigDict:
   config = ConfigDict()
   config.title = "Untitled study"
   config.seed = 0  # of data order, weights, noise, latents
+  config.smoke = False  # a quick look, from which nothing follows: its report says so
 
   config.data = ConfigDict()
   config.data.name = "digits"  # digits, files, or any TFDS image data set
@@ -141,6 +142,7 @@ def source(entry: Any) -> str:
 
 def shrink(config: ConfigDict) -> None:
   """Make networks and analyses small enough for a look at everything: the `:smoke` of every config."""
+  config.smoke = True
   config.network.model_channels = 8
   config.network.channel_mult = (1,)
   config.train.steps = 40
