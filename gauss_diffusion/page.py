@@ -14,21 +14,6 @@ NAME = "report.html"
 TEMPLATE = pathlib.Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
 _FIRST = {plots.KNOWLEDGE: plots.STUDY_PLOTS[plots.KNOWLEDGE], plots.STRIPS: plots.strips}
 _FIGURES = _FIRST | plots.STUDY_PLOTS | analyses.FIGURES
-# Of a claim's row, in the order shown; what a row has besides is shown elsewhere.
-_CLAIM_COLUMNS = (
-  "claim",
-  "verdict",
-  "value",
-  "holds if",
-  "p",
-  "rank correlation",
-  "networks",
-  "controls",
-  "statistic",
-  "of",
-  "in the paper",
-  "instead of",
-)
 # Of a verdict, what the page's style calls it.
 _VERDICTS = {"holds": "holds", "does not hold": "fails", "not decided": "open", "too few to decide": "open"}
 # Roles and verdicts of controls that must not meet.
@@ -66,8 +51,7 @@ def write(
     subjects: one row per model: what it is, parameters, images, ...
     headline: one row per model: the numbers to remember.
     meanings: of these numbers, name -> what it says.
-    claims: one row per claim of the paper, decided, with `claim`, `verdict` and `why`; its `controls` are
-      name -> `role` ("negative" or "reference") and `verdict`.
+    claims: one row per claim of the paper, decided, as `readings.claims.judge` returns them.
     absent: one row per analysis that a model cannot have, with the reason.
     figures: name -> settings behind it, in any order: the report has those of the whole study first, then
       follows `analyses.FIGURES`.
@@ -88,7 +72,6 @@ def write(
     autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
   )
   environment.filters.update(
-    claim_columns=_claim_columns,
     verdict_class=lambda verdict: _VERDICTS.get(verdict, "other"),
     is_wrong=lambda control: (control["role"], control["verdict"]) in _WRONG,
     mark=_mark,
@@ -134,10 +117,6 @@ def _figure(workdir: pathlib.Path, name: str, settings: dict) -> dict:
     "settings": list(results.leaves(settings)),
     "png": base64.b64encode(path.read_bytes()).decode(),
   }
-
-
-def _claim_columns(rows: list[dict[str, Any]]) -> list[str]:
-  return [name for name in _CLAIM_COLUMNS if any(row.get(name) not in (None, "", {}) for row in rows)]
 
 
 def _mark(control: dict[str, Any]) -> str:

@@ -15,6 +15,20 @@ VOID = {"meta", "img", "br", "link", "input"}
 PLOTS = plots.STUDY_PLOTS | analyses.FIGURES
 
 
+def decided(**changes) -> dict:
+  return {
+    "claim": "D is linear",
+    "in the paper": "fig. 1",
+    "statistic": "cosine",
+    "holds if": "> 0.5",
+    "instead of": "",
+    "value": (0.9, 0.8, 1.0),
+    "verdict": "holds",
+    "why": "",
+    "controls": {},
+  } | changes
+
+
 def contents(**changes) -> dict:
   return {
     "title": "Digits",
@@ -36,7 +50,7 @@ def contents(**changes) -> dict:
     "smoke": False,
     "meanings": {"GL": "distance to the nearest image"},
     "headline": [{"model": "N = 16", "GL": (0.1234, 0.1, 0.2), "note": "ok"}, {"model": "N = 64", "GL": 0.5}],
-    "claims": [{"claim": "D is linear", "value": (0.9, 0.8, 1.0), "verdict": "holds"}],
+    "claims": [decided()],
     "figures": {name: {"pairs": 100, "alpha2": [0.5, 0.75]} for name in reversed(PLOTS)},
   } | changes
 
@@ -72,7 +86,7 @@ def test_numbers_are_shown_with_their_intervals(workdir):
     "<dt>train.learning_rate</dt><dd>0.0002</dd>" in shown and "<dt>train.mult</dt><dd>1, 2</dd>" in shown
   )
   assert "<dd>a / b, c / d</dd>" in shown and "<dt>train.attn</dt><dd>–</dd>" in shown
-  assert '<td data-label="value">0.900<small>0.800 – 1.000</small></td>' in shown and "holds" in shown
+  assert '<td data-label="value">0.900<small>0.800 – 1.000</small>' in shown and "holds" in shown
   assert "<dt>GL</dt><dd>distance to the nearest image</dd>" in shown
   assert "abc123" in shown and "configs/digits.py" in shown
 
@@ -113,18 +127,14 @@ def test_hostile_names_are_escaped(workdir):
     headline=[{"model": HOSTILE, HOSTILE: (HOSTILE, 0.0, 1.0)}],
     meanings={HOSTILE: HOSTILE},
     claims=[
-      {
-        "claim": HOSTILE,
-        "verdict": HOSTILE,
-        "why": HOSTILE,
-        "controls": {HOSTILE: {"role": "negative", "verdict": HOSTILE}},
-      }
+      dict.fromkeys(decided(), HOSTILE)
+      | {"value": None, "controls": {HOSTILE: {"role": "negative", "verdict": HOSTILE}}}
     ],
     figures={"gain": {HOSTILE: HOSTILE}},
   )
   shown = page.write(workdir, **given).read_text()
   assert "<script" not in shown
-  assert html.unescape(shown).count(HOSTILE) == 26  # the title and the verdict twice
+  assert html.unescape(shown).count(HOSTILE) == 30  # the title and the verdict twice
 
 
 def test_what_is_missing_is_named(workdir):
@@ -160,27 +170,18 @@ def test_claims_show_verdicts_and_controls_in_words_and_marks(workdir):
     "gaussian": {"role": "reference", "value": (0, 0, 0), "verdict": "does not hold"},
     "self": {"role": "reference", "value": (0, 0, 0), "verdict": "not decided"},
   }
-  strip = {"sigma": [1.0], "value": [[0, 0, 0]], "verdict": ["holds"]}
   claims = [
-    {
-      "strip": strip,
-      "p": 0.013,
-      "claim": "A",
-      "verdict": "cannot fail here",
-      "networks": 5,
-      "controls": controls,
-    },
-    {"claim": "B", "verdict": "holds", "value": None, "instead of": "", "controls": {}},
-    {"claim": "C", "verdict": "does not hold", "value": (0.9, 0.8, 1.0)},
-    {"claim": "D", "verdict": "not decided", "value": None, "why": "N = 16: too slow"},
+    decided(p=0.013, networks=5, of="networks", verdict="cannot fail here", controls=controls),
+    decided(claim="B", value=None, p=1e-6),
+    decided(claim="C", verdict="does not hold"),
+    decided(claim="D", verdict="not decided", value=None, why="N = 16: too slow"),
   ]
   shown = html.unescape(page.write(workdir, **contents(claims=claims)).read_text())
   table = shown[shown.index('<section id="claims">') :]
-  columns = re.findall(r'<th scope="col">(.*?)</th>', table[: table.index("</thead>")])
-  assert columns == ["claim", "verdict", "value", "p", "networks", "controls"]  # no strip, nothing empty
   for kind, verdict in zip(("other", "holds", "fails", "open"), (claim["verdict"] for claim in claims)):
     assert f'<span class="verdict {kind}">{verdict}</span>' in table and f".{kind}::before" in shown
     assert f'<span class="verdict {kind}">1</span> {verdict}' in shown  # counted in the first lines
+  assert '<td data-label="p">0.013</td>' in table and '<td data-label="p">< 0.001</td>' in table
   for name, mark in zip(controls, "■□○◐"):
     wrong = " wrong" if name in ("mean", "gaussian") else ""
     role = f"{controls[name]['role']}, {controls[name]['verdict']}"
