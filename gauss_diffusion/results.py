@@ -16,6 +16,7 @@ import pathlib
 import platform
 import re
 import shutil
+import time
 import typing
 from collections.abc import Hashable, Iterator
 from typing import Any, BinaryIO
@@ -227,12 +228,20 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     temporary.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
-  """Delete what processes that died left half written below a folder; that of living ones stays."""
+def sweep(folder: Path, age: float = 0.0) -> None:
+  """Delete what processes that died left half written below a folder; that of living ones stays.
+
+  Args:
+    folder: may be missing.
+    age: seconds for which nothing was written to it. Where other machines write too, whose processes can't be
+      told from dead ones, it says that they must be.
+  """
   for path in list(pathlib.Path(folder).rglob(".*.tmp")):
     found = re.fullmatch(r"\..+\.(\d+)\.tmp", path.name)
     if found and not _alive(int(found[1])):
-      shutil.rmtree(path) if path.is_dir() else path.unlink()
+      with contextlib.suppress(FileNotFoundError):  # another process sweeps too
+        if time.time() - path.stat().st_mtime >= age:
+          shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def copy(source: Path, path: Path) -> None:

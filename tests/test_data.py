@@ -1,6 +1,7 @@
 """Data: the same images in the same order everywhere, held-out ones apart, every wrong input named."""
 
 import io
+import os
 import pathlib
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from gauss_diffusion import data
+from gauss_diffusion.data.cache import read_entry, write_entry
+from gauss_diffusion.data.pixels import Decoded
 
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
@@ -259,8 +262,50 @@ def test_decoding_happens_once_and_a_damaged_cache_is_rebuilt(tmp_path, cache, l
     assert again.fingerprint == first.fingerprint and entry.read_bytes() != damaged
   assert list(entry.parent.iterdir()) == [entry]  # nothing unfinished is left behind
 
+  # An entry of other images in its place.
+  other = load(save(tmp_path / "other", pictures(5, seed=2)))
+  (path,) = set(entry.parent.iterdir()) - {entry}
+  entry.write_bytes(path.read_bytes())
+  assert load(folder).fingerprint == first.fingerprint != other.fingerprint
+  path.unlink()
+
   save(folder, pictures(5, seed=1))
   assert load(folder).fingerprint != first.fingerprint
+
+
+def test_no_flipped_bit_of_the_cache_is_another_image(tmp_path):
+  images, test = pictures(5), pictures(2, seed=1)
+  ids = [np.array([f"{kind}{i}" for i in range(num)]) for kind, num in (("a", 5), ("b", 2))]
+  decoded = Decoded("own", images, ids[0], test, ids[1], np.arange(14).reshape(2, 7), "0123456789abcdef")
+  entry = tmp_path / "own-0123.npz"
+  write_entry(entry, decoded)
+  sound, noticed = entry.read_bytes(), 0
+  for place in range(len(sound)):
+    flipped = bytearray(sound)
+    flipped[place] ^= 1 << place % 8
+    entry.write_bytes(flipped)
+    found = read_entry(entry)
+    noticed += found is None
+    assert found is None or all(map(np.array_equal, found, decoded)), place
+  assert noticed > 0.8 * len(sound)  # the others are dates, and names of the format
+
+
+def test_what_dead_processes_left_in_the_cache_goes_with_the_next_entry(tmp_path, cache):
+  folder = pathlib.Path(cache, "data")
+  folder.mkdir(parents=True)
+  gone = subprocess.run(
+    [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+  )
+  old, new, mine = (
+    folder / f".x.npz.{name}.tmp" for name in (f"a.{int(gone.stdout)}", f"b.{int(gone.stdout)}", os.getpid())
+  )
+  for path in (old, new, mine):
+    path.write_text("")
+  for path in (old, mine):
+    os.utime(path, (0, 0))
+  data.load("digits", cache=cache)
+  # One that was written just now may be another machine's, whose processes are none of this one's.
+  assert set(folder.glob(".*")) == {new, mine}
 
 
 def test_a_new_source_is_one_function_and_one_name(tmp_path, cache, monkeypatch):

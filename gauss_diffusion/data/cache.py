@@ -1,6 +1,6 @@
 """Decoded images on disk: one .npz per source and fit.
 
-The checksums of its zip format tell a damaged entry from a sound one.
+The checksums of its zip format tell a damaged entry from a sound one, and the name in it an exchanged one.
 """
 
 import hashlib
@@ -8,12 +8,16 @@ import json
 import pathlib
 import re
 import zipfile
-import zlib
 
 import numpy as np
+from jaxtyping import Shaped
 
 from gauss_diffusion import results
+from gauss_diffusion.data.files import DAMAGE
 from gauss_diffusion.data.pixels import Decoded
+
+NAME = "entry"  # the array that holds an entry's own name
+DAY = 86_400  # seconds: a file that is being written is younger
 
 
 def entry_name(name: str, root: pathlib.Path, size: int, crop: bool) -> str:
@@ -35,21 +39,36 @@ def entry_name(name: str, root: pathlib.Path, size: int, crop: bool) -> str:
 
 
 def read_entry(entry: pathlib.Path) -> Decoded | None:
-  """Return what an entry holds, or None when it is absent or damaged."""
+  """Return what an entry holds, or None when it is absent, damaged, or another one."""
   try:
-    with np.load(entry, allow_pickle=False) as stored:
-      decoded = Decoded(*(stored[field] for field in Decoded._fields))
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    with zipfile.ZipFile(entry) as archive:
+      if str(_read(archive, NAME)) != entry.name:
+        return None
+      decoded = Decoded(*(_read(archive, field) for field in Decoded._fields))
+  except DAMAGE:
     return None
   return decoded._replace(title=str(decoded.title), fingerprint=str(decoded.fingerprint))
 
 
 def write_entry(entry: pathlib.Path, decoded: Decoded) -> None:
-  """Write an entry, whole or not at all; a directory that cannot be written is a ValueError."""
+  """Write an entry, whole or not at all, and delete what processes that died have left half written.
+
+  Raises:
+    ValueError: when the directory cannot be written.
+  """
   try:
+    results.sweep(entry.parent, DAY)
     with results.writing(entry) as file:
-      np.savez(file, **decoded._asdict())
+      np.savez(file, **decoded._asdict(), **{NAME: entry.name})
   except OSError as error:
     raise ValueError(
       f"`data.cache` {entry.parent} cannot be written ({error}); want a writable directory"
     ) from error
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> Shaped[np.ndarray, "..."]:
+  with archive.open(f"{name}.npy") as member:
+    array = np.lib.format.read_array(member, allow_pickle=False)
+    if member.read(1):  # checksums are compared at the end alone
+      raise ValueError(f"`{name}` has more than its header claims")
+  return array
