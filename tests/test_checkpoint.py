@@ -127,6 +127,32 @@ def test_files_of_another_step_or_model_are_noticed(folder, other):
     (folder / "ema").rename(whole)
 
 
+def test_a_checkpoint_says_whose_it_is(tmp_path, fresh, capsys):
+  record = {"seed": 0, "train.batch": 16, "train.steps": 6}
+  model = tmp_path / "model"
+  model.mkdir()
+  own = model / checkpoint.TRAINING
+  own.write_text(json.dumps(record))
+  write(model, state(3), state(6))
+  assert (newest(model) / checkpoint.TRAINING).read_text() == own.read_text()
+  assert checkpoint.TRAINING in (newest(model) / checkpoint.SUMS).read_text()
+  for alike in ({"train.steps": 9}, {"train.younger": 1}):  # of one run; of a later version
+    own.write_text(json.dumps(record | alike))
+    assert checkpoint.sound_step(model) == 6
+  (newest(model) / checkpoint.TRAINING).write_text(json.dumps(record | {"seed": 1}))
+  assert checkpoint.sound_step(model) == 3  # it is covered by the sums
+  own.write_text(json.dumps(record | {"seed": 1}))
+  for read in (checkpoint.sound_step, checkpoint.load_ema, checkpoint.load_card):
+    with pytest.raises(
+      ValueError, match="is another model's: its `seed` is 0, and this model's 1|damaged: `tr"
+    ):
+      read(model)
+  for broken in ("{", "[]"):
+    own.write_text(broken)
+    with pytest.raises(ValueError, match=f"`{own}` .*; put a copy of `.*3/{checkpoint.TRAINING}` in its"):
+      checkpoint.load_ema(model, step=3)
+
+
 def test_a_checkpoint_under_another_steps_name_is_noticed(folder, fresh, capsys):
   newest(folder).rename(folder / checkpoint.FOLDER / "9")
   assert same(restore(folder, fresh)[0], state(3))

@@ -11,32 +11,49 @@ import pytest
 
 from gauss_diffusion import data, results
 from gauss_diffusion.study import pipeline, rebuild, schema, subjects, workdir
+from gauss_diffusion.training import checkpoint
 
 KINDS = ("flip", "truncate", "delete", "swap")
 CLOCK = "images_per_second"  # differs from run to run
 
 
 def config():
-  made = schema.default()
-  schema.shrink(made)
-  made.train.update({"batch": 16, "log_every": 1, "checkpoint_every": 2, "keep": 2})
-  made.sampler.levels, made.linearity.levels = 3, 2
-  made.analyses = ("linearity",)
-  made.figures, made.claims = (), ()
+  """Two snapshots of one run, and an ideal denoiser."""
+  made = tiny()
   for label, steps in (("a", 4), ("b", 6)):
     schema.add_model(made, label, 16, title=label).train.steps = steps
   schema.add_model(made, "ideal", 16, title="ideal").denoiser = "gaussian"
   return made
 
 
-def finish(folder, dataset):
+def twins():
+  """Two networks that differ in their seeds alone."""
+  made = tiny()
+  for seed, label in enumerate("ab"):
+    model = schema.add_model(made, label, 16, title=label)
+    model.seed, model.train.steps = seed, 4
+  return made
+
+
+def tiny():
+  made = schema.default()
+  schema.shrink(made)
+  made.train.update({"batch": 16, "log_every": 1, "checkpoint_every": 2, "keep": 2})
+  made.sampler.levels, made.linearity.levels = 3, 2
+  made.analyses = ("linearity",)
+  made.figures, made.claims = (), ()
+  return made
+
+
+def finish(folder, dataset, config=config):
   """Do what the command does; returns what the study found, but for the clock."""
-  models = subjects.models(config(), dataset, folder)
+  study = config()
+  models = subjects.models(study, dataset, folder)
   workdir.check(folder, models, "command")
   with workdir.held(folder, models, 1):
-    workdir.take(folder, config(), models, "command")
+    workdir.take(folder, study, models, "command")
     pipeline.train_models(models, folder)
-    pipeline.analyse_models(config(), dataset, models, subjects.functions(models, (0.1, 1.0)), folder)
+    pipeline.analyse_models(study, dataset, models, subjects.functions(models, (0.1, 1.0)), folder)
     rebuild.rebuild(folder)
   return {
     f"{analysis}/{label}/{name}": values.to_numpy()
@@ -117,6 +134,35 @@ def survive(times, seed, pristine, dataset, tmp_path):
 def test_damage_is_mended_or_refused(pristine, dataset, tmp_path):
   ends = survive(60, 0, pristine, dataset, tmp_path)
   assert ends["refused"] <= 6  # what a training was decided by can't be guessed
+
+
+@pytest.mark.studies
+def test_whole_checkpoints_of_another_model_are_none_of_this_ones(dataset, tmp_path, capsys):
+  want = finish(tmp_path / "pristine", dataset, twins)
+
+  def exchanged(name, place):
+    copy = shutil.copytree(tmp_path / "pristine", tmp_path / name)
+    one, other = (copy / "models" / label / place for label in "ab")
+    one.rename(copy / "aside")
+    other.rename(one)
+    (copy / "aside").rename(other)
+    return copy
+
+  copy = exchanged("steps", "checkpoints/4")
+  with pytest.raises(ValueError, match="4` is another model's: its `seed` is 1, and this model's 0"):
+    checkpoint.load_ema(copy, "a")
+  capsys.readouterr()
+  found = finish(copy, dataset, twins)
+  for name in want:
+    np.testing.assert_array_equal(found[name], want[name], err_msg=name)
+  said = capsys.readouterr().err
+  assert "its `seed` is 1, and this model's 0; it is now `4.damaged`, and training continues from" in said
+
+  copy = exchanged("all", "checkpoints")
+  with pytest.raises(ValueError, match="another model's: .*no sound checkpoint before it: delete .*anew"):
+    finish(copy, dataset, twins)
+  with pytest.raises(ValueError, match="has trained 'a' with `models.a.seed` = 1, not 0"):
+    finish(exchanged("models", ""), dataset, twins)
 
 
 @pytest.mark.long

@@ -34,14 +34,13 @@ def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) 
 
 
 def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) -> None:
-  """Refuse too few images for a slope, more than are kept apart, and no direction."""
+  """Refuse too few images for a slope, more than are kept apart, and no direction or more than there are."""
   settings = config.directions
   if not 2 <= settings.images <= num_held_out:
     raise ValueError(
       f"`directions.images` is {settings.images}; want at least 2, and of {num_held_out} held-out images"
     )
-  if settings.directions < 1:
-    raise ValueError(f"`directions.directions` is {settings.directions}; want at least 1")
+  subjects.check_directions("directions.directions", settings.directions, shape)
 
 
 def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":

@@ -32,14 +32,13 @@ def evaluations(settings: ConfigDict, levels: int, solver: str, dimension: int) 
 
 
 def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) -> None:
-  """Refuse more pairs than images, and too few directions."""
+  """Refuse more pairs than images, and no direction or more than there are."""
   settings = config.gain
   if not 1 <= settings.pairs <= num_held_out // 2:
     raise ValueError(
       f"`gain.pairs` is {settings.pairs}; {num_held_out} held-out images make 1 to {num_held_out // 2}"
     )
-  if settings.directions < 1:
-    raise ValueError(f"`gain.directions` is {settings.directions}; want at least 1")
+  subjects.check_directions("gain.directions", settings.directions, shape)
 
 
 def _measure(shared, x, probes):

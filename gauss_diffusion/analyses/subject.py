@@ -1,6 +1,7 @@
 """What an analysis looks at: one denoiser under the microscope, its images, and what it is held against."""
 
 import functools
+import math
 import typing
 import zlib
 from collections.abc import Iterable
@@ -65,6 +66,15 @@ def check_denoisers(field: str, names: Iterable[str], analyses: Iterable[str]) -
       raise ValueError(f"`{field}` has no denoiser {name!r}; known: {', '.join(DENOISERS)}")
     if name in LINEAR and "distillation" not in analyses:
       raise ValueError(f"`{field}` asks for {name!r}, which needs 'distillation' among `analyses`")
+
+
+def check_directions(field: str, num: int, shape: tuple[int, int, int]) -> None:
+  """Refuse no direction, and more than images of a shape have."""
+  most = math.prod(shape)
+  if not 1 <= num <= most:
+    raise ValueError(
+      f"`{field}` is {num}; images of {' x '.join(map(str, shape))} have {most} directions: want 1 to {most}"
+    )
 
 
 def noise(subject: Subject, tag: str, num: int) -> np.ndarray:

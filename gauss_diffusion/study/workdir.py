@@ -22,7 +22,6 @@ from gauss_diffusion.study import asked
 from gauss_diffusion.study.subjects import Model
 from gauss_diffusion.training import checkpoint
 
-TRAINING = "training.json"  # beside a model's checkpoints: what decided its training
 LOCK, LOCKS = ".lock", ".locks"  # who writes here: alone, or with others each their models
 _UNDECIDING = ("log_every", "checkpoint_every", "keep")  # of `train`: how it is watched and kept
 # Fields that records written before them lack, and what such a training was.
@@ -68,7 +67,7 @@ def take(workdir: pathlib.Path, config: ConfigDict, models: list[Model], command
   check(workdir, models, command)
   for model in models:
     if model.source == "training":
-      results.write_json(model.folder / TRAINING, _training(model))
+      results.write_json(model.folder / checkpoint.TRAINING, _training(model))
   results.write_json(workdir / asked.FILE, {"command": command} | asked.plain(config))
 
 
@@ -135,10 +134,12 @@ def _training(model: Model) -> dict[str, Any]:
 def _check_training(workdir: pathlib.Path, model: Model) -> None:
   if checkpoint.latest_step(model.folder) is None:
     return  # nothing was earned: it may start anew with other settings
-  place, new = model.folder / TRAINING, _training(model)
+  place, new = model.folder / checkpoint.TRAINING, _training(model)
   remedy = "add a model under another label, or choose another `--workdir`"
   if not place.exists():
-    raise ValueError(f"`{model.folder}` holds checkpoints and no `{TRAINING}`, which says of what; {remedy}")
+    raise ValueError(
+      f"`{model.folder}` holds checkpoints and no `{checkpoint.TRAINING}`, which says of what; {remedy}"
+    )
   old = results.read_json(place, remedy=remedy)
   if not isinstance(old, dict):
     raise ValueError(f"`{place}` can't be read (it is no record of a training); {remedy}")

@@ -4,6 +4,8 @@ A checkpoint holds `ema`, with the card of the network beside it, which analyses
 and `state` and `log`, the rest of what a resumed run needs. The arrays that orbax writes have no checksum: a
 flipped bit loads other weights without a word. So every checkpoint has a file ``SHA256SUMS``, written before
 it counts as finished, against which its files are checked before they are read, as by ``sha256sum --check``.
+One of them is a copy of the ``training.json`` beside a model's checkpoints, which says what decided its
+training: a checkpoint of another model, whole as it may be, is none of this one's.
 """
 
 import functools
@@ -23,6 +25,7 @@ from gauss_diffusion.training.train_state import TrainState
 
 FOLDER = "checkpoints"
 SUMS = "SHA256SUMS"  # in a checkpoint: the digests of its files
+TRAINING = "training.json"  # of a model, and in each of its checkpoints: what decided the training
 
 
 class Log(NamedTuple):
@@ -290,29 +293,31 @@ def _restore(checkpoints: ocp.CheckpointManager, step: int, **items: Any) -> Any
 
 
 def _seal(folder: pathlib.Path) -> None:
-  """Write down the digests of a checkpoint that is complete but for its name."""
+  """Write down whose a checkpoint is, and its digests, when it is complete but for its name."""
   if jax.process_index() == 0:
     for unfinished in folder.glob("*.orbax-checkpoint-tmp*"):
+      if (folder.parent / TRAINING).exists():
+        results.copy(folder.parent / TRAINING, unfinished / TRAINING)
       lines = [f"{results.digest(unfinished / name)}  {name}\n" for name in _files(unfinished)]
       with results.writing(unfinished / SUMS) as file:
         file.write("".join(lines).encode())
 
 
 def _files(where: pathlib.Path) -> list[str]:
-  """Return the files of a checkpoint's items, by their paths in it."""
-  found = (path for path in where.glob("*/**/*") if path.is_file() and not path.name.startswith("."))
-  return sorted(path.relative_to(where).as_posix() for path in found)
+  """Return the files of a checkpoint's items, and whose it is, by their paths in it."""
+  found = [path for path in where.glob("*/**/*") if path.is_file() and not path.name.startswith(".")]
+  return sorted(path.relative_to(where).as_posix() for path in [*found, *where.glob(TRAINING)])
 
 
 def _verify(where: pathlib.Path, *items: str) -> None:
-  """Refuse a checkpoint of which a file isn't what was saved.
+  """Refuse a checkpoint of which a file isn't what was saved, or that is another model's.
 
   Args:
     where: the checkpoint.
     *items: those that matter, all where none is named.
 
   Raises:
-    results.DamagedError: naming the file.
+    results.DamagedError: naming the file, or in what the other model's training differs.
   """
   if not (where / SUMS).exists():
     return _tell(f"`{where}` has no `{SUMS}`, as of an older version: damage to it would go unnoticed")
@@ -322,13 +327,34 @@ def _verify(where: pathlib.Path, *items: str) -> None:
   except (OSError, ValueError) as error:
     raise results.DamagedError(f"`{where / SUMS}` is damaged ({error})") from error
   for name in sorted({*saved, *_files(where)}):
-    if not items or name.split("/")[0] in items:
+    if not items or name.split("/")[0] in (*items, TRAINING):
       try:
         found = results.digest(where / name)
       except (OSError, ValueError) as error:
         raise results.DamagedError(f"`{where}` is damaged: `{name}` can't be read ({error})") from error
       if found != saved.get(name):
         raise results.DamagedError(f"`{where}` is damaged: `{name}` is not what was saved")
+  _check_whose(where)
+
+
+def _check_whose(where: pathlib.Path) -> None:
+  """Refuse a checkpoint of another training than the model's, whose records both say what decided it.
+
+  Models of one run differ in their number of steps alone, and have checkpoints in common. Fields that only
+  one record has are of another version.
+  """
+  beside, own = where.parents[1] / TRAINING, where / TRAINING
+  if not (beside.exists() and own.exists()):
+    return  # an import, or of an older version
+  remedy = f"put a copy of `{own}` in its place"
+  here, there = results.read_json(beside, remedy), results.read_json(own)
+  if not isinstance(here, dict):
+    raise results.DamagedError(f"`{beside}` is no record of a training; {remedy}")
+  for field in sorted(here.keys() & there.keys() - {"train.steps"}):
+    if here[field] != there[field]:
+      raise results.DamagedError(
+        f"`{where}` is another model's: its `{field}` is {there[field]!r}, and this model's {here[field]!r}"
+      )
 
 
 def _check(where: pathlib.Path, *items: str) -> None:
