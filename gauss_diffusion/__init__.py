@@ -25,8 +25,16 @@ Where to look:
 """
 
 import importlib
+import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+from gauss_diffusion import interrupts
+
+# Of ``python -m gauss_diffusion.main``, which finds the module while ``-m`` stands in its name's place. The
+# imports below take seconds.
+if sys.argv[:1] == ["-m"] and any(word.startswith("gauss_diffusion.") for word in sys.orig_argv):
+  interrupts.die()
 
 from gauss_diffusion import (
   data,

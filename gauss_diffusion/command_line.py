@@ -1,5 +1,6 @@
 """What every command does with arguments and wrong input, and how text from files reaches a terminal."""
 
+import io
 import sys
 import threading
 from typing import NoReturn
@@ -15,6 +16,17 @@ def refuse(reason: object) -> NoReturn:
   sys.exit(2)
 
 
+def prepare(argv: list[str]) -> None:
+  """Refuse arguments that are no text; let standard output escape what its encoding lacks."""
+  for argument in argv:
+    try:
+      argument.encode()
+    except UnicodeEncodeError:
+      refuse(f"`{argument}` holds bytes that are not UTF-8; want text")
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def arguments(argv: list[str], least: int, most: int | None, want: str) -> list[str]:
   """Parse a command line that names files or folders, and return it without its options.
 
@@ -24,6 +36,7 @@ def arguments(argv: list[str], least: int, most: int | None, want: str) -> list[
     most: of the names, None for any number.
     want: the error when there are fewer or more; ``{given}`` in it stands for how many there are.
   """
+  prepare(argv)
   try:
     rest = flags.FLAGS(argv)
   except flags.Error as reason:

@@ -7,11 +7,12 @@ Nothing in the file is run. `checkpoint.load_ema` loads the network, and `config
 
 import os
 import pathlib
+import shutil
 
 import jax
 from absl import app, flags, logging
 
-from gauss_diffusion import networks
+from gauss_diffusion import interrupts, networks
 from gauss_diffusion.command_line import arguments, refuse
 from gauss_diffusion.importers import edm
 from gauss_diffusion.training import checkpoint
@@ -29,6 +30,7 @@ def parse(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> None:
   """Read and check everything, then write."""
+  interrupts.unwind()
   path, workdir = pathlib.Path(argv[1]), pathlib.Path(FLAGS.workdir)
   logging.set_verbosity(logging.ERROR)  # orbax tells its every move
   jax.config.update("jax_platforms", "cpu")
@@ -37,7 +39,11 @@ def main(argv: list[str]) -> None:
       raise ValueError(f"`workdir` {str(workdir)!r} already holds something; want a new or empty folder")
     network, params = edm.load(path)
     card = networks.card(network)
-    checkpoint.save_ema(workdir, params, {"network": card})
+    try:
+      checkpoint.save_ema(workdir, params, {"network": card})
+    except BaseException:  # a signal's too
+      shutil.rmtree(workdir / checkpoint.FOLDER, ignore_errors=True)
+      raise
   except (ValueError, OSError) as reason:
     refuse(reason)
   num = sum(leaf.size for leaf in jax.tree.leaves(params))

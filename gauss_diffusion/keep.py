@@ -22,7 +22,7 @@ import numpy as np
 from absl import app, logging
 from PIL import Image
 
-from gauss_diffusion import page, results
+from gauss_diffusion import interrupts, page, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.command_line import arguments, refuse
 from gauss_diffusion.readings.claims import CLAIMS
@@ -76,8 +76,8 @@ def keep(workdir: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
       if _same_verdicts(results.read_json(scratch / rebuild.CLAIMS), wanted):
         break
     shutil.rmtree(folder / "figures", ignore_errors=True)
+    results.copy(scratch / asked.FILE, folder / asked.FILE)  # first, by which the folder is known
     _pack(scratch / "results", folder / ARCHIVE)
-    results.copy(scratch / asked.FILE, folder / asked.FILE)
     _show(scratch, folder)
   return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != page.NAME]
 
@@ -231,6 +231,7 @@ def parse(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> None:
   """Keep a study, and say how large it is."""
+  interrupts.unwind()
   logging.set_verbosity(logging.ERROR)  # fonts tell of every glyph
   workdir, folder = map(pathlib.Path, argv[1:])
   try:

@@ -19,7 +19,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from gauss_diffusion import data, interrupts, results
-from gauss_diffusion.command_line import printable, quiet_threads, refuse
+from gauss_diffusion.command_line import prepare, printable, quiet_threads, refuse
 from gauss_diffusion.study import check, cost, pipeline, rebuild, subjects, workdir
 
 FLAGS = flags.FLAGS
@@ -33,6 +33,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def parse(argv: list[str]) -> list[str]:
   """Parse the command line; an unknown or ill-typed field is refused like any other wrong input."""
+  prepare(argv)
   try:
     rest = FLAGS(argv)
     FLAGS.config.lock()
@@ -73,6 +74,7 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
   jax.config.update("jax_num_cpu_devices", check.cpu_devices(config))
   with contextlib.ExitStack() as kept:
     try:
+      check.check_text(config)
       dataset = data.load(**config.data, seed=config.seed)
       check.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
       check.check_devices(config, jax.local_device_count())
@@ -83,7 +85,8 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
         stages = cost.estimate(config, models, len(dataset.held_out))
         print(cost.table(stages))
         return cost.check(stages, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-      workdir.check(folder, models, command)
+      interrupts.check()
+      workdir.check(folder, models)
       kept.enter_context(workdir.held(folder, share, FLAGS.tasks))
       workdir.take(folder, config, models, command)
     except (ValueError, OSError) as reason:

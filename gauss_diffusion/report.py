@@ -7,7 +7,7 @@ import pathlib
 
 from absl import app
 
-from gauss_diffusion import keep
+from gauss_diffusion import interrupts, keep
 from gauss_diffusion.command_line import arguments, refuse
 from gauss_diffusion.study import rebuild
 
@@ -20,6 +20,7 @@ def parse(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> None:
   """Rebuild each report and print its numbers."""
+  interrupts.unwind()
   for folder in map(pathlib.Path, argv[1:]):
     try:
       if keep.is_kept(folder):

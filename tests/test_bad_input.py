@@ -11,7 +11,7 @@ import hostile
 import numpy as np
 import pytest
 
-from gauss_diffusion import data, networks, results
+from gauss_diffusion import analyses, data, networks, results
 from gauss_diffusion.denoisers import external
 from gauss_diffusion.importers import edm, pickles
 from gauss_diffusion.study import check, schema
@@ -119,6 +119,8 @@ FIELDS = [
   ("trajectories.denoisers", ("oracle",), "'oracle'"),
   ("gain.pairs", 0, "`gain.pairs` is 0"),
   ("gain.directions", 0, "`gain.directions` is 0"),
+  ("gain.directions", 1000, "is 1000; images of 8 x 8 x 1 have 64 directions: want 1 to 64"),
+  ("directions.directions", 65, "`directions.directions` is 65; images .*want 1 to 64"),
 ]
 LABELS = ["a/b", "", "a\0b", "a b", "-a", "x" * 101, "~", "\x1b[31m"]
 
@@ -139,6 +141,8 @@ def test_fields(field, value, named):
   for name in sections:
     place = place[name]
   place[leaf] = value
+  if sections and sections[0] in analyses.ANALYSES:
+    config.analyses = tuple(dict.fromkeys((*config.analyses, sections[0])))
   with pytest.raises(ValueError, match=named) as error:
     check.check(config, (8, 8, 1), 1437, 360)
   assert "\n" not in str(error.value)
@@ -222,12 +226,27 @@ COMMANDS = {
     "`odd.png` has 13000 x 13000 pixels",
   ),
   "escape sequences": (["--config.data.name=\x1b[31mred"], r"\\x1b\[31mred"),
-  "bytes that are no text": ([b"--config.title=\xff"], "not UTF-8"),
+  "bytes that are no text": ([b"--config.title=\xff"], "`--config.title=.udcff` holds bytes .* not UTF-8"),
+  "a path of bytes": ([b"--config.data.name=files", b"--config.data.path=\xff"], "data.path=.*not UTF-8"),
+  "a workdir of bytes": ([b"--workdir=\xff"], "--workdir=.*not UTF-8"),
+  "a config of bytes": ([b"--config=\xff.py"], "--config=.*not UTF-8"),
+  "bytes in a config": (["--config=bytes.py"], "`models.a.checkpoint` is '.udcff', .*not UTF-8"),
   "config with an error": (["--config=bad.py"], "invalid syntax|expected"),
   "config that is none": (["--config=own/odd.png"], "null bytes"),
   "task of none": (["--task=3", "--tasks=2"], "`task` is 3"),
   "workdir of another": (["--workdir=own"], "`workdir` own is not empty and holds no study"),
 }
+
+
+BYTES = """
+from gauss_diffusion.study import schema
+
+
+def get_config():
+  config = schema.default()
+  schema.add_model(config, "a", 16).checkpoint = "\\udcff"
+  return config
+"""
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +256,7 @@ def refused(tmp_path_factory):
   (folder / "own").mkdir()
   (folder / "own" / "odd.png").write_bytes(hostile.huge_png())
   (folder / "bad.py").write_text("def get_config(:\n")
+  (folder / "bytes.py").write_text(BYTES)
   command = [sys.executable, "-m", "gauss_diffusion.main", f"--config={REPOSITORY}/configs/digits.py:smoke"]
   runs = {
     name: subprocess.Popen(
@@ -260,7 +280,7 @@ def test_commands(refused, name):
   assert code == 2 and not out, err
   assert re.fullmatch(f"error: .*(?:{COMMANDS[name][1]}).*\n", err), err
   assert "\x1b" not in err
-  assert sorted(path.name for path in folder.iterdir() if path.name != "__pycache__") == ["bad.py", "own"]
+  assert {path.name for path in folder.iterdir()} - {"__pycache__"} == {"bad.py", "bytes.py", "own"}
   assert os.listdir(folder / "own") == ["odd.png"]
 
 

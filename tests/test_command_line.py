@@ -1,5 +1,7 @@
 """Text from strangers reaches a terminal as one line of bounded length without control characters."""
 
+import os
+
 import pytest
 
 from gauss_diffusion import command_line
@@ -23,6 +25,16 @@ def test_text_becomes_one_printable_line(text, want):
 def test_long_text_loses_its_middle():
   assert command_line.printable("a" * 10**7 + "end", 10) == "aaaaa … aaend"
   assert len(command_line.printable("\x00" * 10**7)) <= 4 * command_line.MOST + 3
+
+
+def test_arguments_that_are_no_text_are_refused(capsys):
+  command_line.prepare(["main", "--title=é – 研究"])
+  with pytest.raises(SystemExit):
+    command_line.prepare(["main", os.fsdecode(b"--workdir=runs/\xff")])
+  assert (
+    capsys.readouterr().err
+    == r"error: `--workdir=runs/\udcff` holds bytes that are not UTF-8; want text" + "\n"
+  )
 
 
 def test_refusal_is_one_line_and_code_two(capsys):

@@ -49,7 +49,7 @@ def finish(folder, dataset, config=config):
   """Do what the command does; returns what the study found, but for the clock."""
   study = config()
   models = subjects.models(study, dataset, folder)
-  workdir.check(folder, models, "command")
+  workdir.check(folder, models)
   with workdir.held(folder, models, 1):
     workdir.take(folder, study, models, "command")
     pipeline.train_models(models, folder)

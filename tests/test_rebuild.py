@@ -139,6 +139,12 @@ def test_replicates_and_controls_are_in_the_report(dataset, tmp_path):
     rebuild.rebuild(tmp_path)
 
 
+def test_a_terminal_of_any_encoding_is_written_to(finished):
+  _, folder = finished
+  done = report(folder, LC_ALL="C", PYTHONIOENCODING="ascii")
+  assert done.returncode == 0 and "\\u2013" in done.stdout and "report: " in done.stdout, done.stderr
+
+
 WRONG = {
   "no study": (lambda folder: shutil.rmtree(folder), "holds no study"),
   "no result": (lambda folder: (folder / "results/gain/net.json").unlink(), "no current results of gain for"),

@@ -8,6 +8,7 @@ import json
 import pathlib
 import re
 import zipfile
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
@@ -44,10 +45,10 @@ def read_entry(entry: pathlib.Path) -> Decoded | None:
     with zipfile.ZipFile(entry) as archive:
       if str(_read(archive, NAME)) != entry.name:
         return None
-      decoded = Decoded(*(_read(archive, field) for field in Decoded._fields))
+      found: dict[str, Any] = {field: _read(archive, field) for field in Decoded._fields}
   except DAMAGE:
     return None
-  return decoded._replace(title=str(decoded.title), fingerprint=str(decoded.fingerprint))
+  return Decoded(**found | {"title": str(found["title"]), "fingerprint": str(found["fingerprint"])})
 
 
 def write_entry(entry: pathlib.Path, decoded: Decoded) -> None:
@@ -59,7 +60,7 @@ def write_entry(entry: pathlib.Path, decoded: Decoded) -> None:
   try:
     results.sweep(entry.parent, DAY)
     with results.writing(entry) as file:
-      np.savez(file, **decoded._asdict(), **{NAME: entry.name})
+      np.savez(file, **decoded._asdict() | {NAME: entry.name})
   except OSError as error:
     raise ValueError(
       f"`data.cache` {entry.parent} cannot be written ({error}); want a writable directory"

@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gauss_diffusion import analyses, edm, networks, plots, sampling
+from gauss_diffusion import analyses, edm, networks, plots, results, sampling
 from gauss_diffusion.denoisers import FAMILIES, family
 from gauss_diffusion.readings import claims, measures
 from gauss_diffusion.study import members, schema
@@ -94,6 +94,15 @@ def check(config: ConfigDict, shape: Shape, num_pool: int, num_held_out: int) ->
     _check_needs(f"`figures` has {name!r}", plots.STUDY_PLOTS[name].NEEDS, config)
   if config.sweep:
     _check_sweep(config)
+
+
+def check_text(config: ConfigDict) -> None:
+  """Refuse strings that are no text, such as paths of bytes: results couldn't name them."""
+  for field, value in results.leaves(config.to_dict()):
+    try:
+      str(value).encode()
+    except UnicodeEncodeError as error:
+      raise ValueError(f"`{field}` is {value!r}, which holds bytes that are not UTF-8; want text") from error
 
 
 def check_devices(config: ConfigDict, num_devices: int) -> None:

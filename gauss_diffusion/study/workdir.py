@@ -28,22 +28,17 @@ _UNDECIDING = ("log_every", "checkpoint_every", "keep")  # of `train`: how it is
 _YOUNGER = {"train.noise_law": "", "train.sigma_min": edm.SIGMA_MIN, "train.sigma_max": edm.SIGMA_MAX}
 
 
-def check(workdir: pathlib.Path, models: list[Model], command: str) -> None:
+def check(workdir: pathlib.Path, models: list[Model]) -> None:
   """Refuse a working directory that holds something that the study would spoil, and touch nothing.
 
   Args:
     workdir: may be missing.
     models: of the study.
-    command: that runs it.
 
   Raises:
     ValueError: when the folder holds something else, or a network that was trained otherwise, naming the
       field and how to go on.
   """
-  try:
-    command.encode()
-  except UnicodeEncodeError as error:
-    raise ValueError("`workdir` or another argument holds bytes that are not UTF-8; want text") from error
   entries = [path.name for path in workdir.iterdir()] if workdir.is_dir() else []
   if workdir.exists() and not workdir.is_dir():
     raise ValueError(f"`workdir` {workdir} is a file; choose another `--workdir`")
@@ -64,7 +59,7 @@ def take(workdir: pathlib.Path, config: ConfigDict, models: list[Model], command
     models: of the study.
     command: that a report names as the one that made it.
   """
-  check(workdir, models, command)
+  check(workdir, models)
   for model in models:
     if model.source == "training":
       results.write_json(model.folder / checkpoint.TRAINING, _training(model))
