@@ -22,6 +22,7 @@ SMALL = {
   "gain": {"pairs": 2, "directions": 5},
   "directions": {"images": 8, "directions": 5},
   "calibration": {"images": 4},
+  "explained": {"images": 12, "directions": 5},
   "input_law": {"pairs": 512, "images": 8},
   "descent": {"steps": 20, "batch": 32},
   "denoised": {"images": 8},
@@ -275,6 +276,7 @@ OTHERS = {  # settings with other denoisers than the defaults
   "samples": {"denoisers": ("mean", "identity")},
   "input_law": {"denoisers": ("kernel", "linear (held-out)")},
   "denoised": {"denoisers": ("identity", "skip")},
+  "explained": {"denoisers": ("mean", "linear (held-out)")},
 }
 
 

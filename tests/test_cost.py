@@ -34,6 +34,7 @@ SETTINGS = {
   "gain": {"pairs": 8, "directions": 3},
   "directions": {"images": 128, "directions": 3},
   "calibration": {"images": 32, "probes": 5},
+  "explained": {"images": 128},
   "modes": {"latents": 32, "vectors": 2},
   "perturbation": {"latents": 32, "levels": (10.0, 0.02)},
 }
@@ -58,7 +59,8 @@ def subject_of(network, size, solver):
   rng = np.random.default_rng(0)
   train, held_out = (rng.integers(0, 256, (num, size, size, 1), np.uint8) for num in (40, 256))
   sigmas = edm.sigma_grid(LEVELS, 0.02, 10.0)
-  return Subject(network, statistics.gaussian_stats(train), train, held_out, sigmas, solver, 0, {}, None)
+  records = {"skip": np.float64(edm.SIGMA_DATA)}  # of which not only the denoiser is made
+  return Subject(network, statistics.gaussian_stats(train), train, held_out, sigmas, solver, 0, records, None)
 
 
 def counted(name, settings, monkeypatch, *, size=8, solver="euler"):
@@ -80,7 +82,7 @@ def test_solvers_ask_as_often_as_declared(name, solver, monkeypatch):
 
 
 @pytest.mark.parametrize(
-  "name", ["distillation", "descent", "linearity", "score_gap", "directions", "denoised"]
+  "name", ["distillation", "descent", "linearity", "score_gap", "directions", "denoised", "explained"]
 )
 def test_probes_ask_as_often_as_declared(name, monkeypatch):
   settings = settings_of(name)

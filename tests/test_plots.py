@@ -25,6 +25,7 @@ ELSEWHERE = (
   "denoised",
   "directions",
   "calibration",
+  "explained",
 )  # each tested beside its analysis
 PAIRS = (
   ("network", "gaussian"),

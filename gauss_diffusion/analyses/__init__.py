@@ -16,6 +16,7 @@ from gauss_diffusion.analyses import (
   descent,
   directions,
   distillation,
+  explained,
   gain,
   halves,
   input_law,
@@ -30,6 +31,7 @@ from gauss_diffusion.plots import training
 
 # In the order of the report.
 ANALYSES = {
+  "explained": explained,
   "linearity": linearity,
   "score_gap": score_gap,
   "distillation": distillation,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gauss_diffusion import edm
-from gauss_diffusion.readings import knowledge, measures
+from gauss_diffusion.readings import explained, knowledge, measures
 from gauss_diffusion.readings.intervals import Interval, bootstrap_mean, t_interval
 from gauss_diffusion.readings.measures import Reading, Values
 
@@ -42,7 +42,7 @@ def headlines(networks: list[Reading]) -> dict[str, Interval]:
   Args:
     networks: a reading of each network of the model.
   """
-  found = [numbers(reading) for reading in networks]
+  found = [numbers(reading) | made for reading, made in zip(networks, _made_of(networks))]
   if len(found) == 1:
     return {name: bootstrap_mean(samples) for name, samples in found[0].items()}
   names = [name for name in found[0] if all(name in each for each in found)]
@@ -115,6 +115,23 @@ def _beyond_two_moments(found: "xarray.Dataset") -> dict[str, Values]:
     ),
   }
   return {name: each for name, each in values.items() if np.isfinite(each).all()}
+
+
+def _made_of(networks: list[Reading]) -> list[dict[str, Values]]:
+  """Return what each network of a model is made of, see `explained.parts`; nothing where one isn't known."""
+  if not all("explained" in reading.found for reading in networks):
+    return [{} for _ in networks]
+  found = [reading.found["explained"] for reading in networks]
+  sigmas = found[0].sigma.to_numpy()
+  at = edm.nearest(sigmas, SIGMA)
+  return [
+    {
+      f"made of {name} at σ = {sigmas[at]:.2g}": share[at]
+      for name, share in parts.items()
+      if np.isfinite(share[at]).all()
+    }
+    for parts in explained.parts(found)
+  ]
 
 
 def _cell(value: Any) -> str:

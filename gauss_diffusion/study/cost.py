@@ -40,6 +40,7 @@ TENSORS = 130
 COMPILE_IDEAL = 1.0  # of an ideal denoiser, for every number of images anew
 PROGRAMS = {  # of analyses that do more than denoise
   "linearity": ("score",),
+  "explained": ("denoise", "sample"),
   "score_gap": ("denoise", "sample"),
   "trajectories": ("sample",),
   "samples": ("sample",),
@@ -50,6 +51,7 @@ PROGRAMS = {  # of analyses that do more than denoise
 }
 SMALLER = {  # the field by which a stage's memory shrinks most; for all others `data.size`
   "train": "models.{}.train.batch",
+  "explained": "explained.images",
   "linearity": "linearity.pairs",
   "gain": "gain.pairs",
   "modes": "modes.latents",
@@ -217,7 +219,10 @@ def _in_flight(name: str, settings: ConfigDict, dimension: int) -> int:
 def _maps(
   name: str, settings: ConfigDict, counts: dict[str, int], levels: int, dimension: int, num_held_out: int
 ) -> tuple[int | float, int | float, int]:
-  """Return what affine maps cost to find: operations on the host, bytes of memory, bytes kept on disk."""
+  """Return what affine maps cost to find: operations on the host, bytes of memory, bytes kept on disk.
+
+  The same of outputs that are kept whole.
+  """
   square, cube = dimension**2, dimension**3
   a_map, problem = 4 * square, 5 * 8 * square  # least squares: two moments, a factor, a solution, a copy
 
@@ -225,6 +230,10 @@ def _maps(
     return 4 * pairs * square + SOLVE * cube
 
   match name:
+    case "explained":
+      fields = (len(settings.denoisers) + 1) * settings.images * dimension
+      inner = len(analyses.explained.LAWS) * levels * 2 * (len(settings.denoisers) + 1) * fields
+      return inner, (4 * levels + 3 * 8) * fields, 4 * (levels * fields + settings.directions * dimension)
     case "distillation":  # each map is the mean of fits; their singular vectors and norms are compared
       maps, fits = len(subjects.LAWS) * levels, analyses.distillation.FITS
       pairs = counts["network"] / (fits * maps)

@@ -168,5 +168,7 @@ def shrink(config: ConfigDict) -> None:
   config.directions.images = 16
   config.directions.directions = 8
   config.calibration.images = 4
+  config.explained.images = 16
+  config.explained.directions = 8
   config.modes.latents = 2
   config.perturbation.latents = 2
