@@ -291,7 +291,7 @@ def test_the_figure_stacks_the_shares():
       heights += share
     np.testing.assert_allclose(heights, 1, rtol=F64)
     together = np.mean([readings.together(one).mean(-1) for one in each], axis=0)
-    line = next(line for line in axis.lines if line.get_label() == "together")
+    line = next(line for line in axis.lines if line.get_label() == "explained together")
     np.testing.assert_allclose(line.get_ydata(), together, rtol=1e-7)
 
 

@@ -16,16 +16,16 @@ from gauss_diffusion.readings.headline import SIGMA
 
 TITLE = "What is the network made of?"
 LOOK_FOR = (
-  "Top, for each model: all that the raw network says of noisy held-out images beyond their mean, its energy "
-  "set to 1. Colours are what ideal denoisers of its own training images explain of that, fitted on one half "
-  "of the images and read on the other; where several would explain the same they share the credit "
-  "(Shapley), so that at high noise, where they are one, all have the same. Below 0 one explains "
-  "less than nothing. The points are what they explain together. Grey is what they leave: dark, what "
-  "networks of the same recipe have in common whatever their seed, be it knowledge or a common error; light, "
-  "what each has alone. The bars below reach from what is lost without a denoiser to what it explains alone, "
-  "with a point at its share. Bottom: what all explain together on noisy training images, on held-out ones "
-  "and on the states that the sampler visits; how that differs from image to image; and which part of each "
-  "principal component of the output they leave, 1 if all of it."
+  "Top, for each model: all that the raw network says of noisy held-out images beyond their mean. Colours "
+  "are what ideal denoisers of its own training images explain of that energy, fitted on one half of the "
+  "images and read on the other. Where several explain the same they share the credit (Shapley): at high "
+  "noise, where they are one, all have as much. Below 0 one explains less than nothing. Points are what "
+  "they explain together. Grey is what they leave: dark, what networks of the same recipe have in common "
+  "whatever their seed, be it knowledge or a common error; light, what each has alone. The bars reach from "
+  "what is lost without a denoiser to what it explains alone, with a point at its share. Bottom: the "
+  "energy itself, small where a network says little; what all explain together on noisy training images, "
+  "on held-out ones and on states that the sampler visits; how that differs from image to image; and which "
+  "part of each principal component they leave."
 )
 _MOST = 4  # models side by side
 _REMAINS = {explained.SHARED: "0.5", explained.OWN: "0.85", explained.REST: "0.7"}
@@ -51,24 +51,28 @@ def draw(results: style.Results) -> Figure:
     _draw_parts(parts, results[title])
     _draw_credit(credit, results[title], level)
     parts.set_title(title)
-    credit.set_xlabel(f"credit at {at}")
-  axes[0, 0].set_ylabel("share of the network's output")
+    credit.set_xlabel(f"last in to first in, {at}")
+  axes[0, 0].set_ylabel("share of the output's energy")
   handles, labels = style.entries(axes[0, 0], results, bars=True)
   top.legend(handles[::-1], labels[::-1], loc="outside right upper")
 
-  inputs, images, components = bottom.subplots(1, 3)
+  energy, inputs, images, components = bottom.subplots(1, 4)
   for (title, networks), color in zip(results.items(), style.model_colors(results).values()):
+    style.curve(energy, sigma, [explained.energy(found) for found in networks], color=color)
     _draw_inputs(inputs, networks, color)
     each = np.sort(np.mean([explained.of_images(found)[level] for found in networks], axis=0))
     images.plot(each, (np.arange(len(each)) + 0.5) / len(each), color=color)
     left = [explained.of_components(found)[level] for found in networks]
     place = np.mean([found.eigenvalues for found in networks], axis=0) / sigma[level] ** 2
     style.curve(components, place, left, color=color, marker="o", markersize=4, label=title)
-  inputs.set(title="Explained together", ylabel="share of the output")
-  images.set(title=f"Image by image at {at}", xlabel="explained together", ylabel="share of images")
-  components.set(title=f"What is left at {at}", xlabel="λ / σ²", ylabel="share of each component")
+  energy.set(title="Energy of the output", ylabel="per pixel, raw network")
+  energy.set_ylim(bottom=0)
+  style.sigma_axis(energy)
+  inputs.set(title="Explained together", ylabel="share of the energy")
   inputs.set_ylim(max(inputs.get_ylim()[0], _LEAST), 1)
   style.sigma_axis(inputs)
+  images.set(title="Image by image", xlabel=f"explained, {at}", ylabel="share of images")
+  components.set(title="Along components", xlabel=f"λ / σ², {at}", ylabel="share that is left")
   images.set_xlim(max(images.get_xlim()[0], _LEAST), 1)
   components.set_xscale("log")
   components.set_xlim(left=max(components.get_xlim()[0], _FAINT))
@@ -90,17 +94,16 @@ def _draw_parts(axis: Axes, networks: Sequence) -> None:
   for name in parts[0]:
     share = np.mean([part[name].mean(-1) for part in parts], axis=0)
     up, down = above + np.maximum(share, 0), below + np.minimum(share, 0)
-    look = {"color": colors[name], "linewidth": 0}
-    axis.fill_between(sigma, above, up, label=style.named(name), **look)
-    axis.fill_between(sigma, down, below, **look)
+    axis.fill_between(sigma, above, up, color=colors[name], linewidth=0, label=style.named(name))
+    axis.fill_between(sigma, down, below, color=colors[name], linewidth=0)
     axis.plot(sigma, up, color="white", linewidth=0.8)
     above, below = up, down
   together = [explained.together(found) for found in networks]
   line = {"color": style.BLACK, "marker": "o", "markersize": 4, "linewidth": 1.2}
-  style.points(axis, sigma, _by_level(together), label="together", **line)
+  style.points(axis, sigma, _by_level(together), label="explained together", **line)
   axis.axhline(0, color="0.35", linewidth=0.8)
   style.sigma_axis(axis)
-  axis.margins(x=0.02)
+  axis.margins(x=0.02, y=0.02)
 
 
 def _draw_credit(axis: Axes, networks: Sequence, level: int) -> None:

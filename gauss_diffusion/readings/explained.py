@@ -30,6 +30,11 @@ def families(found: "xarray.Dataset") -> list[str]:
   return found.denoiser.to_numpy()[:-1].tolist()
 
 
+def energy(found: "xarray.Dataset") -> Values:
+  """Return the mean square over pixels of what the network says beyond the mean, on each held-out image."""
+  return _grams(found, "held-out")[..., -1, -1]
+
+
 def subsets(found: "xarray.Dataset", law: str = "held-out") -> Float[np.ndarray, "P S n"]:
   """Return the explained share of every subset of the ideal denoisers, see `projection.explained`.
 
@@ -94,10 +99,10 @@ def of_components(found: "xarray.Dataset") -> Float[np.ndarray, "S K n"]:
   """
   basis = found.components.to_numpy().reshape(found.sizes["direction"], -1).astype(np.float64)
 
-  def energy(fields: np.ndarray) -> np.ndarray:  # [S, n, H, W, C] -> [S, K, n]
+  def along(fields: np.ndarray) -> np.ndarray:  # [S, n, H, W, C] -> [S, K, n], squares
     return np.einsum("kd,snd->skn", basis, fields.reshape(*fields.shape[:2], -1)) ** 2
 
-  return ratio(energy(residual(found)), energy(found.outputs.to_numpy()[-1].astype(np.float64)))
+  return ratio(along(residual(found)), along(found.outputs.to_numpy()[-1].astype(np.float64)))
 
 
 def _grams(found: "xarray.Dataset", law: str) -> np.ndarray:
@@ -108,9 +113,9 @@ def _shared(networks: Sequence["xarray.Dataset"]) -> Float[np.ndarray, "a S n"]:
   """Return each network's pseudo-value of what all of them share, of their outputs' energy."""
   count, rest = len(networks), []
   for found in networks:
-    energy = _grams(found, "held-out")[..., -1, -1].mean(1)
     left = residual(found)
-    rest.append(left.reshape(*left.shape[:2], -1) / np.sqrt(energy * left[0, 0].size)[:, None, None])
+    size = np.sqrt(energy(found).mean(1) * left[0, 0].size)
+    rest.append(left.reshape(*left.shape[:2], -1) / size[:, None, None])
   total = np.sum(rest, axis=0)
   with_others = np.stack([(one * (total - one)).sum(-1) for one in rest]) / (count - 1)
   mean = with_others.mean(0)
