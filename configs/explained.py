@@ -5,6 +5,12 @@ python -m gauss_diffusion.main --config=configs/explained.py:digits --workdir=ru
 
 What networks of one recipe have in common takes several of them to tell: other seeds, on other images where
 the pool has more.
+
+`:digits` is ten minutes of one core, most of it the training of 15 networks. Expect, at sigma = 0.47 on
+held-out images, the ideal denoisers to explain 0.76, 0.74 and 0.77 of the output at 16, 256 and 1437 digits,
+and what networks share beyond them to rise from 0.03 to 0.19 and 0.21, what each has alone to fall from 0.22
+to 0.08 and 0.02. On noisy training images 16 digits explain 0.98. At high noise networks say little, and most
+of that is a common error. The full size and `:cpu` have not been run yet.
 """
 
 from ml_collections import ConfigDict
