@@ -147,6 +147,70 @@ def hears_nothing(name):
   np.testing.assert_allclose(denoiser(name, u8)(noisy(u8, 1.0), 0.1), pixels(u8).mean(0), atol=1e-15)
 
 
+def an_isotropic_rest_leaves_the_input(name):
+  """σ → 0, with components left over: x itself, which the rest of the covariance allows."""
+  u8 = images()
+  x = noisy(u8, 0.1)
+  np.testing.assert_allclose(denoiser(name, u8, rank=3)(x, 1e-7), x, atol=1e-10)
+
+
+def no_component_is_isotropic(name):
+  """Rank 0: every direction has the mean variance."""
+  u8, sigma = images(), 0.5
+  x, y = noisy(u8, sigma), pixels(u8)
+  mean, variance = y.mean(0), y.var(0).mean()
+  want = mean + variance / (variance + sigma**2) * (x - mean)
+  np.testing.assert_allclose(denoiser(name, u8, rank=0)(x, sigma), want, rtol=1e-9)
+
+
+def all_components_are_the_gaussian(name):
+  """Rank N − 1: nothing is left over."""
+  u8, sigma = images(), 0.5
+  x = noisy(u8, sigma)
+  want = denoiser("gaussian", u8)(x, sigma)
+  np.testing.assert_allclose(denoiser(name, u8, rank=11)(x, sigma), want, rtol=FLOAT64)
+
+
+def high_noise_leaves_the_mean_of_each_channel(name):
+  """σ → ∞, for a law that has no places."""
+  u8, sigma = images(), 1e6
+  want = np.broadcast_to(pixels(u8).mean((0, 1, 2)), SHAPE)
+  np.testing.assert_allclose(denoiser(name, u8)(noisy(u8, sigma), sigma), want, atol=1e-4)
+
+
+def shifts_pass_through(name):
+  """Of the image: its estimate is shifted; of every training image on its own: nothing changes."""
+  u8 = images()
+  x, rng = noisy(u8, 0.5), np.random.default_rng(2)
+  got = denoiser(name, u8)(np.roll(x, (2, 1), (0, 1)), 0.5)
+  want = denoiser(name, u8)(x, 0.5)
+  np.testing.assert_allclose(got, np.roll(want, (2, 1), (0, 1)), atol=FLOAT64)
+  moved = np.stack([np.roll(one, rng.integers(0, 9, 2), (0, 1)) for one in u8])
+  np.testing.assert_allclose(denoiser(name, moved)(x, 0.5), want, atol=FLOAT64)
+
+
+def no_power_is_the_mean(name):
+  """Images of one colour, the same for all."""
+  u8 = np.broadcast_to(np.array([10, 100, 200], np.uint8), (4, *SHAPE))
+  np.testing.assert_allclose(denoiser(name, u8)(noisy(u8, 0.5), 0.5), pixels(u8[0]), rtol=FLOAT64)
+
+
+def infinite_data_are_the_gaussian(name):
+  """N → ∞ draws, to O(1/N), also where every image is there twice."""
+  u8, sigma = images(), 0.5
+  x = noisy(u8, sigma)
+  want = denoiser("gaussian", u8)(x, sigma)
+  np.testing.assert_allclose(denoiser(name, u8, num=10**9)(x, sigma), want, atol=1e-7)
+  np.testing.assert_allclose(denoiser(name, np.repeat(u8, 2, 0), num=10**9)(x, sigma), want, atol=1e-7)
+
+
+def a_single_draw_is_the_mean(name):
+  """N = 1: every denoiser says its own image, and on average the mean."""
+  u8 = images()
+  got = denoiser(name, u8, num=1)(noisy(u8, 0.5), 0.5)
+  np.testing.assert_allclose(got, pixels(u8).mean(0), atol=1e-15)
+
+
 SET = (order_does_not_matter, twice_the_set_is_the_set)
 LIMITS = {
   "gaussian": (
@@ -174,6 +238,38 @@ LIMITS = {
   "mean": (one_image_is_all_it_knows, high_noise_leaves_the_mean, hears_nothing, *SET),
   "skip": (low_noise_leaves_the_input, skips_as_edm_does, *SET),
   "identity": (low_noise_leaves_the_input, passes_on, *SET),
+  "ppca": (
+    one_image_is_all_it_knows,
+    high_noise_leaves_the_mean,
+    an_isotropic_rest_leaves_the_input,
+    no_component_is_isotropic,
+    all_components_are_the_gaussian,
+    no_component_is_the_mean,
+    *SET,
+  ),
+  # Shrinkage and noise of finite data ask how many images there are: twice the set is another one.
+  "shrunk": (
+    one_image_is_all_it_knows,
+    high_noise_leaves_the_mean,
+    low_noise_leaves_the_input,
+    no_component_is_the_mean,
+    order_does_not_matter,
+  ),
+  "stationary": (
+    high_noise_leaves_the_mean_of_each_channel,
+    low_noise_leaves_the_input,
+    shifts_pass_through,
+    no_power_is_the_mean,
+    *SET,
+  ),
+  "finite-data": (
+    one_image_is_all_it_knows,
+    high_noise_leaves_the_mean,
+    infinite_data_are_the_gaussian,
+    a_single_draw_is_the_mean,
+    no_component_is_the_mean,
+    order_does_not_matter,
+  ),
 }
 
 

@@ -2,7 +2,6 @@
 
 import itertools
 
-import jax
 import numpy as np
 import pytest
 
@@ -57,34 +56,6 @@ def predicted(stats, num, sigma):
   return finite_data.halves_distance2(stats, x, sigma, num).mean()
 
 
-@pytest.mark.parametrize("sigma", [1e-6, 0.002, 0.3, 80.0, 1e6])
-@pytest.mark.parametrize("num", [1, 2, 16, 31, 32, 33, 34, 200, 10**9])
-def test_kappa_solves_its_equation(sigma, num):
-  lam = np.append(SPECTRUM, [0, 0])  # what never varies says nothing
-  kappa = finite_data.kappa(lam, sigma, num)
-  assert sigma**2 <= kappa <= sigma**2 + lam.sum() / num
-  # Sum of what is left where it is known to be positive: nothing cancels, and the equation holds to rounding.
-  overlap = np.sum(lam / ((1 - 1 / num) * lam + kappa)) / num
-  # κ (1 − overlap) = σ²: where κ is far above σ², of the 1 no more than rounding is left.
-  assert abs(kappa * (1 - overlap) - sigma**2) < 1e-12 * (sigma**2 + kappa)
-  np.testing.assert_allclose(finite_data.kappa(SPECTRUM[::-1], sigma, num), kappa, rtol=1e-9)  # N = rank + 1
-
-
-def test_kappa_in_its_limits():
-  one = np.full(D, 0.5)  # equal eigenvalues: a quadratic
-  for num, sigma in itertools.product((2, 32, 33, 100), (0.01, 1.0)):
-    fitted, linear = 0.5 * (1 - 1 / num), 0.5 * (1 - 1 / num) - sigma**2 - 0.5 * D / num
-    root = (-linear + np.sqrt(linear**2 + 4 * fitted * sigma**2)) / 2
-    np.testing.assert_allclose(finite_data.kappa(one, sigma, num), root, rtol=1e-9)
-  np.testing.assert_allclose(finite_data.kappa(SPECTRUM, 0.3, 10**12), 0.09, rtol=1e-9)
-  np.testing.assert_allclose(finite_data.kappa(SPECTRUM, 1e5, 16), 1e10, rtol=1e-9)
-  assert finite_data.kappa(np.empty(0), 0.3, 5) == pytest.approx(0.09, rel=1e-15)
-  # Fewer images than directions leave noise behind, more of them none.
-  assert finite_data.kappa(SPECTRUM, 1e-8, D) > 1e-4 and finite_data.kappa(SPECTRUM, 1e-8, 2 * D) < 1e-15
-  falling = [finite_data.kappa(SPECTRUM, 0.3, num) for num in range(1, 100)]
-  assert np.all(np.diff(falling) < 0)
-
-
 @pytest.mark.parametrize("num", [4, 16, 128])
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_distance_of_halves_is_the_measured_one(stats, num, sigma):
@@ -92,20 +63,6 @@ def test_distance_of_halves_is_the_measured_one(stats, num, sigma):
   mean, error = measured(stats, num, sigma, 1000)
   assert error < 0.025 * mean
   np.testing.assert_allclose(mean, predicted(stats, num, sigma), rtol=0.05, atol=2 * error)
-
-
-@pytest.mark.parametrize("num", [4, 24, 128])
-def test_expected_denoiser_is_the_mean_of_many(stats, num):
-  rng, sigma, draws = np.random.default_rng(1), 0.4, 1000
-  x = noisy(stats, sigma)
-  found = [denoiser_of(images_of(stats, num, rng), sigma) for _ in range(draws)]
-  outputs = np.stack([x @ w.T + b for w, b in found])
-  got = [finite_data.expected_denoise(stats, one.reshape(SHAPE), sigma, num) for one in x]
-  off = outputs.mean(0) - np.reshape(got, x.shape)
-  error2 = np.sum(outputs.var(0)) / draws
-  weight, bias = denoiser_of(images_of(stats, 10**5, rng), sigma)
-  shrinks = np.sum((outputs.mean(0) - x @ weight.T - bias) ** 2) - error2
-  assert np.sum(off**2) - error2 < 0.02 * shrinks  # what finite data do on average, to 14 %
 
 
 def test_distance_to_first_order_for_any_spectrum(stats):
@@ -236,16 +193,14 @@ def test_samples_of_endless_halves_are_the_same(stats):
 
 def test_what_cannot_be_is_refused(stats):
   x, noise = np.zeros(SHAPE), np.zeros((2, *SHAPE), np.float32)
-  for sigma in (0.0, -1.0, np.nan):
-    with pytest.raises(ValueError, match="^`sigma` is .*; want a noise level > 0"):
-      finite_data.kappa(SPECTRUM, sigma, 5)
+  with pytest.raises(ValueError, match="^`sigma` is 0.0; want a noise level > 0"):
+    finite_data.halves_distance2(stats, x, 0.0, 5)
   with pytest.raises(ValueError, match="^`num` is 0; want at least 1"):
     finite_data.halves_distance2(stats, x, 1.0, 0)
   with pytest.raises(ValueError, match="^`num` is 0; want at least 1"):
     finite_data.redraw(stats, 0, np.random.default_rng(0))
-  for wrong in (finite_data.halves_distance2, finite_data.expected_denoise):
-    with pytest.raises(ValueError, match="^`x` has shape"):
-      wrong(stats, np.zeros((4, 2, 4)), 1.0, 5)
+  with pytest.raises(ValueError, match="^`x` has shape"):
+    finite_data.halves_distance2(stats, np.zeros((4, 2, 4)), 1.0, 5)
   for changes, named in (
     ({"pairs": 0}, "pairs"),
     ({"noise": noise[:1]}, "noise"),
@@ -254,14 +209,3 @@ def test_what_cannot_be_is_refused(stats):
     asked = {"noise": noise, "sigmas": [1.0], "num": 5, "method": "euler", "pairs": 1} | changes
     with pytest.raises(ValueError, match=f"^`{named}`"):
       finite_data.halves_samples(stats, **asked)
-
-
-def test_the_expected_denoiser_keeps_the_dtype(stats):
-  x = noisy(stats, 0.4)[0].reshape(SHAPE)
-  wide = GaussianStats(*(np.asarray(leaf, np.float64) for leaf in stats))
-  assert finite_data.expected_denoise(wide, x.astype(np.float32), 0.4, 16).dtype == np.float32
-  with jax.enable_x64(True):
-    modes = (x - stats.mean).ravel() @ stats.basis
-    fitted, kappa = SPECTRUM * 15 / 16, finite_data.kappa(SPECTRUM, 0.4, 16)
-    want = stats.mean.ravel() + stats.basis @ (fitted / (fitted + kappa) * modes)
-    np.testing.assert_allclose(np.ravel(finite_data.expected_denoise(wide, x, 0.4, 16)), want, rtol=F64)

@@ -273,6 +273,11 @@ def test_each_family_has_one_colour_in_every_figure():
       assert name in colors or color not in colors.values()
 
 
+def test_denoisers_that_may_lie_on_each_other_have_dashes_of_their_own():
+  assert set(style.DASHES) <= set(DENOISERS)
+  assert len(set(style.DASHES.values())) == len(style.DASHES)
+
+
 def test_figures_take_names_from_the_registry_and_keep_those_it_lacks():
   assert style.named("gaussian") == "Gaussian" and style.named("skip") == FAMILIES["skip"].title != "skip"
   for name in ("network", "linear (train)", "a family that is gone"):

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 ARRAYS = ("Array", "ArrayLike", "jax.Array", "np.ndarray")
-WITH_AXES = ("Float", "Int", "Int32", "Bool", "UInt8", "Key", "Shaped")
+WITH_AXES = ("Float", "Complex", "Int", "Int32", "Bool", "UInt8", "Key", "Shaped")
 # The rest handles arrays of any shape by name, as results and figures do.
 MATHS = (
   "types edm images sampling statistics distill parallel data denoisers probes networks training".split()

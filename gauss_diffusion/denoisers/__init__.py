@@ -4,7 +4,18 @@ To add a family, write its file, with ``fit(images, **options) -> record`` and `
 and name it in `FAMILIES`: studies, figures, cards and the table of exact limits read it from here.
 """
 
-from gauss_diffusion.denoisers import affine, external, gaussian, kernel, multi_delta, null, parametrisations
+from gauss_diffusion.denoisers import (
+  affine,
+  external,
+  finite_data,
+  gaussian,
+  kernel,
+  multi_delta,
+  null,
+  parametrisations,
+  spiked,
+  stationary,
+)
 from gauss_diffusion.denoisers.family import Family, Option
 
 __all__ = [
@@ -14,11 +25,14 @@ __all__ = [
   "Option",
   "affine",
   "external",
+  "finite_data",
   "gaussian",
   "kernel",
   "multi_delta",
   "null",
   "parametrisations",
+  "spiked",
+  "stationary",
 ]
 
 FAMILIES: dict[str, Family] = {
@@ -28,5 +42,9 @@ FAMILIES: dict[str, Family] = {
   "mean": null.MEAN,
   "skip": null.SKIP,
   "identity": null.IDENTITY,
+  "ppca": spiked.PPCA,
+  "shrunk": spiked.SHRUNK,
+  "stationary": stationary.FAMILY,
+  "finite-data": finite_data.FAMILY,
 }
 NULLS = ("mean", "skip", "identity")  # those that have learned nothing

@@ -41,6 +41,6 @@ def draw(results: style.Results) -> Figure:
   figure.supylabel(f"RMSE to {style.named(one)}  (pixels in [−1, 1])", fontsize=13)
   axes[0, 0].set_ylim(0, min(axes[0, 0].get_ylim()[1], _FAR))
   handles, labels = style.entries(axes[0, 0], results)
-  wide = len(labels) if len(labels) <= 5 else -(-len(labels) // 2)
-  figure.legend(handles, labels, loc="outside lower center", ncols=wide)
+  rows = -(-len(labels) // 5)
+  figure.legend(handles, labels, loc="outside lower center", ncols=-(-len(labels) // rows))
   return figure

@@ -73,8 +73,18 @@ DENOISERS = {
   "linear (held-out)": ORANGE,
   "multi-delta": VERMILLION,
 }
-_MORE = ("#882255", "#999933", "#332288", "#44AA99")  # Tol's: wine, olive, indigo, teal
-DASHES = {"linear (train)": (0, (4, 1.5)), "linear (held-out)": (0, (1.2, 1.2))}  # they may lie on each other
+# Tol's: wine, olive, indigo, teal, rose, sand, forest, cyan, magenta, brown, steel.
+_MORE = tuple(
+  "#882255 #999933 #332288 #44AA99 #CC6677 #DDCC77 #117733 #88CCEE #AA4499 #661100 #6699CC".split()
+)
+DASHES = {  # of those that may lie on each other, or on the Gaussian one
+  "linear (train)": (0, (4, 1.5)),
+  "linear (held-out)": (0, (1.2, 1.2)),
+  "ppca": (0, (6, 1.5)),
+  "shrunk": (0, (2.5, 1)),
+  "stationary": (0, (5, 1.2, 1.2, 1.2)),
+  "finite-data": (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2)),
+}
 
 
 # How an interval over networks looks, and one over images: light and dark, long and thick.

@@ -1,13 +1,9 @@
-"""What N images, and not all there are, do to the Gaussian denoiser: its mean, and its spread between halves.
+"""How far the Gaussian denoisers of two halves lie apart, and their samples.
 
-Fitted to N images of N(μ, U diag(λ) Uᵀ), the denoiser errs in two ways: on average it shrinks more, as if
-there were more noise, and two sets of images give two denoisers. Both follow from one number κ, the level of
-a deterministic equivalent of the resolvent (Wang, Zavatone-Veth & Pehlevan 2026, arXiv 2602.02908)::
-
-  κ = σ² + (κ/N) Σ_i λ_i / (λ'_i + κ),    λ' = (1 − 1/N) λ.
-
-λ' is what images' covariance about their own mean is on average: with it the laws hold from N = 1 on. For
-Gaussian images they are exact to first order in 1/N, and to leading order where the rank grows with N.
+Fitted to N images of N(μ, U diag(λ) Uᵀ), and not to all there are, the denoiser errs in two ways: on average
+it shrinks more, which is the denoiser `denoisers.finite_data`, and two sets of images give two denoisers.
+Both follow from one number κ, with λ' = (1 − 1/N) λ, and hold as that file says (Wang, Zavatone-Veth &
+Pehlevan 2026, arXiv 2602.02908).
 
 Where two disjoint sets are drawn from M images without replacement, and λ is of these M, the squared distance
 is M/(M − 1) times as large: that of the means is 2Σ/N · M/(M − 1), exactly, and to first order the denoiser
@@ -20,55 +16,8 @@ import numpy as np
 from jaxtyping import Float
 
 from gauss_diffusion import parallel, sampling
-from gauss_diffusion.denoisers import gaussian
+from gauss_diffusion.denoisers import finite_data
 from gauss_diffusion.types import Array, ArrayLike, GaussianStats, Image, Sigma, Sigmas
-
-
-def kappa(eigenvalues: Float[ArrayLike, " K"], sigma: Sigma, num: int) -> float:
-  """Return κ, the variance of noise at which all images would shrink as N of them do at σ.
-
-  ``κ = σ² + (κ/N) Σ_i λ_i / (λ'_i + κ)``. It lies between σ² and ``σ² + tr Σ / N``, and as σ → 0 it goes to 0
-  where N exceeds the rank, else to a positive limit.
-
-  Args:
-    eigenvalues: λ, of the covariance, >= 0 and in any order.
-    sigma: scalar noise level > 0, in the units of √λ.
-    num: N >= 1.
-
-  Raises:
-    ValueError: when `sigma` or `num` is out of range.
-  """
-  if not sigma > 0:
-    raise ValueError(f"`sigma` is {sigma}; want a noise level > 0")
-  if num < 1:
-    raise ValueError(f"`num` is {num}; want at least 1 image")
-  lam = np.asarray(eigenvalues, np.float64)
-  fitted, variance = _fitted(lam, num), float(sigma) ** 2
-  # What is solved for is convex, so that Newton's steps from above come down to the root and never cross it.
-  current, lower = np.inf, variance + lam.sum() / num
-  while lower < current:
-    current = lower
-    excess = current - current * np.sum(lam / (fitted + current)) / num - variance
-    lower = current - excess / (1 - _overlap(lam, current, num))
-  return float(current)
-
-
-def expected_denoise(stats: GaussianStats, x: Image, sigma: Sigma, num: int) -> Float[Array, "H W C"]:
-  """Return what the Gaussian denoisers of N images each give on average.
-
-  ``E[D(x)] = μ + U diag(λ' / (λ' + κ)) Uᵀ (x − μ)``.
-
-  Args:
-    stats: mean and covariance of all images.
-    x: one noisy image [H, W, C].
-    sigma: scalar noise level > 0.
-    num: N >= 1.
-
-  Raises:
-    ValueError: as `kappa` and `gaussian.denoise`.
-  """
-  fitted = stats._replace(eigenvalues=_fitted(np.asarray(stats.eigenvalues), num))
-  return gaussian.denoise(fitted, x, np.sqrt(kappa(stats.eigenvalues, sigma, num)))
 
 
 def halves_distance2(
@@ -94,18 +43,18 @@ def halves_distance2(
     float64 [...], summed over pixels.
 
   Raises:
-    ValueError: as `kappa`, and when `x` is not shaped as the mean.
+    ValueError: as `finite_data.kappa`, and when `x` is not shaped as the mean.
   """
   mean, basis, lam = (np.asarray(leaf, np.float64) for leaf in stats)
   if x.shape[-3:] != mean.shape:
     raise ValueError(f"`x` has shape {x.shape}; `stats` describe images of shape {mean.shape}")
-  level = kappa(lam, sigma, num)
+  level = finite_data.kappa(lam, sigma, num)
   modes2 = ((np.asarray(x) - mean).reshape(*x.shape[:-3], -1) @ basis) ** 2
-  fitted = _fitted(lam, num)
+  fitted = finite_data.fitted(lam, num)
   resolvent = 1 / (fitted + level)
   spread = lam * (level * resolvent) ** 2
   covariances = modes2 @ (fitted * resolvent**2 * (spread.sum() + spread))
-  return np.asarray(2 / num * (spread.sum() + covariances) / (1 - _overlap(lam, level, num)))
+  return np.asarray(2 / num * (spread.sum() + covariances) / (1 - finite_data.overlap(lam, level, num)))
 
 
 def redraw(stats: GaussianStats, num: int, rng: np.random.Generator) -> GaussianStats:
@@ -175,16 +124,6 @@ def halves_samples(
     same = np.diagonal(apart)
     found.append(same * (len(a) - 1) / (apart.sum(1) - same))
   return np.stack(found)
-
-
-def _fitted(lam: Float[np.ndarray, " K"], num: int) -> Float[np.ndarray, " K"]:
-  return (1 - 1 / num) * lam
-
-
-def _overlap(lam: Float[np.ndarray, " K"], kappa: float, num: int) -> np.floating:
-  """Return df₂ < 1: 1/(1 − df₂) is also dκ/dσ²."""
-  fitted = _fitted(lam, num)
-  return np.sum(lam * fitted / (fitted + kappa) ** 2) / num
 
 
 def _samples(
