@@ -203,6 +203,16 @@ def test_images_too_large_for_a_denoiser_are_refused_before_training(config):
     checks.check(config, (128, 128, 3), 1437, 360)
 
 
+def test_options_that_do_not_fit_the_images_are_refused_before_training(config):
+  config.denoisers.mixture.components = 17
+  check(config)  # nothing asks for it
+  config.samples.denoisers = ("network", "mixture")
+  with pytest.raises(ValueError, match="`denoisers.mixture.components` is 17; want at most the 16 images"):
+    check(config)
+  config.denoisers.mixture.components = 16
+  check(config)
+
+
 def test_options_of_every_family_are_fields(config):
   assert set(config.denoisers) == set(FAMILIES)
   config.denoisers.kernel.bandwidth = 0.3

@@ -211,6 +211,29 @@ def a_single_draw_is_the_mean(name):
   np.testing.assert_allclose(got, pixels(u8).mean(0), atol=1e-15)
 
 
+def a_single_component_is_the_gaussian(name):
+  """K = 1, of no width but the data's."""
+  u8, sigma = images(), 0.5
+  x = noisy(u8, sigma)
+  want = denoiser("gaussian", u8)(x, sigma)
+  np.testing.assert_allclose(denoiser(name, u8, components=1, floor=1e-6)(x, sigma), want, atol=1e-10)
+
+
+def a_component_an_image_is_the_kernel(name):
+  """K = N, each as narrow as the floor lets it be."""
+  u8, sigma = images(), 2.0
+  x = noisy(u8, sigma)
+  want = denoiser("kernel", u8, bandwidth=0.1)(x, sigma)
+  np.testing.assert_allclose(denoiser(name, u8, components=12, floor=0.1)(x, sigma), want, atol=1e-10)
+
+
+def a_floor_leaves_the_input(name):
+  """σ → 0: x itself, where there is some variance in every direction."""
+  u8 = images()
+  x = noisy(u8, 0.1)
+  np.testing.assert_allclose(denoiser(name, u8, floor=0.1)(x, 1e-7), x, atol=1e-10)
+
+
 SET = (order_does_not_matter, twice_the_set_is_the_set)
 LIMITS = {
   "gaussian": (
@@ -269,6 +292,12 @@ LIMITS = {
     a_single_draw_is_the_mean,
     no_component_is_the_mean,
     order_does_not_matter,
+  ),
+  "mixture": (
+    a_single_component_is_the_gaussian,
+    a_component_an_image_is_the_kernel,
+    a_floor_leaves_the_input,
+    high_noise_leaves_the_mean,
   ),
 }
 

@@ -10,6 +10,7 @@ from gauss_diffusion.denoisers import (
   finite_data,
   gaussian,
   kernel,
+  mixture,
   multi_delta,
   null,
   parametrisations,
@@ -28,6 +29,7 @@ __all__ = [
   "finite_data",
   "gaussian",
   "kernel",
+  "mixture",
   "multi_delta",
   "null",
   "parametrisations",
@@ -46,5 +48,6 @@ FAMILIES: dict[str, Family] = {
   "shrunk": spiked.SHRUNK,
   "stationary": stationary.FAMILY,
   "finite-data": finite_data.FAMILY,
+  "mixture": mixture.FAMILY,
 }
 NULLS = ("mean", "skip", "identity")  # those that have learned nothing

@@ -34,6 +34,9 @@ class Family(NamedTuple):
   options: dict[str, Option] = {}
   kept: Any = None  # the record's NamedTuple, where fitting costs enough to keep it on disk
   most_values: int | None = None  # H * W * C of the largest image that it can denoise
+  check: Callable[[Shape, int, dict[str, Any]], None] | None = (
+    None  # refuses options that do not fit the images
+  )
 
 
 def defaults(family: Family) -> dict[str, int | float]:
@@ -69,6 +72,24 @@ def check_size(name: str, family: Family, shape: Shape) -> None:
       f"the denoiser {name!r} takes images of at most {family.most_values} values, and these have {size} "
       f"({' x '.join(map(str, shape))}): set `data.size`, or leave {name!r} out of the analyses"
     )
+
+
+def check_images(name: str, family: Family, shape: Shape, num: int, options: dict[str, Any]) -> None:
+  """Refuse images that are too large for the family, or for which its options are none.
+
+  Args:
+    name: of the family.
+    family: to be fitted.
+    shape: of an image, (H, W, C).
+    num: of the images.
+    options: all of the family's, in range.
+
+  Raises:
+    ValueError: naming what would have to change.
+  """
+  check_size(name, family, shape)
+  if family.check is not None:
+    family.check(shape, num, options)
 
 
 def fitted(

@@ -84,6 +84,7 @@ DASHES = {  # of those that may lie on each other, or on the Gaussian one
   "shrunk": (0, (2.5, 1)),
   "stationary": (0, (5, 1.2, 1.2, 1.2)),
   "finite-data": (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2)),
+  "mixture": (0, (8, 1.2, 2.5, 1.2)),
 }
 
 

@@ -84,7 +84,7 @@ def check(config: ConfigDict, shape: Shape, num_pool: int, num_held_out: int) ->
     _check_model(config, f"models.{label}", model, shape, num_pool)
   _check_names("controls", config.controls, members.CONTROLS)
   members.check(config)
-  _check_families(config, shape)
+  _check_families(config, shape, num_pool)
   for name in config.analyses:
     analyses.ANALYSES[name].check(config, shape, num_held_out)
   for name in config.claims:
@@ -236,8 +236,8 @@ def _check_noise_law(where: str, model: ConfigDict) -> None:
     )
 
 
-def _check_families(config: ConfigDict, shape: Shape) -> None:
-  """Refuse options out of range, and images too large for a denoiser that something asks for."""
+def _check_families(config: ConfigDict, shape: Shape, num_pool: int) -> None:
+  """Refuse options out of range, and images that do not suit a denoiser that something asks for."""
   _check_names("denoisers", config.denoisers, FAMILIES)
   used = [model.denoiser for model in config.models.values() if model.denoiser]
   used += [name for name in config.controls if name in FAMILIES]
@@ -245,8 +245,8 @@ def _check_families(config: ConfigDict, shape: Shape) -> None:
     used += analyses.ANALYSES[name].uses(config[name])
   for name, options in config.denoisers.items():
     family.check_options(name, FAMILIES[name], options.to_dict())
-    if name in used:
-      family.check_size(name, FAMILIES[name], shape)
+    for model in config.models.values() if name in used else ():
+      family.check_images(name, FAMILIES[name], shape, model.size or num_pool, options.to_dict())
 
 
 def _check_sweep(config: ConfigDict) -> None:

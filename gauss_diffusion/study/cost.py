@@ -267,6 +267,8 @@ def _pass_seconds(name: str, config: ConfigDict, model: Model) -> float:
   operations = {"gaussian": 4 * dimension * rank} | dict.fromkeys(subjects.LINEAR, 2 * dimension**2)
   operations |= dict.fromkeys(("shrunk", "finite-data"), 4 * dimension * min(num, dimension))
   operations["ppca"] = 4 * dimension * min(config.denoisers.ppca.rank, num, dimension)
+  mixture = config.denoisers.mixture
+  operations["mixture"] = 10 * mixture.components * dimension * min(mixture.rank or dimension, dimension)
   # Three products with every training image, one with the weights, and norms.
   operations |= dict.fromkeys(("multi-delta", "kernel"), 10 * num * dimension)
   ideal = model.entry.denoiser if name == subjects.NETWORK else name
