@@ -234,6 +234,24 @@ def a_floor_leaves_the_input(name):
   np.testing.assert_allclose(denoiser(name, u8, floor=0.1)(x, 1e-7), x, atol=1e-10)
 
 
+def unmoved_it_is_the_memorizer(name):
+  """Width 0: the multi-delta denoiser."""
+  u8, sigma = images(), 2.0
+  x = noisy(u8, sigma)
+  want = denoiser("multi-delta", u8)(x, sigma)
+  np.testing.assert_allclose(denoiser(name, u8, width=0.0)(x, sigma), want, rtol=FLOAT64)
+
+
+def one_image_alone_is_the_nearest(name):
+  """Of m = 1, whatever the noise; of m = N, the multi-delta denoiser."""
+  u8, sigma = images(), 2.0
+  x = noisy(u8, sigma)
+  nearest = pixels(u8)[np.argmin(np.sum((pixels(u8) - x) ** 2, axis=(1, 2, 3)))]
+  np.testing.assert_allclose(denoiser(name, u8, nearest=1)(x, sigma), nearest, rtol=FLOAT64)
+  want = denoiser("multi-delta", u8)(x, sigma)
+  np.testing.assert_allclose(denoiser(name, u8, nearest=12)(x, sigma), want, rtol=FLOAT64)
+
+
 SET = (order_does_not_matter, twice_the_set_is_the_set)
 LIMITS = {
   "gaussian": (
@@ -298,6 +316,19 @@ LIMITS = {
     a_component_an_image_is_the_kernel,
     a_floor_leaves_the_input,
     high_noise_leaves_the_mean,
+  ),
+  "smoothed": (
+    one_image_is_all_it_knows,
+    high_noise_leaves_the_mean,
+    unmoved_it_is_the_memorizer,
+    *SET,
+  ),
+  "golden": (
+    one_image_is_all_it_knows,
+    high_noise_leaves_the_mean,
+    low_noise_leaves_the_nearest_image,
+    one_image_alone_is_the_nearest,
+    *SET,
   ),
 }
 

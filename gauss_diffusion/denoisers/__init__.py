@@ -9,11 +9,13 @@ from gauss_diffusion.denoisers import (
   external,
   finite_data,
   gaussian,
+  golden,
   kernel,
   mixture,
   multi_delta,
   null,
   parametrisations,
+  smoothed,
   spiked,
   stationary,
 )
@@ -28,11 +30,13 @@ __all__ = [
   "external",
   "finite_data",
   "gaussian",
+  "golden",
   "kernel",
   "mixture",
   "multi_delta",
   "null",
   "parametrisations",
+  "smoothed",
   "spiked",
   "stationary",
 ]
@@ -49,5 +53,7 @@ FAMILIES: dict[str, Family] = {
   "stationary": stationary.FAMILY,
   "finite-data": finite_data.FAMILY,
   "mixture": mixture.FAMILY,
+  "smoothed": smoothed.FAMILY,
+  "golden": golden.FAMILY,
 }
 NULLS = ("mean", "skip", "identity")  # those that have learned nothing

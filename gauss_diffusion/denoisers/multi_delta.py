@@ -94,6 +94,38 @@ def denoise(
   return ((mean + 0.5) / 127.5).reshape(x.shape)
 
 
+def gaps(
+  images: Shaped[ArrayLike, "..."], x: Float[ArrayLike, "*image"], *, chunk: int = 1024
+) -> Float[Array, " N"]:
+  """Return ``|x - y_i|² - min_j |x - y_j|²`` of every image, as exact as the posterior's weights are.
+
+  Args:
+    images: uint8 [N, H, W, C]; level v stands for v / 127.5 - 1.
+    x: one noisy image [H, W, C], or any shape of D = H * W * C elements, on the [-1, 1] scale.
+    chunk: images in one step of the stream; three numbers of each are kept.
+
+  Returns:
+    On the [-1, 1] scale and of the dtype of `x`, >= 0 but for rounding.
+
+  Raises:
+    ValueError: as `denoise`.
+  """
+  _check(images, x, chunk)
+  n = min(chunk, len(images))
+  x, images = jnp.asarray(x), jnp.asarray(images).reshape(len(images), -1)
+  query = _query(x.reshape(-1))
+
+  @jax.checkpoint
+  def measure(_, first):
+    return None, _distance(query, _blocks(query, jax.lax.dynamic_slice_in_dim(images, first, n)))
+
+  last = len(images) - n  # the last chunk reaches back to be full
+  _, found = jax.lax.scan(measure, None, jnp.minimum(jnp.arange(0, len(images), n), last))
+  distance = jax.tree.map(lambda leaf: jnp.concatenate([leaf[:-1].reshape(-1)[:last], leaf[-1]]), found)
+  nearest = _nearest(distance, jnp.ones(len(images), bool), query.unit)
+  return _gap(distance, nearest, query.unit) / 127.5**2
+
+
 def _query(x: Float[Array, " D"]) -> Query:
   p = jnp.clip(jnp.round(255 * x - 1), -256, 254)
   rest = (128 * x - p / 2) - (x + 1) / 2  # 127.5 x - 1/2 - p/2, ordered so that rounding stays below 1e-7
@@ -105,21 +137,38 @@ def _query(x: Float[Array, " D"]) -> Query:
 def _summarise(
   query: Query, y: UInt8[Array, "n D"], fresh: Bool[Array, " n"], variance: Float[Array, ""]
 ) -> Posterior:
-  rows = jnp.stack([query.p, query.q, query.rest])
-  cuts = list(range(BLOCK, y.shape[-1], BLOCK))
-  blocks = jnp.split(y.astype(rows.dtype) - 128, cuts, axis=-1)
-  squares = reduce(add, (jnp.sum(block**2, axis=-1).astype(jnp.int32) for block in blocks))
-  products = [_dot(row, block.T) for row, block in zip(jnp.split(rows, cuts, axis=-1), blocks, strict=True)]
-  p_y, q_y = reduce(add, (product[:2].astype(jnp.int32) for product in products))
-  distance = Distance(squares - p_y, q_y, reduce(add, (product[2] for product in products)))
-  nearest = jax.tree.map(lambda leaf: leaf[-1], distance)
-  for _ in range(2):  # once to come near, once more because only then the gaps are exact
-    first = jnp.argmin(jnp.where(fresh, _gap(distance, nearest, query.unit), jnp.inf))
-    nearest = jax.tree.map(itemgetter(first), distance)
+  blocks = _blocks(query, y)
+  distance = _distance(query, blocks)
+  nearest = _nearest(distance, fresh, query.unit)
   gap = jnp.where(fresh, _gap(distance, nearest, query.unit), 0)
   weight = jnp.where(fresh, jnp.exp(-gap / (2 * variance)), 0)
   weighted = jnp.concatenate([_dot(weight, block) for block in blocks])
   return Posterior(nearest, jnp.sum(weight), weighted)
+
+
+def _blocks(query: Query, y: UInt8[Array, "n D"]) -> list[Float[Array, "n _"]]:
+  return jnp.split(y.astype(query.p.dtype) - 128, _cuts(y.shape[-1]), axis=-1)
+
+
+def _cuts(pixels: int) -> list[int]:
+  return list(range(BLOCK, pixels, BLOCK))
+
+
+def _distance(query: Query, blocks: list[Float[Array, "n _"]]) -> Distance:
+  rows = jnp.stack([query.p, query.q, query.rest])
+  squares = reduce(add, (jnp.sum(block**2, axis=-1).astype(jnp.int32) for block in blocks))
+  parts = jnp.split(rows, _cuts(rows.shape[-1]), axis=-1)
+  products = [_dot(row, block.T) for row, block in zip(parts, blocks, strict=True)]
+  p_y, q_y = reduce(add, (product[:2].astype(jnp.int32) for product in products))
+  return Distance(squares - p_y, q_y, reduce(add, (product[2] for product in products)))
+
+
+def _nearest(distance: Distance, fresh: Bool[Array, " n"], unit: Float[Array, ""]) -> Distance:
+  nearest = jax.tree.map(lambda leaf: leaf[-1], distance)
+  for _ in range(2):  # once to come near, once more because only then the gaps are exact
+    first = jnp.argmin(jnp.where(fresh, _gap(distance, nearest, unit), jnp.inf))
+    nearest = jax.tree.map(itemgetter(first), distance)
+  return nearest
 
 
 def _merge(a: Posterior, b: Posterior, unit: Float[Array, ""], variance: Float[Array, ""]) -> Posterior:

@@ -77,7 +77,7 @@ DENOISERS = {
 _MORE = tuple(
   "#882255 #999933 #332288 #44AA99 #CC6677 #DDCC77 #117733 #88CCEE #AA4499 #661100 #6699CC".split()
 )
-DASHES = {  # of those that may lie on each other, or on the Gaussian one
+DASHES = {  # of those that may lie on each other, or on the Gaussian or multi-delta one
   "linear (train)": (0, (4, 1.5)),
   "linear (held-out)": (0, (1.2, 1.2)),
   "ppca": (0, (6, 1.5)),
@@ -85,6 +85,8 @@ DASHES = {  # of those that may lie on each other, or on the Gaussian one
   "stationary": (0, (5, 1.2, 1.2, 1.2)),
   "finite-data": (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2)),
   "mixture": (0, (8, 1.2, 2.5, 1.2)),
+  "smoothed": (0, (6, 1.2, 1.2, 1.2, 1.2, 1.2)),
+  "golden": (0, (10, 2)),
 }
 
 

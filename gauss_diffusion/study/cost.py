@@ -270,7 +270,8 @@ def _pass_seconds(name: str, config: ConfigDict, model: Model) -> float:
   mixture = config.denoisers.mixture
   operations["mixture"] = 10 * mixture.components * dimension * min(mixture.rank or dimension, dimension)
   # Three products with every training image, one with the weights, and norms.
-  operations |= dict.fromkeys(("multi-delta", "kernel"), 10 * num * dimension)
+  operations |= dict.fromkeys(("multi-delta", "kernel", "golden"), 10 * num * dimension)
+  operations["smoothed"] = 10 * num * dimension * config.denoisers.smoothed.draws
   ideal = model.entry.denoiser if name == subjects.NETWORK else name
   return operations.get(ideal, dimension) / _device_rate(IDEAL_WIDTH, "float32")
 
