@@ -82,11 +82,14 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
       share = pipeline.share(models, FLAGS.task, FLAGS.tasks)
       loaded = subjects.functions(share, (config.sampler.sigma_min, config.sampler.sigma_max))
       if FLAGS.dry_run:
-        stages = cost.estimate(config, models, len(dataset.held_out))
-        print(cost.table(stages))
-        return cost.check(stages, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        print(cost.table(cost.estimate(config, models, len(dataset.held_out))))
+      else:
+        workdir.check(folder, models)
+      memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+      cost.check(config, share, len(dataset.held_out), folder, memory)
+      if FLAGS.dry_run:
+        return
       interrupts.check()
-      workdir.check(folder, models)
       kept.enter_context(workdir.held(folder, share, FLAGS.tasks))
       workdir.take(folder, config, models, command)
     except (ValueError, OSError) as reason:

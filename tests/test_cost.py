@@ -145,7 +145,7 @@ def test_what_is_declared_is_of_known_denoisers(name):
   assert all(count > 0 for count in declared.values())
 
 
-def study(shape=(8, 8, 1), num=100, **changes):
+def study(shape=(8, 8, 1), num=100, folder=pathlib.Path("none"), **changes):
   """Return a study with one network, and a function that makes its models on images of no memory."""
   config = schema.default()
   config.analyses = ("distillation",)
@@ -159,7 +159,7 @@ def study(shape=(8, 8, 1), num=100, **changes):
       card = check.network_card(config, entry, shape) if source == "training" else {}
       subset = data.Subset(images, np.array([]), str(entry.size))
       member = Member(label, label, 0, "", entry, {})
-      made.append(Model(label, member, entry, subset, source, pathlib.Path("none") / label, card))
+      made.append(Model(label, member, entry, subset, source, folder / label, card))
     return made
 
   return config, models
@@ -228,15 +228,81 @@ def test_distilling_large_images_shows_its_passes_and_its_maps():
   assert max(map(len, table.splitlines())) <= 100
 
 
-def test_a_stage_too_large_names_what_it_needs_and_the_field():
-  config, models = study()
+def test_what_is_left_to_do_and_too_large_names_what_it_needs_and_what_would_fit(tmp_path):
+  config, models = study(folder=tmp_path / "models", analyses=("gain",))
   schema.add_model(config, "n16", 16)
-  stages = cost.estimate(config, models(), 100)
-  cost.check(stages, 1e9)
-  with pytest.raises(ValueError, match=r"`train n16` needs about \d+ MB.* 1 MB; .*`models.n16.train.batch`"):
-    cost.check(stages, 1e6)
-  with pytest.raises(ValueError, match=r"`distillation all` needs about 24 GB.* 8 GB; .*`data.size`"):
-    cost.check([cost.Stage("distillation all", 1.0, 1.0, 24.2e9, 0.0)], 8e9)
+
+  def check(memory):
+    cost.check(config, models(), 100, tmp_path, memory)
+
+  config.train.batch = 2**20
+  with pytest.raises(
+    ValueError, match=r"^`train n16` needs about .* GB .* 1 GB; want `models.n16.train.batch`"
+  ):
+    check(1e9)
+  with pytest.raises(ValueError, match="of at most") as error:
+    check(1e9)
+  config.train.batch = most = int(re.search(r"at most (\d+)$", str(error.value))[1])
+  check(1e9)
+  stage = by_name(cost.estimate(config, models(), 100))["train n16"]
+  assert stage.bytes_memory == pytest.approx(1e9, rel=1e-2)
+  config.train.batch = most + most // 10
+  with pytest.raises(ValueError, match=f"at most {most}$"):
+    check(1e9)
+  (models()[0].folder / "checkpoints" / str(config.train.steps)).mkdir(parents=True)
+  check(1e9)  # it is trained
+
+  config.gain.pairs = 2**20
+  with pytest.raises(ValueError, match=r"`gain n16` needs .*; want `gain.pairs` of at most \d+$"):
+    check(1e9)
+  with pytest.raises(ValueError, match="want smaller images, by `data.size`$"):
+    check(1e3)
+  (tmp_path / "results" / "gain").mkdir(parents=True)
+  (tmp_path / "results" / "gain" / "n16.json").write_text("{}")
+  check(1e3)  # it is found
+
+
+def test_what_fits_by_far_is_told_without_tracing_or_measuring(tmp_path, monkeypatch):
+  config, models = study(analyses=schema.default().analyses)
+  for size in range(1, 6):
+    schema.add_model(config, f"n{size}", size)
+    config.models[f"n{size}"].network.model_channels = 8 * size
+  made = models()
+  for name in ("_traced", "_measured_rate", "_host_rate"):
+    monkeypatch.setattr(cost, name, None)
+  cost.check(config, made, 100, tmp_path, 1e12)  # in milliseconds
+
+
+UNET = {"model_channels": 8, "channel_mult": (1, 2), "num_blocks": 1, "attn_resolutions": ()}
+ATTENDING = {"model_channels": 16, "channel_mult": (2, 1, 1), "num_blocks": 2, "attn_resolutions": (16, 8)}
+
+
+@pytest.mark.parametrize(
+  ("name", "size", "options"),
+  [
+    *((name, 16, options) for name in ("ddpmpp", "ncsnpp", "adm") for options in (UNET, ATTENDING)),
+    ("ncsnpp", 8, UNET | {"channel_mult": (1,)}),
+    ("skip", 8, {"model_channels": 8, "num_levels": 1}),
+    ("skip", 16, {"model_channels": 32, "num_levels": 3}),
+    ("dit", 16, {"patch_size": 2, "hidden_size": 48, "depth": 2, "num_heads": 8}),
+    ("dit", 8, {"patch_size": 4, "hidden_size": 16, "depth": 1, "num_heads": 2}),
+  ],
+)
+def test_the_bound_is_never_less_than_what_tracing_says(name, size, options):
+  card = {"name": name, "img_resolution": size, "img_channels": 1, **options}
+  model = Model("a", None, None, None, "training", None, {"network": card})
+  bound, traced = cost._bound(model), cost._network(model)
+  assert traced.results < bound.results / 2 and traced.parameters < bound.parameters / 2
+
+
+def test_every_network_has_a_bound(monkeypatch):
+  asked = []
+  monkeypatch.setattr(cost, "_network", asked.append)
+  for name in networks.NETWORKS:
+    card = {"name": name, "img_resolution": 64, "img_channels": 3}
+    model = Model("a", None, None, None, "training", None, {"network": card})
+    cost._bound(model)
+  assert not asked
 
 
 def test_a_large_network_is_neither_initialised_nor_waited_for(monkeypatch):

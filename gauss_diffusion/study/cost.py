@@ -1,10 +1,12 @@
 """What a study would cost from nothing: evaluations of denoisers, time, memory, disk. None of it is run.
 
 Times follow from counted operations and from how fast this machine does such operations, measured in about a
-second. Where devices are idle they are right within a factor of two.
+second. Where devices are idle they are right within a factor of two. Whether what is left to do fits in
+memory is told without measuring, and, where it does by far, without tracing networks.
 """
 
 import functools
+import pathlib
 import platform
 import time
 from typing import Any, NamedTuple
@@ -14,13 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gauss_diffusion import analyses, networks, parallel
+from gauss_diffusion import analyses, networks, parallel, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.denoisers import FAMILIES, external
 from gauss_diffusion.probes import modes
 from gauss_diffusion.study import pipeline
 from gauss_diffusion.study.members import analyses_of
 from gauss_diffusion.study.subjects import Model
+from gauss_diffusion.training import checkpoint
 from gauss_diffusion.types import Array
 
 STEP = 3  # evaluations that the forward and backward pass of one image in training cost
@@ -49,14 +52,15 @@ PROGRAMS = {  # of analyses that do more than denoise
   "modes": ("sample", "push", "pull"),
   "perturbation": ("sample", "push", "pull"),
 }
-SMALLER = {  # the field by which a stage's memory shrinks most; for all others `data.size`
-  "train": "models.{}.train.batch",
-  "explained": "explained.images",
-  "linearity": "linearity.pairs",
-  "gain": "gain.pairs",
-  "modes": "modes.latents",
-  "perturbation": "perturbation.latents",
+AT_A_TIME = {  # the setting of an analysis by which its evaluations under way at a time are multiplied
+  "linearity": "pairs",
+  "gain": "pairs",
+  "modes": "latents",
+  "perturbation": "latents",
 }
+# No block of a network makes more maps as large as its input and as wide as its widest layer, nor more of
+# attention, nor more matrices of that width: no network that the test knows makes more than half as many.
+MAPS, ATTENTIONS, MATRICES = 100, 8, 60
 WIDTHS = (16, 64)  # channels of the layers by which devices are measured
 IDEAL_WIDTH = 16  # of layers that are as fast as an ideal denoiser's arithmetic
 PROBE_SECONDS = 0.2
@@ -72,6 +76,16 @@ class Stage(NamedTuple):
   seconds: float
   bytes_memory: float  # at its peak beside the data, host and devices together
   bytes_disk: float  # that it leaves behind
+
+
+class _Peak(NamedTuple):
+  """The memory of one piece of work, ``fixed + each * number`` bytes."""
+
+  what: str
+  fixed: float
+  each: float
+  number: int  # as it is
+  field: str  # that says the number
 
 
 class _Network(NamedTuple):
@@ -120,23 +134,49 @@ def table(stages: list[Stage]) -> str:
   return "\n".join(lines)
 
 
-def check(stages: list[Stage], available_memory: int | float) -> None:
-  """Refuse a study of which a stage does not fit in memory.
+def check(
+  config: ConfigDict, models: list[Model], num_held_out: int, workdir: pathlib.Path, memory: int | float
+) -> None:
+  """Refuse a study of which something that is left to do does not fit in memory.
 
   Args:
-    stages: from `estimate`.
-    available_memory: bytes.
+    config: the study, checked.
+    models: all or some of its models.
+    num_held_out: images kept apart from training.
+    workdir: of the study, with what is done already.
+    memory: bytes that there are.
 
   Raises:
-    ValueError: naming the stage, what it needs, what there is, and the field that would make it fit.
+    ValueError: naming the stage, what it needs, what there is, and what would fit.
   """
-  for stage in stages:
-    if stage.bytes_memory > available_memory:
-      kind, _, label = stage.what.partition(" ")
-      raise ValueError(
-        f"`{stage.what}` needs about {_in(stage.bytes_memory, BYTES)} of memory, and there are "
-        f"{_in(available_memory, BYTES)}; want a smaller `{SMALLER.get(kind, 'data.size').format(label)}`"
-      )
+
+  def peaks(network):
+    for model in models:
+      undone = [
+        name
+        for name in analyses_of(config, model.member)
+        if not results.exists(workdir / "results" / name / model.label)
+      ]
+      steps = model.entry.train.steps
+      untrained = model.source == "training" and checkpoint.latest_step(model.folder) != steps
+      own = network(model) if model.card and (untrained or undone) else None
+      if untrained and own:
+        yield _training_peak(model, own)
+      if undone:
+        yield _statistics_peak(model)
+      for name in undone:
+        yield _analysis_peak(name, config, model, own, num_held_out)
+
+  def largest(network):
+    return max(peaks(network), key=_bytes, default=None)
+
+  if (bound := largest(_bound)) and _bytes(bound) > memory:
+    peak = largest(_network)
+    if _bytes(peak) > memory:
+      most = int((memory - peak.fixed) / peak.each) if peak.each else 0
+      fits = f"`{peak.field}` of at most {most}" if most > 0 else "smaller images, by `data.size`"
+      needed, there = _in(_bytes(peak), BYTES), _in(memory, BYTES)
+      raise ValueError(f"`{peak.what}` needs about {needed} of memory, and there are {there}; want {fits}")
 
 
 def _steps(models: list[Model]) -> list[tuple[Model, int]]:
@@ -153,26 +193,38 @@ def _steps(models: list[Model]) -> list[tuple[Model, int]]:
 def _train(model: Model, steps: int) -> Stage:
   network, train = _network(model), model.entry.train
   evaluations = STEP * steps * train.batch
-  narrow = train.dtype == "bfloat16" and jax.default_backend() != "cpu"  # a CPU holds it as float32
-  activations = KEPT_IN_TRAINING * network.results * train.batch / (2 if narrow else 1)
-  # Parameters, their average and two moments, on devices also gradients and updates.
-  copies = 4 + 6 * jax.local_device_count()
   checkpoints = min(train.keep, -(-train.steps // train.checkpoint_every))
   return Stage(
     f"train {model.label}",
     evaluations,
     evaluations * network.flops / _device_rate(network.width, train.dtype),
-    activations + copies * PARAMETER * network.parameters,
+    _bytes(_training_peak(model, network)),
     checkpoints * 4 * PARAMETER * network.parameters,
   )
+
+
+def _training_peak(model: Model, network: _Network) -> _Peak:
+  train = model.entry.train
+  narrow = train.dtype == "bfloat16" and jax.default_backend() != "cpu"  # a CPU holds it as float32
+  activations = KEPT_IN_TRAINING * network.results / (2 if narrow else 1)
+  # Parameters, their average and two moments, on devices also gradients and updates.
+  copies = 4 + 6 * jax.local_device_count()
+  fixed, field = copies * PARAMETER * network.parameters, f"models.{model.label}.train.batch"
+  return _Peak(f"train {model.label}", fixed, activations, train.batch, field)
 
 
 def _statistics(model: Model) -> Stage:
   num, dimension = len(model.subset.images), model.subset.images[0].size
   rank = min(num, dimension)
+  seconds, peak = _moments(num, dimension) / _host_rate(), _statistics_peak(model)
+  return Stage(peak.what, 0, seconds, _bytes(peak), 8 * dimension * rank)
+
+
+def _statistics_peak(model: Model) -> _Peak:
+  num, dimension = len(model.subset.images), model.subset.images[0].size
+  rank = min(num, dimension)
   memory = 8 * (4 * rank**2 + dimension * rank)  # the matrix, its eigenvectors, LAPACK's work; the basis
-  seconds = _moments(num, dimension) / _host_rate()
-  return Stage(f"statistics {model.label}", 0, seconds, memory, 8 * dimension * rank)
+  return _Peak(f"statistics {model.label}", memory, 0, 0, "")
 
 
 def _moments(num: int, dimension: int) -> int:
@@ -183,19 +235,36 @@ def _moments(num: int, dimension: int) -> int:
 
 
 def _analyse(name: str, config: ConfigDict, model: Model, num_held_out: int) -> Stage:
+  settings, levels, dimension = config[name], config.sampler.levels, model.subset.images[0].size
+  counts = analyses.ANALYSES[name].evaluations(settings, levels, config.sampler.solver, dimension)
+  operations, _, disk = _maps(name, settings, counts, levels, dimension, num_held_out)
+  seconds = sum(count * _pass_seconds(used, config, model) for used, count in counts.items())
+  seconds += operations / _host_rate()
+  peak = _analysis_peak(name, config, model, _network(model) if model.card else None, num_held_out)
+  return Stage(peak.what, sum(counts.values()), seconds, _bytes(peak), RESULT + disk)
+
+
+def _analysis_peak(
+  name: str, config: ConfigDict, model: Model, network: _Network | None, num_held_out: int
+) -> _Peak:
   analysis, settings, levels = analyses.ANALYSES[name], config[name], config.sampler.levels
   dimension, devices = model.subset.images[0].size, jax.local_device_count()
   counts = analysis.evaluations(settings, levels, config.sampler.solver, dimension)
-  operations, memory, disk = _maps(name, settings, counts, levels, dimension, num_held_out)
-  seconds = sum(count * _pass_seconds(used, config, model) for used, count in counts.items())
-  seconds += operations / _host_rate()
-  if model.card:
-    network = _network(model)
-    memory += KEPT_IN_DENOISING * network.results * _in_flight(name, settings, dimension)
-    memory += PARAMETER * network.parameters * (1 + devices)
+  _, fixed, _ = _maps(name, settings, counts, levels, dimension, num_held_out)
   if set(subjects.LINEAR) & set(analysis.uses(settings)):  # the maps of both laws; one law's on each device
-    memory += 4 * dimension**2 * levels * (len(subjects.LAWS) + devices)
-  return Stage(f"{name} {model.label}", sum(counts.values()), seconds, memory, RESULT + disk)
+    fixed += 4 * dimension**2 * levels * (len(subjects.LAWS) + devices)
+  if network is None:
+    return _Peak(f"{name} {model.label}", fixed, 0, 0, "")
+  fixed += PARAMETER * network.parameters * (1 + devices)
+  each = KEPT_IN_DENOISING * network.results * _in_flight(name, settings, dimension)
+  if name not in AT_A_TIME:
+    return _Peak(f"{name} {model.label}", fixed + each, 0, 0, "")
+  number = settings[AT_A_TIME[name]]
+  return _Peak(f"{name} {model.label}", fixed, each / number, number, f"{name}.{AT_A_TIME[name]}")
+
+
+def _bytes(peak: _Peak) -> float:
+  return peak.fixed + peak.each * peak.number
 
 
 def _in_flight(name: str, settings: ConfigDict, dimension: int) -> int:
@@ -291,6 +360,28 @@ def _function_seconds(place: str, of_jax: bool, shape: tuple[int, ...]) -> float
 def _network(model: Model) -> _Network:
   card = model.card["network"]
   return _traced(networks.create(**card).model, networks.width_field(card["name"]))
+
+
+def _bound(model: Model) -> _Network:
+  """Return no less than `_network` says of memory, and in no time."""
+  net = networks.create(**model.card["network"]).model
+  match model.card["network"]["name"]:
+    case "dit":
+      side = attended = net.img_resolution // net.patch_size
+      blocks, width, heads = net.depth + 2, net.hidden_size, net.num_heads
+    case "skip":
+      side, attended = net.img_resolution, 0
+      blocks, width, heads = 2 * net.num_levels + 1, net.model_channels, 0
+    case "ddpmpp" | "ncsnpp" | "adm":
+      levels = len(net.channel_mult)
+      side = net.img_resolution
+      attended = min(side, max(net.attn_resolutions, default=0) or side >> (levels - 1))
+      blocks, width = levels * (2 * net.num_blocks + 3) + 2, net.model_channels * max(net.channel_mult)
+      heads = 1 + width // 64
+    case _:
+      return _network(model)
+  numbers = blocks * (MAPS * width * side**2 + ATTENTIONS * heads * attended**4)
+  return _Network(0, MATRICES * blocks * width**2, width, 0, PARAMETER * numbers)
 
 
 @functools.cache
