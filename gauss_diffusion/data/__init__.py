@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Shaped, UInt8
+from jaxtyping import Int, Int32, Shaped, UInt8
 
 from gauss_diffusion.command_line import printable
 from gauss_diffusion.data import digits, duplicates, files, tfds
@@ -44,6 +44,9 @@ class Dataset(NamedTuple):
   fingerprint: str  # of all of the above
   duplicates: Duplicates = Duplicates()  # that are in it
   dropped: int = 0  # images left out of it because they occur again
+  pool_labels: Int32[np.ndarray, " N"] | None = None  # the class of each image, where the source tells
+  held_out_labels: Int32[np.ndarray, " M"] | None = None
+  classes: tuple[str, ...] = ()  # their names, by label; none where there are no labels
 
 
 class Subset(NamedTuple):
@@ -51,7 +54,9 @@ class Subset(NamedTuple):
 
   images: UInt8[np.ndarray, "n H W C"]
   ids: Shaped[np.ndarray, " n"]  # strings
-  fingerprint: str
+  fingerprint: str  # of all of the above, and not of the labels: most of what reads images reads no labels
+  labels: Int32[np.ndarray, " n"] | None = None  # the class of each image, where the source tells
+  label_fingerprint: str = ""  # of them, for what reads labels too
 
 
 def load(
@@ -76,7 +81,8 @@ def load(
     name: "digits" (scikit-learn's, 8x8), "files" (the user's own), or any TFDS image data set.
     dir: TFDS data directory, which holds ``<name>/``; empty means TFDS's own default.
     path: for "files", a folder of images, a .zip of one, or an .npy/.npz of uint8 [N, H, W(, C)]. An
-      .npz holds one image array, or ``train_x`` with optional ``test_x``, ``train_idx``, ``test_idx``.
+      .npz holds one image array, or ``train_x`` with optional ``test_x``, ``train_idx``, ``test_idx``, and
+      labels ``train_y``, ``test_y``. For classes of a folder see `files`.
     size: resize to size x size pixels by antialiased Lanczos, after `crop`; 0 keeps the pixels.
     crop: cut the largest centred square first. Without it, `size` stretches an oblong image.
     held_out: number of images kept apart from the pool, at least 1.
@@ -90,8 +96,8 @@ def load(
 
   Raises:
     ValueError: on an unknown name, a missing, empty or corrupt source, mixed sizes, a dtype other than
-      uint8, a TFDS data set that is neither prepared nor can be, too large a `held_out` or `size`, a path
-      that cannot be looked up, or more than the limits of `pixels` allow.
+      uint8, labels that are not one class an image, a TFDS data set that is neither prepared nor can be, too
+      large a `held_out` or `size`, a path that cannot be looked up, or more than `pixels` allows.
   """
   if held_out < 1:
     raise ValueError(f"`data.held_out` is {held_out}; at least 1 image must be kept apart")
@@ -128,6 +134,7 @@ def load(
 
   order, apart = _order(decoded.ids, seed), _order(decoded.test_ids, seed)
   of_images, of_test = np.split(decoded.kin, [len(order)], axis=1)
+  labels, test_labels = np.split(decoded.labels, [len(order)])
   dropped = 0
   if drop_duplicates:
     first = duplicates.firsts(np.concatenate([of_test[1, apart], of_images[1, order]]))
@@ -145,6 +152,7 @@ def load(
   else:
     order, apart = order[:-held_out], order[-held_out:]
     images, ids, kin = decoded.images[apart], decoded.ids[apart], of_images[:, apart]
+    test_labels = labels
   chosen = f"{decoded.fingerprint} {held_out} {seed}" + " without duplicates" * drop_duplicates
   return Dataset(
     title=decoded.title,
@@ -155,6 +163,9 @@ def load(
     fingerprint=hashlib.sha256(chosen.encode()).hexdigest()[:16],
     duplicates=duplicates.count(of_images[:, order], kin),
     dropped=dropped,
+    pool_labels=labels[order] if len(labels) else None,
+    held_out_labels=test_labels[apart] if len(labels) else None,
+    classes=tuple(decoded.classes.tolist()),
   )
 
 
@@ -168,7 +179,7 @@ def subset(dataset: Dataset, size: int, part: int = 0, draw: int = 0) -> Subset:
     draw: which order the pool is taken in: 0 its own, and others that the number alone decides.
 
   Returns:
-    A `Subset`, whose fingerprint is a hash of shape, ids and pixels.
+    A `Subset`, whose fingerprint is a hash of shape, ids and pixels, and whose labels have one of their own.
 
   Raises:
     ValueError: where the pool has not that many images.
@@ -192,7 +203,10 @@ def subset(dataset: Dataset, size: int, part: int = 0, draw: int = 0) -> Subset:
   if draw:
     chosen = _shuffled(total, draw)[chosen]
   images, ids = dataset.pool[chosen], dataset.pool_ids[chosen]
-  return Subset(images, ids, _fingerprint(images, ids))
+  if dataset.pool_labels is None:
+    return Subset(images, ids, _fingerprint(images, ids))
+  labels = dataset.pool_labels[chosen]
+  return Subset(images, ids, _fingerprint(images, ids), labels, _fingerprint(labels))
 
 
 def _place(field: str, path: str) -> pathlib.Path:

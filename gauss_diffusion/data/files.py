@@ -1,7 +1,13 @@
-"""The user's own images: a folder, a zip archive of one, or an array file."""
+"""The user's own images: a folder, a zip archive of one, or an array file.
+
+Their classes are those that a file `dataset.json` beside them tells, as EDM's and StyleGAN's tools write it,
+else the sub-folders that all of them lie in; of an .npz, `train_y` and `test_y`.
+"""
 
 import contextlib
+import json
 import math
+import os
 import pathlib
 import tokenize
 import zipfile
@@ -10,12 +16,13 @@ from collections.abc import Callable, Iterator
 from typing import IO
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
 from gauss_diffusion.command_line import printable
 from gauss_diffusion.data import pixels
 from gauss_diffusion.data.pixels import Decoded, Fit
 
+LABELS = "dataset.json"  # {"labels": [[name of an image, label], ...]}, or null in the place of the list
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # What reading a file makes NumPy and Python raise that is damaged, or lies about itself.
 DAMAGE = (
@@ -54,22 +61,67 @@ def _decode_images(place: pathlib.Path, names: list[str], read: Callable[[str], 
     return any(part.startswith(".") or part == "__MACOSX" for part in pathlib.PurePosixPath(name).parts)
 
   visible = sorted(name for name in names if not hidden(name) and not name.endswith("/"))
-  labels = [name for name in visible if name.lower().endswith(IMAGE_SUFFIXES)]
-  if not labels:
+  ids = [name for name in visible if name.lower().endswith(IMAGE_SUFFIXES)]
+  if not ids:
     some = ", ".join(printable(name, pixels.NAME) for name in visible[:3])
     found = f"only {some}{', ...' if visible[3:] else ''}" if visible else "nothing"
     raise ValueError(f"`data.path` {place} holds {found}; want images ({', '.join(IMAGE_SUFFIXES)})")
 
-  def decode(chunk):
-    for label in labels[chunk.start : chunk.stop]:
-      try:
-        encoded = read(label)
-      except DAMAGE as error:
-        name, reason = printable(label, pixels.NAME), printable(error, pixels.NAME)
-        raise ValueError(f"`{name}` of {place} cannot be read ({reason})") from error
-      yield label, fit(pixels.open_image(encoded, label, upright=True))
+  def content(name):
+    try:
+      return read(name)
+    except DAMAGE as error:
+      short, reason = printable(name, pixels.NAME), printable(error, pixels.NAME)
+      raise ValueError(f"`{short}` of {place} cannot be read ({reason})") from error
 
-  return pixels.decoded(place.name, pixels.decode_all(place.name, len(labels), decode))
+  def decode(chunk):
+    for name in ids[chunk.start : chunk.stop]:
+      yield name, fit(pixels.open_image(content(name), name, upright=True))
+
+  classes: list[str] = []
+  if LABELS in visible:
+    labels = _told(content(LABELS), ids, f"`{LABELS}` of {place}")
+  else:
+    labels, classes = _sub_folders(ids)
+  train = pixels.decode_all(place.name, len(ids), decode)
+  return pixels.decoded(place.name, train, labels=(labels, None), classes=classes)
+
+
+def _told(content: bytes, ids: list[str], where: str) -> Int[np.ndarray, " N"] | None:
+  """Return the labels that a `dataset.json` tells, or None where it says that there are none."""
+  try:
+    listed = json.loads(content)["labels"]
+    if listed is None:
+      return None
+    told = {str(name).replace("\\", "/"): label for name, label in listed}
+  except DAMAGE as error:
+    reason = printable(error, pixels.NAME)
+    raise ValueError(
+      f'{where} cannot be read ({reason}); want {{"labels": [["NAME", LABEL], ...]}}'
+    ) from error
+  if len(told) < len(listed):
+    raise ValueError(f"{where} names an image twice; want one label an image")
+  for name in ids:
+    if type(told.get(name)) is not int or not 0 <= told[name] < pixels.MAX_CLASSES:
+      label = f"the label {printable(told[name], pixels.NAME)}" if name in told else "no label"
+      raise ValueError(
+        f"{where} has {label} for `{printable(name, pixels.NAME)}`; want a whole number from 0 to "
+        f"{pixels.MAX_CLASSES - 1}"
+      )
+  return np.array([told[name] for name in ids])
+
+
+def _sub_folders(ids: list[str]) -> tuple[Int[np.ndarray, " N"] | None, list[str]]:
+  """Return labels and classes of images that all lie in sub-folders, the first in which they differ.
+
+  Without several there is nothing to tell apart, and images beside sub-folders say that these are no classes.
+  """
+  folders = [pathlib.PurePosixPath(name).parts[:-1] for name in ids]
+  shared = len(os.path.commonprefix([*map(list, folders)]))
+  if any(len(folder) == shared for folder in folders):
+    return None, []
+  classes, labels = np.unique([folder[shared] for folder in folders], return_inverse=True)
+  return labels, classes.tolist()
 
 
 def _read_file(path: pathlib.Path) -> bytes:
@@ -132,7 +184,7 @@ def _decode_arrays(place: pathlib.Path, fit: Fit) -> Decoded:
   if "train_x" in arrays:
     train = split("train", "train_x", "train_idx")
     test = split("test", "test_x", "test_idx") if "test_x" in arrays else None
-    return pixels.decoded(place.name, train, test)
+    return pixels.decoded(place.name, train, test, labels=(arrays.get("train_y"), arrays.get("test_y")))
   keys = [key for key, array in arrays.items() if array.ndim in (3, 4) or key == place.name]
   if len(keys) != 1:
     found = ", ".join(f"{printable(key, pixels.NAME)} {array.shape}" for key, array in arrays.items())

@@ -7,12 +7,12 @@ import contextlib
 import io
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Shaped, UInt8
+from jaxtyping import Int, Int32, Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
@@ -25,12 +25,14 @@ MAX_PIXELS = 2**26  # of one image: 8192 x 8192
 MAX_ENCODED = 4 * MAX_PIXELS  # bytes of an image file, enough for one that compresses nothing
 MEMORY_SHARE = 3  # all images may take this fraction of the machine's memory: they are copied once
 NAME = 100  # characters of a name from a file that a message shows
+MAX_CLASSES = 2**16  # a label is below it; a wrong one would make as many names
 
 Picture = UInt8[np.ndarray, "H W C"]
 Fit = Callable[[Picture], Picture]  # crops and resizes
 Ids = Shaped[np.ndarray, " N"]  # strings
 # Images and their ids, of which nothing has been checked yet.
 Split = tuple[UInt8[np.ndarray, "_N _H _W _C"], Shaped[np.ndarray, " _N"]]
+Labels = Shaped[np.ndarray, "..."]  # of a split's images: what a source says, of which nothing is checked
 
 
 class Decoded(NamedTuple):
@@ -43,6 +45,8 @@ class Decoded(NamedTuple):
   test_ids: Shaped[np.ndarray, " M"]  # strings
   kin: Int[np.ndarray, "2 L"]  # of images and test, in this order, see `duplicates.kin`; L = N + M
   fingerprint: str
+  labels: Int32[np.ndarray, " _L"]  # the class of each of images and test, or of none: L or 0
+  classes: Shaped[np.ndarray, " K"]  # strings: the classes' names, by label; K = 0 where there are no labels
 
 
 def fit(image: Picture, size: int, crop: bool) -> UInt8[np.ndarray, "h w C"]:
@@ -186,23 +190,33 @@ def decode_all(
   return np.stack(images), np.array(ids)
 
 
-def decoded(title: str, train: Split, test: Split | None = None) -> Decoded:
-  """Check the ids of (images, ids) pairs, and put them in a record that waits for kin and fingerprint.
+def decoded(
+  title: str,
+  train: Split,
+  test: Split | None = None,
+  *,
+  labels: tuple[Labels | None, Labels | None] = (None, None),
+  classes: Sequence[str] = (),
+) -> Decoded:
+  """Check ids and labels of images, and put all in a record that waits for kin and fingerprint.
 
   Args:
     title: of the data set, for people.
     train: images and ids.
     test: the same of the source's own test split, if it has one.
+    labels: the class of each image of train and of test, whole numbers from 0 on, where the source has them.
+    classes: names of the classes, by label; of classes without one their number is the name.
 
   Raises:
-    ValueError: when ids are missing or repeated, or the two splits differ in shape.
+    ValueError: when ids or labels are missing or ids are repeated, a label is no whole number from 0 on or
+      has no name among others that have, or the two splits differ in shape.
   """
   images, ids = train
   test = test or (images[:0], ids[:0])
-  for pixels, labels in (train, test):
-    if len(labels) != len(pixels):
-      raise ValueError(f"`{title}` has {len(labels)} ids for {len(pixels)} images; want one id an image")
-    values, counts = np.unique(labels, return_counts=True)
+  for pixels, names in (train, test):
+    if len(names) != len(pixels):
+      raise ValueError(f"`{title}` has {len(names)} ids for {len(pixels)} images; want one id an image")
+    values, counts = np.unique(names, return_counts=True)
     if (counts > 1).any():
       twice = printable(values[counts.argmax()], NAME)
       raise ValueError(f"`{title}` uses the id `{twice}` {counts.max()} times; want unique ids")
@@ -210,4 +224,34 @@ def decoded(title: str, train: Split, test: Split | None = None) -> Decoded:
     raise ValueError(
       f"`{title}` has training images {images.shape[1:]} but test images {test[0].shape[1:]}; want one shape"
     )
-  return Decoded(title, images, ids, *test, kin=np.empty((2, 0), int), fingerprint="")
+  known = _checked_labels(title, (len(images), len(test[0])), labels)
+  last = known.max(initial=-1)
+  classes = classes or [str(label) for label in range(last + 1)]
+  if last >= len(classes):
+    raise ValueError(
+      f"`{title}` has the label {last}, and names for {len(classes)} classes; want one for each"
+    )
+  none, names = np.empty((2, 0), int), np.array(classes, str)
+  return Decoded(title, images, ids, *test, kin=none, fingerprint="", labels=known, classes=names)
+
+
+def _checked_labels(
+  title: str, counts: Sequence[int], labels: Sequence[Labels | None]
+) -> Int32[np.ndarray, " _L"]:
+  """Return the labels of both splits, none where neither has any; refuse what is not one class an image."""
+  splits = zip(("training", "test"), counts, labels, strict=True)
+  given = {split: (count, found) for split, count, found in splits if count}
+  if all(found is None for _, found in given.values()):
+    return np.empty(0, np.int32)
+  for split, (count, found) in given.items():
+    if found is None:
+      raise ValueError(f"`{title}` has no labels of its {split} images, and of others; want all or none")
+    if found.dtype.kind not in "iu" or found.ndim != 1:
+      kind = f"{found.dtype} {found.shape}"
+      raise ValueError(f"`{title}` has {split} labels that are {kind}; want one whole number an image")
+    if len(found) != count:
+      raise ValueError(f"`{title}` has {len(found)} labels for {count} {split} images; want one an image")
+    if not 0 <= found.min() <= found.max() < MAX_CLASSES:
+      wrong = found.min() if found.min() < 0 else found.max()
+      raise ValueError(f"`{title}` has the label {wrong}; want whole numbers from 0 to {MAX_CLASSES - 1}")
+  return np.concatenate([found for _, found in given.values()]).astype(np.int32)

@@ -22,6 +22,7 @@ LOSSLESS_TITLES = {
   "mnist": "MNIST",
   "svhn_cropped": "SVHN",
 }
+UNKNOWN = -1  # the label of an image of which the data set does not say what it shows
 
 
 def decode(name: str, place: pathlib.Path, fit: Fit, known: Iterable[str]) -> Decoded:
@@ -34,7 +35,8 @@ def decode(name: str, place: pathlib.Path, fit: Fit, known: Iterable[str]) -> De
     known: names of the other sources, for the answer to an unknown name.
 
   Returns:
-    A `Decoded` record; ids are those of the data set, else ``train_00000`` and so on.
+    A `Decoded` record; ids are those of the data set, else ``train_00000`` and so on. Labels are those of its
+    feature `label`, unless it says of some images, by −1, that nobody knows their class.
 
   Raises:
     ValueError: when there is no such data set, it has no uint8 images or no training split, or it is neither
@@ -73,6 +75,8 @@ def decode(name: str, place: pathlib.Path, fit: Fit, known: Iterable[str]) -> De
     raise ValueError(f"`{name}` has splits {', '.join(builder.info.splits)}; want one called `train`")
 
   title = LOSSLESS_TITLES.get(builder.name, name)
+  kind = features["label"] if "label" in features else None
+  classes = kind.names if isinstance(kind, tfds.features.ClassLabel) else []
 
   def split(split_name):
     # Raw records: TFDS's own per-example decoding, with the same pixels, takes twice as long.
@@ -84,6 +88,8 @@ def decode(name: str, place: pathlib.Path, fit: Fit, known: Iterable[str]) -> De
       deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
     )
 
+    labels = np.full(len(source), UNKNOWN)
+
     def parse(record):
       return tf_example_pb2.Example.FromString(record).features.feature
 
@@ -91,19 +97,21 @@ def decode(name: str, place: pathlib.Path, fit: Fit, known: Iterable[str]) -> De
       for i, record in zip(chunk, source.__getitems__(list(chunk)), strict=True):
         values = parse(record)
         has_id = "id" in values and values["id"].bytes_list.value
-        label = values["id"].bytes_list.value[0].decode() if has_id else f"{split_name}_{i:05d}"
-        yield (
-          label,
-          fit(pixels.open_image(values["image"].bytes_list.value[0], label)),
-        )
+        name = values["id"].bytes_list.value[0].decode() if has_id else f"{split_name}_{i:05d}"
+        if classes:
+          (labels[i],) = values["label"].int64_list.value
+        yield name, fit(pixels.open_image(values["image"].bytes_list.value[0], name))
 
     first = parse(source[0])["image"].bytes_list.value[0]
-    return first.startswith(b"\xff\xd8"), pixels.decode_all(f"{title} {split_name}", len(source), decode)
+    decoded = pixels.decode_all(f"{title} {split_name}", len(source), decode)
+    return first.startswith(b"\xff\xd8"), decoded, labels
 
-  is_jpeg, train = split("train")
-  _, test = split("test") if "test" in builder.info.splits else (None, None)
-  copied = is_jpeg and builder.name in LOSSLESS_TITLES
-  return pixels.decoded(f"{title} (JPEG copy)" if copied else title, train, test)
+  is_jpeg, train, labels = split("train")
+  _, test, test_labels = split("test") if "test" in builder.info.splits else (None, None, labels[:0])
+  title = f"{title} (JPEG copy)" if is_jpeg and builder.name in LOSSLESS_TITLES else title
+  if UNKNOWN in labels or UNKNOWN in test_labels:
+    return pixels.decoded(title, train, test)
+  return pixels.decoded(title, train, test, labels=(labels, test_labels), classes=classes)
 
 
 def _prepare(builder, name: str, place: pathlib.Path) -> None:
