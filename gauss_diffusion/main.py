@@ -20,7 +20,7 @@ from ml_collections import ConfigDict, config_flags
 
 from gauss_diffusion import data, interrupts, results
 from gauss_diffusion.command_line import prepare, printable, quiet_threads, refuse
-from gauss_diffusion.study import check, cost, pipeline, rebuild, subjects, workdir
+from gauss_diffusion.study import check, classes, cost, pipeline, rebuild, subjects, workdir
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "A file in configs/, with :smoke for a quick look.")
@@ -79,6 +79,7 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
       check.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
       check.check_devices(config, jax.local_device_count())
       models = subjects.models(config, dataset, folder)
+      classes.check(config, models)
       share = pipeline.share(models, FLAGS.task, FLAGS.tasks)
       loaded = subjects.functions(share, (config.sampler.sigma_min, config.sampler.sigma_max))
       if FLAGS.dry_run:

@@ -40,8 +40,9 @@ def analyse(name, subject, **changes):
 def under_test(name, size=100):
   """Return a subject of so many digits whose network is a denoiser of that name, with every family."""
   dataset = data.load("digits", held_out=360, seed=0)
-  images = data.subset(dataset, size).images
-  records = {each: made.fit(images, **family.defaults(made)) for each, made in FAMILIES.items()}
+  subset = data.subset(dataset, size)
+  images, labels = subset.images, subset.labels
+  records = {each: family.fit(made, images, labels, family.defaults(made)) for each, made in FAMILIES.items()}
   subject = Subject(
     network=None,
     stats=statistics.gaussian_stats(images),

@@ -22,9 +22,15 @@ def pixels(u8):
   return u8 / 127.5 - 1
 
 
-def denoiser(name, u8, **options):
+def classes(u8):
+  """Return classes 0 to 2 that belong to the image, whatever its place in the set."""
+  return (u8.reshape(len(u8), -1)[:, 0] % 3).astype(np.int32)
+
+
+def denoiser(name, u8, labels=None, **options):
   known = FAMILIES[name]
-  record = known.fit(u8, **(family.defaults(known) | options))
+  labels = classes(u8) if labels is None else labels
+  record = family.fit(known, u8, labels, family.defaults(known) | options)
   return lambda x, sigma: np.asarray(known.denoise(record, jnp.asarray(x), jnp.asarray(sigma, float)))
 
 
@@ -252,6 +258,54 @@ def one_image_alone_is_the_nearest(name):
   np.testing.assert_allclose(denoiser(name, u8, nearest=12)(x, sigma), want, rtol=FLOAT64)
 
 
+def one_class_is_the_gaussian_denoiser(name):
+  """K = 1: the Gaussian denoiser."""
+  u8 = images()
+  for sigma in (0.01, 0.5, 20.0):
+    x = noisy(u8, sigma)
+    want = denoiser("gaussian", u8)(x, sigma)
+    np.testing.assert_allclose(denoiser(name, u8, np.zeros(12, int))(x, sigma), want, rtol=FLOAT64)
+
+
+def flat_classes_are_the_memorizer_of_their_means(name):
+  """All covariances 0: the multi-delta denoiser of the means, each as often as its class has images."""
+  u8 = np.repeat(images(4), [1, 2, 2, 3], axis=0)
+  labels = np.repeat([5, 0, 3, 1], [1, 2, 2, 3])
+  for sigma in (0.5, 2.0, 5.0):
+    x = noisy(u8, sigma)
+    want = denoiser("multi-delta", u8)(x, sigma)
+    np.testing.assert_allclose(denoiser(name, u8, labels)(x, sigma), want, rtol=1e-9)
+
+
+def weighs_classes_by_their_densities(name):
+  """``Σ_c w_c D_c`` with dense covariances, determinants and a log-sum-exp of NumPy."""
+  u8, labels = images(), classes(images())
+  y = pixels(u8).reshape(12, -1)
+  for sigma in (0.05, 0.5, 2.0, 5.0, 50.0):
+    x, logs, estimates = noisy(u8, sigma).ravel(), [], []
+    for label in range(3):
+      own = y[labels == label]
+      mean, covariance = own.mean(0), np.cov(own.T, bias=True)
+      total = covariance + sigma**2 * np.eye(len(x))
+      solved = np.linalg.solve(total, x - mean)
+      logs.append(np.log(len(own)) - (np.linalg.slogdet(total)[1] + (x - mean) @ solved) / 2)
+      estimates.append(mean + covariance @ solved)
+    weights = np.exp(logs - np.logaddexp.reduce(logs))
+    np.testing.assert_allclose(
+      denoiser(name, u8)(x.reshape(SHAPE), sigma).ravel(), weights @ estimates, atol=1e-9
+    )
+
+
+def knows_its_class_alone(name):
+  """The Gaussian denoiser of the class's images, of the rank asked for; other images don't matter."""
+  u8, sigma = images(), 0.5
+  x = noisy(u8, sigma)
+  for label, rank in ((0, 0), (2, 0), (2, 1)):
+    want = denoiser("gaussian", u8[classes(u8) == label], rank=rank)(x, sigma)
+    found = denoiser(name, u8, label=label, rank=rank)(x, sigma)
+    np.testing.assert_array_equal(found, want)
+
+
 SET = (order_does_not_matter, twice_the_set_is_the_set)
 LIMITS = {
   "gaussian": (
@@ -330,6 +384,15 @@ LIMITS = {
     one_image_alone_is_the_nearest,
     *SET,
   ),
+  "class-mixture": (
+    one_image_is_all_it_knows,
+    high_noise_leaves_the_mean,
+    one_class_is_the_gaussian_denoiser,
+    flat_classes_are_the_memorizer_of_their_means,
+    weighs_classes_by_their_densities,
+    *SET,
+  ),
+  "class-gaussian": (knows_its_class_alone, *SET),
 }
 
 
@@ -343,7 +406,7 @@ def test_exact_limits(name, x64):
 def test_one_contract(name):
   """Shape and dtype of x are kept, and jit and vmap take the record as an argument."""
   u8 = images()
-  record = FAMILIES[name].fit(u8, **family.defaults(FAMILIES[name]))
+  record = family.fit(FAMILIES[name], u8, classes(u8), family.defaults(FAMILIES[name]))
   denoise = Partial(FAMILIES[name].denoise, record)
   x = jnp.asarray(np.stack([noisy(u8, 0.5, seed) for seed in range(3)]), jnp.float32)
   batch = jax.jit(jax.vmap(lambda d, x, s: d(x, s), (None, 0, None)))(denoise, x, jnp.float32(0.5))
@@ -421,6 +484,28 @@ def test_a_damaged_or_foreign_record_is_fitted_anew(tmp_path):
     entry.with_suffix(kind).write_bytes(other.with_suffix(kind).read_bytes())
   assert family.fitted("gaussian", known, u8, "abc", {"rank": 0}, tmp_path).basis.shape == want.basis.shape
   assert results.read_card(entry.with_suffix(""))["inputs"]["images"] == "abc"
+
+
+def test_a_record_is_of_its_labels_where_the_family_reads_them(tmp_path):
+  known, u8 = FAMILIES["class-mixture"], images()
+  for labels, name in ((classes(u8), "one"), (np.arange(12), "other")):
+    record = family.fitted(
+      "class-mixture", known, u8, "abc", {"rank": 0}, tmp_path, labels=labels, label_fingerprint=name
+    )
+    again = family.fitted("class-mixture", known, None, "abc", {"rank": 0}, tmp_path, label_fingerprint=name)
+    for one, other in zip(record, again, strict=True):
+      np.testing.assert_array_equal(one, other)
+  assert len(list(tmp_path.glob("class-mixture/*.nc"))) == 2
+  for name in ("one", "other"):  # to one that reads none they are nothing
+    family.fitted("gaussian", FAMILIES["gaussian"], u8, "abc", {"rank": 0}, tmp_path, label_fingerprint=name)
+  assert len(list(tmp_path.glob("gaussian/*.nc"))) == 1
+
+
+def test_a_class_without_images_is_refused():
+  with pytest.raises(
+    ValueError, match="class-gaussian.label` is 3, and none of 12 images .* want one of 0, 1"
+  ):
+    denoiser("class-gaussian", images(), label=3)
 
 
 def test_a_family_of_ones_own_needs_no_more_than_the_record():

@@ -6,6 +6,7 @@ and name it in `FAMILIES`: studies, figures, cards and the table of exact limits
 
 from gauss_diffusion.denoisers import (
   affine,
+  class_gaussian,
   external,
   finite_data,
   gaussian,
@@ -27,6 +28,7 @@ __all__ = [
   "Family",
   "Option",
   "affine",
+  "class_gaussian",
   "external",
   "finite_data",
   "gaussian",
@@ -55,5 +57,7 @@ FAMILIES: dict[str, Family] = {
   "mixture": mixture.FAMILY,
   "smoothed": smoothed.FAMILY,
   "golden": golden.FAMILY,
+  "class-mixture": class_gaussian.MIXTURE,
+  "class-gaussian": class_gaussian.ONE_CLASS,
 }
 NULLS = ("mean", "skip", "identity")  # those that have learned nothing

@@ -29,7 +29,9 @@ class Family(NamedTuple):
   """An ideal denoiser: from images and options to a record, from the record to a `types.Denoiser`."""
 
   title: str  # what figures and tables call it
-  fit: Callable[..., Any]  # (images uint8 [N, H, W, C], **options) -> record, a pytree of arrays
+  fit: Callable[
+    ..., Any
+  ]  # (images uint8 [N, H, W, C], **options) -> record, a pytree of arrays; see `labelled`
   denoise: Callable[[Any, Image, Sigma], Image]  # (record, x, sigma) -> x0_hat
   options: dict[str, Option] = {}
   kept: Any = None  # the record's NamedTuple, where fitting costs enough to keep it on disk
@@ -37,6 +39,7 @@ class Family(NamedTuple):
   check: Callable[[Shape, int, dict[str, Any]], None] | None = (
     None  # refuses options that do not fit the images
   )
+  labelled: bool = False  # it is fitted to classes too: (images, labels int32 [N], **options)
 
 
 def defaults(family: Family) -> dict[str, int | float]:
@@ -92,6 +95,11 @@ def check_images(name: str, family: Family, shape: Shape, num: int, options: dic
     family.check(shape, num, options)
 
 
+def fit(family: Family, images: Any, labels: Any, options: dict[str, Any]) -> Any:
+  """Return the family's record of images and, where it asks for them, of their labels."""
+  return family.fit(images, labels, **options) if family.labelled else family.fit(images, **options)
+
+
 def fitted(
   name: str,
   family: Family,
@@ -99,6 +107,9 @@ def fitted(
   fingerprint: str,
   options: dict[str, Any],
   folder: pathlib.Path,
+  *,
+  labels: Any = None,
+  label_fingerprint: str = "",
 ) -> Any:
   """Return the family's record of these images, from disk where it has been fitted before.
 
@@ -109,17 +120,21 @@ def fitted(
     fingerprint: of the images.
     options: all of the family's.
     folder: of the cache, ``<workdir>/fits``; a damaged or foreign entry is fitted anew.
+    labels: of the images, where there are any, handed to the fit of a family that is `labelled`.
+    label_fingerprint: of the labels.
   """
   if family.kept is None:
-    return family.fit(images, **options)
+    return fit(family, images, labels, options)
   inputs = {"family": name, "images": fingerprint, "options": options}
+  if family.labelled:
+    inputs["labels"] = label_fingerprint
   key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:8]
   path = folder / name / f"{fingerprint}-{key}"
   if results.current(path, inputs):
     arrays, _ = results.load(path)
     assert arrays is not None
     return family.kept(*(arrays[field].to_numpy() for field in family.kept._fields))
-  record = family.fit(images, **options)
+  record = fit(family, images, labels, options)
   fields = {
     field: (tuple(f"{field}_{axis}" for axis in range(np.ndim(value))), value)
     for field, value in record._asdict().items()

@@ -338,11 +338,23 @@ def _pass_seconds(name: str, config: ConfigDict, model: Model) -> float:
   operations["ppca"] = 4 * dimension * min(config.denoisers.ppca.rank, num, dimension)
   mixture = config.denoisers.mixture
   operations["mixture"] = 10 * mixture.components * dimension * min(mixture.rank or dimension, dimension)
+  operations |= _class_operations(model, config, dimension)
   # Three products with every training image, one with the weights, and norms.
   operations |= dict.fromkeys(("multi-delta", "kernel", "golden"), 10 * num * dimension)
   operations["smoothed"] = 10 * num * dimension * config.denoisers.smoothed.draws
   ideal = model.entry.denoiser if name == subjects.NETWORK else name
   return operations.get(ideal, dimension) / _device_rate(IDEAL_WIDTH, "float32")
+
+
+def _class_operations(model: Model, config: ConfigDict, dimension: int) -> dict[str, int]:
+  """Return the operations of one evaluation of those denoisers that are fitted to labels."""
+  counts = np.bincount(model.subset.labels) if model.subset.labels is not None else np.zeros(1, int)
+  found = {}
+  for name, classes in (("class-mixture", len(counts)), ("class-gaussian", 1)):
+    rank = min(config.denoisers[name].rank or dimension, counts.max(), dimension)
+    # The mixture goes to and from each class's components for its probability, and again for its estimate.
+    found[name] = 4 * dimension * int(rank) * (2 * classes if name == "class-mixture" else 1)
+  return found
 
 
 @functools.cache

@@ -137,14 +137,20 @@ def _inputs(study: _Study, name: str, model: Model, examined: Opened) -> dict[st
   if model.entry.surrogate:
     held_out = f"{len(study.dataset.held_out)} draws"
   reads = ["distillation"] if set(uses) & set(subjects.LINEAR) else []
-  return asked.inputs(study.asked, name) | {
-    "version": analyses.ANALYSES[name].VERSION,
-    "subject": examined.digest,
-    "images": model.subset.fingerprint,
-    "held-out": held_out,
-    "denoisers": {used: study.asked["denoisers"][used] for used in uses if used in FAMILIES},
-    "reads": {read: results.read_card(_place(study.folder, read, model))["content"] for read in reads},
-  }
+  fits = {model.entry.denoiser, *uses} & set(FAMILIES)
+  labels = model.subset.label_fingerprint if any(FAMILIES[fit].labelled for fit in fits) else ""
+  return (
+    asked.inputs(study.asked, name)
+    | {
+      "version": analyses.ANALYSES[name].VERSION,
+      "subject": examined.digest,
+      "images": model.subset.fingerprint,
+      "held-out": held_out,
+      "denoisers": {used: study.asked["denoisers"][used] for used in uses if used in FAMILIES},
+      "reads": {read: results.read_card(_place(study.folder, read, model))["content"] for read in reads},
+    }
+    | ({"labels": labels} if labels else {})
+  )
 
 
 def _subject(study: _Study, model: Model, examined: Opened) -> Subject:

@@ -63,8 +63,17 @@ def fitted(model: Model, name: str, options: dict[str, Any], folder: pathlib.Pat
     options: all of the family's.
     folder: the study's working directory.
   """
-  images, fingerprint = model.subset.images, model.subset.fingerprint
-  return family.fitted(name, FAMILIES[name], images, fingerprint, options, folder / "fits")
+  images, _, fingerprint, labels, label_fingerprint = model.subset
+  return family.fitted(
+    name,
+    FAMILIES[name],
+    images,
+    fingerprint,
+    options,
+    folder / "fits",
+    labels=labels,
+    label_fingerprint=label_fingerprint,
+  )
 
 
 def training_images(model: Model, folder: pathlib.Path) -> np.ndarray:
