@@ -76,7 +76,8 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
     try:
       check.check_text(config)
       dataset = data.load(**config.data, seed=config.seed)
-      check.check(config, dataset.pool.shape[1:], len(dataset.pool), len(dataset.held_out))
+      num_held_out = classes.fewest_held_out(config, dataset)
+      check.check(config, dataset.pool.shape[1:], len(dataset.pool), num_held_out, len(dataset.classes))
       check.check_devices(config, jax.local_device_count())
       models = subjects.models(config, dataset, folder)
       classes.check(config, models)

@@ -98,16 +98,15 @@ def replicate(tree: Tree) -> Tree:
   return copied(tree, np.arange(jax.local_device_count()))
 
 
-def replicated_step(
-  step: Callable[[Any, Any, Any], tuple[Any, Any]],
-) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-  """Compile ``step(state, batch, keys) -> (state, info)`` over the devices.
+def replicated_step(step: Callable[..., tuple[Any, Any]], split: int = 2) -> Callable[..., tuple[Any, Any]]:
+  """Compile ``step(state, batch, keys, ...) -> (state, info)`` over the devices.
 
-  `batch` and `keys` are split over devices (see `shard`); the state and the info have no device
-  axis, and the old state's buffers are given to the new one. The step itself must average its
+  The `split` arguments after the state are split over devices (see `shard`); the state and the info have no
+  device axis, and the old state's buffers are given to the new one. The step itself must average its
   gradients over `AXIS`.
   """
-  return jax.pmap(step, AXIS, in_axes=(None, 0, 0), out_axes=(None, None), donate_argnums=0)
+  axes = (None, *[0] * split)
+  return jax.pmap(step, AXIS, in_axes=axes, out_axes=(None, None), donate_argnums=0)
 
 
 def mean(tree: Tree) -> Tree:

@@ -29,7 +29,9 @@ ROUNDS, STEPS = 5, 10  # medians are over rounds, each of so many steps of eithe
 
 def ours(options: dict, size: int, batch: int, dtype: str) -> Callable[[], None]:
   """Return what makes `STEPS` steps of ours and waits for them."""
-  settings = loop.Settings(**recipes.start("", "")["train"])._replace(batch=batch, dtype=dtype)
+  train = recipes.start("", "").train
+  settings = loop.Settings(*(train[field] for field in loop.Settings._fields))
+  settings = settings._replace(batch=batch, dtype=dtype)
   network = networks.create("ddpmpp", img_resolution=size, img_channels=3, **options)
   tx = train_state.optimizer(settings.learning_rate, settings.rampup_images, batch)
   computing = networks.compute(network, dtype=dtype)

@@ -28,11 +28,12 @@ def mixture(ranks, apart=0.02, seed=0):
 
 
 def alike(sigma, rank=40):
-  """Return three classes on one basis that noise of this level confuses."""
+  """Return three classes on one basis that noise of this level confuses, after one that is far from them."""
   rng, one = np.random.default_rng(1), mixture((rank,))
-  mean = one.mean + 0.05 * sigma * rng.standard_normal((3, *SHAPE)) + 0.5 * rng.standard_normal(SHAPE)
-  eigenvalues = one.eigenvalues * np.array([[1.0], [1.3], [0.8]])
-  return ClassMixture(np.array([0.2, 0.3, 0.5]), mean, one.basis.repeat(3, axis=0), eigenvalues)
+  mean = one.mean + 0.05 * sigma * rng.standard_normal((4, *SHAPE)) + 0.5 * rng.standard_normal(SHAPE)
+  mean[0] += 0.5
+  eigenvalues = one.eigenvalues * np.array([[1.0], [1.0], [1.3], [0.8]])
+  return ClassMixture(np.array([0.1, 0.2, 0.2, 0.5]), mean, one.basis.repeat(4, axis=0), eigenvalues)
 
 
 def logs(record, x, sigma):

@@ -1,10 +1,11 @@
-"""What asks for class labels in a study, and data that do not have them."""
+"""Class labels in a study: what is told and held against what, and what images or networks cannot give."""
 
 import numpy as np
 import pytest
 
 from gauss_diffusion import data
-from gauss_diffusion.study import classes, pipeline, schema, subjects
+from gauss_diffusion.study import check as checks
+from gauss_diffusion.study import classes, members, pipeline, schema, subjects, workdir
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +79,119 @@ def test_the_mixture_knows_every_class_of_the_models_images(config, digits, tmp_
   for label, mean in enumerate(record.mean):
     own = model.subset.images[model.subset.labels == label] / 127.5 - 1
     np.testing.assert_allclose(mean, own.mean(0), atol=1e-12)
+
+
+@pytest.fixture
+def told():
+  """A study of one class-conditional network, asked about class 3, about class 0 and about none."""
+  made = schema.default()
+  schema.shrink(made)
+  made.title, made.analyses = "told", ("linearity", "samples")
+  made.linearity.pairs, made.samples.num, made.samples.denoisers = 2, 2, ("network", "gaussian")
+  made.train.conditional, made.train.label_dropout, made.train.steps = True, 0.2, 4
+  made.network.name, made.network.hidden_size, made.network.depth, made.network.num_heads = "dit", 8, 1, 1
+  for chosen in ("3", "0", "none"):
+    schema.add_model(made, f"c{chosen}", 200, title=f"class {chosen}").class_label = chosen
+  return made
+
+
+def refuse(config, dataset):
+  num = classes.fewest_held_out(config, dataset)
+  checks.check(config, (8, 8, 1), len(dataset.pool), num, len(dataset.classes))
+
+
+def test_one_training_is_asked_about_every_class_and_held_against_its_images(told, digits, tmp_path):
+  refuse(told, digits)
+  models = {model.label: model for model in check(told, digits, tmp_path)}
+  of_three = np.flatnonzero(digits.pool_labels[:200] == 3)
+  np.testing.assert_array_equal(models["c3"].subset.ids, digits.pool_ids[of_three])
+  np.testing.assert_array_equal(models["cnone"].subset.ids, digits.pool_ids[:200])
+  assert all(len(model.training.images) == 200 for model in models.values())
+  assert classes.fewest_held_out(told, digits) == min(np.bincount(digits.held_out_labels)[[0, 3]])
+  seen = subjects.held_out_images(models["c3"], digits, tmp_path)
+  np.testing.assert_array_equal(seen, digits.held_out[digits.held_out_labels == 3])
+
+  assert [len(run) for run in pipeline.runs([*models.values()])] == [3]
+  workdir.take(tmp_path, told, [*models.values()], "test")
+  pipeline.train_models([*models.values()], tmp_path)
+  assert pipeline.train_models([*models.values()], tmp_path) == 0
+  opened = {label: subjects.opened(model, {}, {}, tmp_path) for label, model in models.items()}
+  x = np.random.default_rng(0).standard_normal((8, 8, 1)).astype(np.float32)
+  (params,) = {str(found.denoise.args[0].params["model"]["final_linear"]) for found in opened.values()}
+  assert params and len({found.digest for found in opened.values()}) == 3
+  for label, vector in (("c3", np.eye(10)[3]), ("c0", np.eye(10)[0]), ("cnone", np.zeros(10))):
+    np.testing.assert_array_equal(opened[label].denoise.args[0].label, vector)
+    assert np.isfinite(opened[label].denoise(x, np.float32(1.0))).all()
+  assert [found.about["name"] for found in opened.values()] == [
+    "dit, class 0",
+    "dit, class 3",
+    "dit, class none",
+  ]
+
+  assert pipeline.analyse_models(told, digits, [*models.values()], {}, tmp_path) == 6
+  assert pipeline.analyse_models(told, digits, [*models.values()], {}, tmp_path) == 0
+  told.models.c3.class_label = "5"
+  again = check(told, digits, tmp_path)
+  workdir.check(tmp_path, again, "test")  # another class is no other training
+  assert pipeline.train_models(again, tmp_path) == 0
+  assert pipeline.analyse_models(told, digits, again, {}, tmp_path) == 2
+
+
+def test_a_control_is_of_the_class_of_its_model(told):
+  told.claims, told.controls = ("gl rises",), ("mean",)
+  of_models = [member for member in members.members(told) if not member.control]
+  assert len({member.stands_in["mean"] for member in of_models}) == 3
+  told.models.c3.class_label = "0"
+  of_models = [member for member in members.members(told) if not member.control]
+  assert len({member.stands_in["mean"] for member in of_models}) == 2
+
+
+@pytest.mark.parametrize(
+  ("change", "want"),
+  [
+    (
+      {"class_label": ""},
+      "`models.c3` is a network conditional on 10 classes; set `models.c3.class_label` to",
+    ),
+    ({"class_label": "10"}, "`models.c3.class_label` is '10'; want a label from '0' to '9'"),
+    ({"class_label": "cat"}, "`models.c3.class_label` is 'cat'; want a label, such as '0', or 'none'"),
+    ({"class_label": "-1"}, "`models.c3.class_label` is '-1'; want a label"),
+    ({"surrogate": True}, "`models.c3` has both `surrogate` and `train.conditional`"),
+    ({"train.label_dropout": 1.0}, "train.label_dropout` is 1.0; want a rate from 0 to below 1"),
+    (
+      {"train.conditional": False},
+      "label_dropout` is 0.2, of labels that are not given; set `train.conditional`",
+    ),
+    (
+      {"train.conditional": False, "train.label_dropout": 0.0},
+      "`models.c3.class_label` is '3', and its network is unconditional; leave it empty",
+    ),
+  ],
+)
+def test_classes_that_cannot_be_are_refused(change, want, told, digits):
+  for field, value in change.items():
+    entry, _, leaf = field.rpartition(".")
+    (told.models.c3[entry] if entry else told.models.c3)[leaf] = value
+  with pytest.raises(ValueError, match=want) as error:
+    refuse(told, digits)
+  assert "\n" not in str(error.value)
+
+
+def test_what_images_cannot_give_is_refused(told, digits, config, tmp_path):
+  bare = digits._replace(pool_labels=None, held_out_labels=None, classes=())
+  with pytest.raises(
+    ValueError, match="`models.c.*.train.conditional` is true, which needs labels, and 'digits'"
+  ):
+    refuse(told, bare)
+  config.models.n64.class_label = "3"
+  with pytest.raises(ValueError, match="`models.n64.class_label` is '3', and the images have no labels"):
+    refuse(config, bare)
+  refuse(config, digits)
+  config.models.n64.size = 2
+  held = digits._replace(pool_labels=np.full_like(digits.pool_labels, 4))
+  with pytest.raises(ValueError, match="class_label` is '3', a class of which none of its 2 images is"):
+    check(config, held, tmp_path)
+  told.controls, told.claims = ("surrogate",), ("identity",)
+  told.linearity.pairs = 10**4
+  with pytest.raises(ValueError, match="linearity.pairs"):
+    refuse(told, digits)

@@ -159,7 +159,7 @@ def study(shape=(8, 8, 1), num=100, folder=pathlib.Path("none"), **changes):
       card = check.network_card(config, entry, shape) if source == "training" else {}
       subset = data.Subset(images, np.array([]), str(entry.size))
       member = Member(label, label, 0, "", entry, {})
-      made.append(Model(label, member, entry, subset, source, folder / label, card))
+      made.append(Model(label, member, entry, subset, subset, source, folder / label, card))
     return made
 
   return config, models

@@ -136,6 +136,79 @@ def test_a_network_trains_on_the_noise_that_was_chosen(network, images, tmp_path
   assert leaves_equal(usual, named) and not leaves_equal(usual, other)
 
 
+@pytest.fixture(scope="module")
+def told():
+  """A network that is told one of three classes, and takes less time to compile than a U-Net."""
+  options = {
+    "img_resolution": 8,
+    "img_channels": 1,
+    "patch_size": 4,
+    "hidden_size": 8,
+    "depth": 1,
+    "num_heads": 1,
+  }
+  return networks.create("dit", **options, label_dim=3)
+
+
+def step_of(network, params, images, labels=None):
+  """Make one step on eight devices; returns the parameters after it and the first moments."""
+  tx = train_state.optimizer(1e-3, 0, 16)
+  step = functools.partial(loop.train_step, network=network, tx=tx, settings=SETTINGS)
+  batch = [jnp.asarray(images[:16] / 127.5 - 1, jnp.float32), jax.random.split(jax.random.key(1), 16)]
+  batch += [] if labels is None else [labels]
+  compiled = parallel.replicated_step(step, len(batch))
+  state, _ = compiled(train_state.create(params, tx), *map(parallel.shard, batch))
+  return jax.device_get((state.params, state.opt_state[0].mu))
+
+
+def test_no_class_is_training_without_classes_to_the_last_bit(told, images):
+  """Zeros for a class add nothing anywhere: all but the classes' own weights are as without them."""
+  plain = told.clone(model=told.model.clone(label_dim=0))
+  params = networks.init(told, jax.random.key(0))
+  label = params["model"]["embedding"].pop("map_label")
+  want = step_of(plain, jax.tree.map(jnp.copy, params), images)
+  params["model"]["embedding"]["map_label"] = label
+  found = step_of(told, params, images, np.full(16, -1, np.int32))
+  (moment,) = found[1]["model"]["embedding"].pop("map_label").values()
+  found[0]["model"]["embedding"].pop("map_label")
+  np.testing.assert_array_equal(moment, 0)
+  assert leaves_equal(found, want)
+
+
+def test_a_class_is_told_for_its_own_images(told, images):
+  """Weights of a class have a gradient where the batch has its images, and nowhere else."""
+  params = networks.init(told, jax.random.key(0))
+  params["model"]["block0"]["adaLN_modulation"]["kernel"] += 0.1  # zero at first, and deaf to everything
+  params["model"]["final_modulation"]["kernel"] += 0.1
+  params["model"]["final_linear"]["kernel"] += 0.1
+  _, moments = step_of(told, params, images, np.repeat(np.int32([0, 2]), 8))
+  (rows,) = moments["model"]["embedding"]["map_label"].values()
+  assert np.abs(rows[0]).max() > 0 and np.abs(rows[2]).max() > 0
+  np.testing.assert_array_equal(rows[1], 0)
+
+
+def test_every_image_of_a_batch_comes_with_its_label(told, images, tmp_path, monkeypatch):
+  labels, seen, real = np.arange(20, dtype=np.int32) % 3, [], loop._compiled
+
+  def watched(*arguments):
+    tx, step = real(*arguments)
+
+    def record(state, x0, keys, told_labels):
+      seen.append((np.asarray(x0).reshape(16, 8, 8, 1), np.asarray(told_labels).reshape(16)))
+      return step(state, x0, keys, told_labels)
+
+    return tx, record
+
+  monkeypatch.setattr(loop, "_compiled", watched)
+  card = {"network": networks.card(told)}
+  loop.run(told, card, images, tmp_path, SETTINGS._replace(steps=2), seed=3, title="test", labels=labels)
+  for x0, given in seen:
+    for image, label in zip(x0, given, strict=True):
+      (index,) = np.flatnonzero(np.abs(images / 127.5 - 1 - image).max((1, 2, 3)) < 1e-6)
+      assert labels[index] == label
+  assert len(seen) == 2
+
+
 UNET = {"model_channels": 8, "channel_mult": (1,), "num_blocks": 1, "attn_resolutions": (), "dropout": 0.0}
 
 

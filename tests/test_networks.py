@@ -157,6 +157,16 @@ def test_conditional_network_hears_its_labels_unless_dropped():
   assert np.all(is_silent ^ is_heard) and is_silent.any() and np.abs(silent - heard).max() > 1e-2
 
 
+def test_a_class_is_a_leaf_of_the_denoiser_and_none_is_zeros():
+  record = trained(label_dim=3, attn_resolutions=(8, 4), channel_mult=(1, 1), label_dropout=0.9)
+  (x,), sigma = images(np.random.default_rng(8), 1, 1.0), np.ones(1, np.float32)
+  for label, vector in ((0, [1, 0, 0]), (2, [0, 0, 1]), (None, [0, 0, 0])):
+    bound = record.replace(label=networks.class_vector(record.network, label))
+    want = apply(record, x[None], sigma, np.array([vector], np.float32))[0]
+    np.testing.assert_allclose(networks.denoise(bound, x, sigma[0]), want, atol=ROUNDING)
+  assert networks.class_vector(trained().network, None) is None
+
+
 def test_float64_in_float64_out():
   sigma = np.float32([0.1, 3.0, 0.1, 3.0])
   x = images(np.random.default_rng(9), 4, sigma[:, None, None, None])

@@ -209,6 +209,19 @@ def subset(dataset: Dataset, size: int, part: int = 0, draw: int = 0) -> Subset:
   return Subset(images, ids, _fingerprint(images, ids), labels, _fingerprint(labels))
 
 
+def of_class(subset: Subset, label: int) -> Subset:
+  """Return those images of a subset that are of one class, perhaps none."""
+  assert subset.labels is not None, "images without labels are of no class"
+  own = subset.labels == label
+  images, ids, labels = subset.images[own], subset.ids[own], subset.labels[own]
+  return Subset(images, ids, _fingerprint(images, ids), labels, _fingerprint(labels))
+
+
+def apart(dataset: Dataset) -> Subset:
+  """Return the held-out images; their fingerprint is that of the whole data set."""
+  return Subset(dataset.held_out, dataset.held_out_ids, dataset.fingerprint, dataset.held_out_labels)
+
+
 def _place(field: str, path: str) -> pathlib.Path:
   try:
     place = pathlib.Path(path).expanduser()

@@ -53,10 +53,14 @@ NETWORKS = {
 
 
 class Trained(flax.struct.PyTreeNode):
-  """A network with its parameters: a pytree whose structure is the network, whose leaves are the weights."""
+  """A network with its parameters: a pytree whose structure is the network, whose leaves are the weights.
+
+  A class-conditional one has a leaf for the class, too, so that one compile serves all of them.
+  """
 
   params: dict
   network: nn.Module = flax.struct.field(pytree_node=False)
+  label: Float[ArrayLike, " L"] | None = None  # one-hot, or zeros for no class; see `class_vector`
 
 
 def create(name: str, *, preconditioning: str = "edm", **options: Any) -> Preconditioned:
@@ -252,6 +256,12 @@ def _inputs(network: nn.Module) -> tuple[Float[Array, "..."] | None, ...]:
   return image, jnp.ones(1), *labels
 
 
+def class_vector(network: Preconditioned, label: int | None) -> Float[np.ndarray, " L"] | None:
+  """Return what a network is told of a class: one-hot, zeros for None, nothing where it knows no classes."""
+  dim = network.model.label_dim
+  return (np.arange(dim) == (-1 if label is None else label)).astype(np.float32) if dim else None
+
+
 def denoise(trained: Trained, x: Image, sigma: Sigma) -> Float[Array, "H W C"]:
   """Estimate ``x0`` from one noisy image with a trained network, D(x; sigma).
 
@@ -259,11 +269,12 @@ def denoise(trained: Trained, x: Image, sigma: Sigma) -> Float[Array, "H W C"]:
   of the network's convolutions.
 
   Args:
-    trained: network and parameters.
+    trained: network, parameters and, of a class-conditional one, the class.
     x: noisy image [H, W, C].
     sigma: noise level, scalar, > 0.
 
   Returns:
     The estimate [H, W, C] in the dtype of `x`.
   """
-  return trained.network.apply({"params": trained.params}, x[None], jnp.reshape(sigma, 1))[0]
+  label = None if trained.label is None else jnp.asarray(trained.label, x.dtype)[None]
+  return trained.network.apply({"params": trained.params}, x[None], jnp.reshape(sigma, 1), label)[0]

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from gauss_diffusion import analyses, edm, networks, plots, results, sampling
 from gauss_diffusion.denoisers import FAMILIES, family
 from gauss_diffusion.readings import claims, measures
-from gauss_diffusion.study import members, schema
+from gauss_diffusion.study import classes, members, schema
 from gauss_diffusion.training import checkpoint, loop
 
 Shape = tuple[int, int, int]
@@ -45,14 +45,15 @@ _REALS = {
 }
 
 
-def check(config: ConfigDict, shape: Shape, num_pool: int, num_held_out: int) -> None:
+def check(config: ConfigDict, shape: Shape, num_pool: int, num_held_out: int, num_classes: int = 0) -> None:
   """Refuse a study that cannot run on this data: names first, then values, then what needs what.
 
   Args:
     config: the study.
     shape: of an image, (H, W, C).
     num_pool: images available for training.
-    num_held_out: images kept apart.
+    num_held_out: images kept apart, of the class with the fewest of those that models are held against.
+    num_classes: of the images, 0 where they have no labels.
 
   Raises:
     ValueError: naming the field in question and what would be right.
@@ -81,7 +82,7 @@ def check(config: ConfigDict, shape: Shape, num_pool: int, num_held_out: int) ->
     # Labels become names of folders.
     if not re.fullmatch(r"\w[\w-]{0,99}", label):
       raise ValueError(f"`models` has {label!r}; want a label of letters, digits, _ and -, at most 100")
-    _check_model(config, f"models.{label}", model, shape, num_pool)
+    _check_model(config, f"models.{label}", model, shape, num_pool, num_classes)
   _check_names("controls", config.controls, members.CONTROLS)
   members.check(config)
   _check_families(config, shape, num_pool)
@@ -125,10 +126,11 @@ def cpu_devices(config: ConfigDict) -> int:
   return max(num for num in range(1, cores + 1) if not any(batch % num for batch in batches))
 
 
-def network_card(config: ConfigDict, model: ConfigDict, shape: Shape) -> dict[str, Any]:
+def network_card(config: ConfigDict, model: ConfigDict, shape: Shape, num_classes: int = 0) -> dict[str, Any]:
   """Return what a checkpoint must remember to rebuild a model's network, ``{"network": {...}}``, plain JSON.
 
   Of the section `network` an architecture takes the fields that it knows; the others must be the study's own.
+  One that is told the class knows as many as the images have.
   """
   if model.checkpoint:
     card = checkpoint.load_card(model.checkpoint)
@@ -143,6 +145,8 @@ def network_card(config: ConfigDict, model: ConfigDict, shape: Shape) -> dict[st
   options: dict[str, Any] = {"img_resolution": size, "img_channels": channels}
   for name, value in networks.known(model.network.to_dict(), config.network.to_dict()).items():
     options[name] = list(value) if isinstance(value, tuple) else value
+  if model.train.conditional:
+    options |= {"label_dim": num_classes, "label_dropout": model.train.label_dropout}
   return {"network": options}
 
 
@@ -178,7 +182,9 @@ def _check_sampler(sampler: ConfigDict) -> None:
     raise ValueError(f"`sampler.levels` is {sampler.levels}; want 2 to {_LEVELS}")
 
 
-def _check_model(config: ConfigDict, where: str, model: ConfigDict, shape: Shape, num_pool: int) -> None:
+def _check_model(
+  config: ConfigDict, where: str, model: ConfigDict, shape: Shape, num_pool: int, num_classes: int
+) -> None:
   if not 0 <= model.size <= num_pool:
     raise ValueError(f"`{where}.size` is {model.size}; the data has {num_pool} training images")
   if model.part not in (0, 1):
@@ -203,9 +209,9 @@ def _check_model(config: ConfigDict, where: str, model: ConfigDict, shape: Shape
     raise ValueError(
       f"`{where}` has both `surrogate` and `{given[0]}`; only a network trained here has draws"
     )
-  if model.checkpoint:
-    network_card(config, model, shape)
+  known = network_card(config, model, shape)["network"].get("label_dim", 0) if model.checkpoint else 0
   if schema.source(model) != "training":
+    classes.check_label(where, model, known, num_classes)
     return
   for field, (least, most) in _COUNTS.items():
     if not least <= model.train[field] <= most:
@@ -214,7 +220,9 @@ def _check_model(config: ConfigDict, where: str, model: ConfigDict, shape: Shape
     if not low < model.train[field] < high:
       raise ValueError(f"`{where}.train.{field}` is {model.train[field]}; want between {low} and {high:g}")
   _check_noise_law(where, model)
-  network = networks.create(**network_card(config, model, shape)["network"])
+  classes.check_training(where, model, config.data.name, num_classes)
+  classes.check_label(where, model, num_classes if model.train.conditional else 0, num_classes)
+  network = networks.create(**network_card(config, model, shape, num_classes)["network"])
   networks.compute(network, dtype=model.train.dtype, remat=model.train.remat)
 
 

@@ -1,33 +1,118 @@
-"""Class labels of a study: what asks for them, refused where images have none or not those that are meant."""
+"""Class labels of a study: what models are told of classes and held against, and what images cannot give."""
+
+import typing
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from gauss_diffusion import analyses
+from gauss_diffusion import analyses, data
 from gauss_diffusion.denoisers import FAMILIES
+from gauss_diffusion.study import schema
 from gauss_diffusion.study.members import analyses_of
-from gauss_diffusion.study.subjects import Model
+
+if typing.TYPE_CHECKING:
+  from gauss_diffusion.study.subjects import Model
+
+NO_CLASS = "none"  # a `class_label`: a conditional network is told zeros, and held against all images
 
 
-def check(config: ConfigDict, models: list[Model]) -> None:
-  """Refuse denoisers that are fitted to labels where a model's images have none, or none of the class meant.
+def label(entry: Any) -> int | None:
+  """Return the class of a model's `class_label`, None where it is of none or of all."""
+  return int(entry.class_label) if entry.class_label.isdecimal() else None
+
+
+def meant(images: data.Subset, entry: Any) -> data.Subset:
+  """Return those of the images that a model is held against: of its class, where it has one."""
+  wanted = label(entry)
+  return images if wanted is None else data.of_class(images, wanted)
+
+
+def fewest_held_out(config: ConfigDict, dataset: data.Dataset) -> int:
+  """Return the smallest number of held-out images that a model of the study is held against."""
+  every = data.apart(dataset)
+  kept = [every, *(meant(every, model) for model in config.models.values() if dataset.classes)]
+  return min(len(held_out.images) for held_out in kept)
+
+
+def check_training(where: str, model: ConfigDict, name: str, num_classes: int) -> None:
+  """Refuse a training on classes where there are none, and a dropout of labels that nobody gives.
+
+  Args:
+    where: the model's field.
+    model: its entry, trained here.
+    name: of the data.
+    num_classes: of the images, 0 where they have no labels.
+  """
+  train = model.train
+  if not 0 <= train.label_dropout < 1:
+    raise ValueError(f"`{where}.train.label_dropout` is {train.label_dropout}; want a rate from 0 to below 1")
+  if train.label_dropout and not train.conditional:
+    raise ValueError(
+      f"`{where}.train.label_dropout` is {train.label_dropout}, of labels that are not given; set "
+      "`train.conditional`, or leave it 0"
+    )
+  if train.conditional and not num_classes:
+    raise ValueError(f"`{where}.train.conditional` is true, which needs labels, and {name!r} has none")
+  if train.conditional and model.surrogate:
+    raise ValueError(f"`{where}` has both `surrogate` and `train.conditional`; draws have no classes")
+
+
+def check_label(where: str, model: ConfigDict, known: int, num_classes: int) -> None:
+  """Refuse a class that the network or the images do not know, and a conditional network without any.
+
+  Args:
+    where: the model's field.
+    model: its entry.
+    known: classes that the model's network is told of, 0 for an unconditional one or none.
+    num_classes: of the images, 0 where they have no labels.
+  """
+  chosen, is_network = model.class_label, schema.source(model) in ("training", "checkpoint")
+  if chosen and chosen != NO_CLASS and not (chosen.isdecimal() and chosen.isascii()):
+    raise ValueError(f"`{where}.class_label` is {chosen!r}; want a label, such as '0', or {NO_CLASS!r}")
+  if known and not chosen:
+    raise ValueError(
+      f"`{where}` is a network conditional on {known} classes; set `{where}.class_label` to one, '0' to "
+      f"'{known - 1}', or to {NO_CLASS!r}"
+    )
+  if chosen and is_network and not known:
+    raise ValueError(f"`{where}.class_label` is {chosen!r}, and its network is unconditional; leave it empty")
+  wanted = label(model)
+  if wanted is None:
+    return
+  if not num_classes:
+    raise ValueError(
+      f"`{where}.class_label` is {chosen!r}, and the images have no labels by which to hold it against them"
+    )
+  most = min(known or num_classes, num_classes)
+  if wanted >= most:
+    raise ValueError(f"`{where}.class_label` is {chosen!r}; want a label from '0' to '{most - 1}'")
+
+
+def check(config: ConfigDict, models: "list[Model]") -> None:
+  """Refuse classes of which a model has no images, and denoisers fitted to labels where images have none.
 
   Args:
     config: the study, checked.
     models: of the study.
 
   Raises:
-    ValueError: naming the field that asks for the denoiser.
+    ValueError: naming the field that asks for the class or the denoiser.
   """
   for model in models:
+    if not len(model.subset.images):
+      raise ValueError(
+        f"`models.{model.label}.class_label` is {model.entry.class_label!r}, a class of which none of its "
+        f"{len(model.training.images)} images is; want a larger `size`, or another class"
+      )
     asking = {f"models.{model.label}.denoiser": [model.entry.denoiser]}
     asking |= {name: analyses.ANALYSES[name].uses(config[name]) for name in analyses_of(config, model.member)}
     for field, names in asking.items():
       for name in names:
         if name in FAMILIES and FAMILIES[name].labelled:
-          _check_labels(f"`{field}` asks for {name!r}", name, config, model)
+          _check_family(f"`{field}` asks for {name!r}", name, config, model)
 
 
-def _check_labels(what: str, name: str, config: ConfigDict, model: Model) -> None:
+def _check_family(what: str, name: str, config: ConfigDict, model: "Model") -> None:
   labels = model.subset.labels
   if labels is None:
     raise ValueError(f"{what}, which needs labels, and {config.data.name!r} has none")

@@ -401,7 +401,8 @@ def _traced(raw: Any, width_field: str) -> _Network:
   """Trace one evaluation of a raw network, a linen module, and count what it would compute."""
 
   def evaluate(x, noise_label):
-    out, variables = raw.init_with_output(jax.random.key(0), x, noise_label)
+    class_labels = jnp.zeros((1, raw.label_dim)) if raw.label_dim else None
+    out, variables = raw.init_with_output(jax.random.key(0), x, noise_label, class_labels)
     return out, variables["params"]
 
   image = (1, raw.img_resolution, raw.img_resolution, raw.img_channels)

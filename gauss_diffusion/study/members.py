@@ -104,6 +104,10 @@ def check(config: Any) -> None:
         raise ValueError(
           f"`controls` has {control!r}, and `models.{label}` is no network that is trained here"
         )
+      if control == SURROGATE and entry["train"]["conditional"]:
+        raise ValueError(
+          f"`controls` has {control!r}, and `models.{label}.train.conditional` is true; draws have no classes"
+        )
   if LINEAR in _judged(config) and "distillation" not in config["analyses"]:
     raise ValueError(f"`controls` has {LINEAR!r}, which needs 'distillation' among `analyses`")
 
@@ -135,7 +139,7 @@ def _deciding(entry: Any, control: str, label: str) -> Any:
   """Return what decides a control: models of which it is the same share one."""
   if control == LINEAR:
     return label
-  images = entry["size"], entry["part"]
+  images = entry["size"], entry["part"], entry.get("class_label", "")  # a field that older studies lack
   if control not in TRAINED:
     return images
   recipe = entry if isinstance(entry, dict) else asked.plain(entry)

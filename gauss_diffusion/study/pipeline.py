@@ -11,23 +11,32 @@ from gauss_diffusion import analyses, data, edm, interrupts, networks, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.analyses.subject import Subject
 from gauss_diffusion.denoisers import FAMILIES, family
-from gauss_diffusion.study import asked
+from gauss_diffusion.study import asked, classes
 from gauss_diffusion.study.members import analyses_of
-from gauss_diffusion.study.subjects import Model, Opened, fitted, held_out_images, opened, training_images
+from gauss_diffusion.study.subjects import (
+  Model,
+  Opened,
+  fitted,
+  held_out_images,
+  opened,
+  seen_images,
+  training_images,
+)
 from gauss_diffusion.training import checkpoint, loop
 from gauss_diffusion.types import Denoiser, GaussianStats
 
 
 def runs(models: list[Model]) -> list[list[Model]]:
-  """Group models that are one training run looked at after different numbers of steps, shortest first.
+  """Group models that are one training run looked at after other steps or of other classes, shortest first.
 
   A best affine map goes with the model that it is of.
   """
   alike = {}
   for model in models:
     entry = model.entry.to_dict()
-    same = {name: entry[name] for name in entry if name not in ("title", "group", "train")}
-    alike[model.label] = str((same, model.subset.fingerprint, {**entry["train"], "steps": None}))
+    same = {name: entry[name] for name in entry if name not in ("title", "group", "class_label", "train")}
+    images = model.training.fingerprint, model.training.label_fingerprint
+    alike[model.label] = str((same, images, {**entry["train"], "steps": None}))
   grouped: dict[str, list[Model]] = {}
   for model in models:
     grouped.setdefault(alike[model.entry.linear or model.label], []).append(model)
@@ -54,13 +63,15 @@ def train_models(models: list[Model], folder: pathlib.Path) -> int:
   for run in runs([model for model in models if model.source == "training"]):
     before = None
     for model in run:
-      settings = loop.Settings(**model.entry.train)
+      settings = loop.Settings(*(model.entry.train[field] for field in loop.Settings._fields))
       if (step := checkpoint.sound_step(model.folder)) != settings.steps:
         if before is not None and step is None:
           loop.branch(before.folder, model.folder)
         network = networks.create(**model.card["network"])
         title, images = f"train {model.label}", training_images(model, folder)
-        loop.run(network, model.card, images, model.folder, settings, seed=model.entry.seed, title=title)
+        labels = model.training.labels if model.entry.train.conditional else None
+        seed = model.entry.seed
+        loop.run(network, model.card, images, model.folder, settings, seed=seed, title=title, labels=labels)
         worked += 1
       before = model
   return worked
@@ -133,7 +144,7 @@ def _why_not(name: str, model: Model, examined: Opened) -> str | None:
 def _inputs(study: _Study, name: str, model: Model, examined: Opened) -> dict[str, Any]:
   """Return all that a result of an analysis depends on."""
   uses = analyses.ANALYSES[name].uses(study.config[name])
-  held_out = study.dataset.fingerprint
+  held_out = classes.meant(data.apart(study.dataset), model.entry).fingerprint
   if model.entry.surrogate:
     held_out = f"{len(study.dataset.held_out)} draws"
   reads = ["distillation"] if set(uses) & set(subjects.LINEAR) else []
@@ -159,7 +170,7 @@ def _subject(study: _Study, model: Model, examined: Opened) -> Subject:
   return Subject(
     network=examined.denoise,
     stats=fitted(model, "gaussian", family.defaults(FAMILIES["gaussian"]), study.folder),
-    train=training_images(model, study.folder),
+    train=seen_images(model, study.folder),
     held_out=held_out_images(model, study.dataset, study.folder),
     sigmas=edm.sigma_grid(sampler.levels, sampler.sigma_min, sampler.sigma_max),
     solver=sampler.solver,

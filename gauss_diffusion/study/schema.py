@@ -70,6 +70,8 @@ def default() -> ConfigDict:
   config.train.keep = 2  # newest checkpoints kept
   config.train.dtype = "float32"  # in which networks compute, or bfloat16; parameters stay float32
   config.train.remat = False  # recompute activations in the backward pass: less memory, more time
+  config.train.conditional = False  # the network is told the class, of data with labels; see `class_label`
+  config.train.label_dropout = 0.0  # share of its training samples that have no class
 
   config.models = ConfigDict()
   config.replicates = 1  # networks of each model: other seeds, and other images where the pool has more
@@ -128,6 +130,9 @@ def add_model(
   model.surrogate = (
     False  # trained and looked at on draws from N(mean, covariance) in the place of the images
   )
+  # What a class-conditional network is told: 'none', or a class by its label, '3'. It is then held against
+  # the images of that class, as any other denoiser that has a class here.
+  model.class_label = ""
   model.seed = config.get_oneway_ref("seed")
   for section in ("network", "train"):
     model[section] = ConfigDict({field: config[section].get_oneway_ref(field) for field in config[section]})

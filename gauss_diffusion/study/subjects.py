@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from gauss_diffusion import data, networks, results
 from gauss_diffusion.denoisers import FAMILIES, affine, external, family
-from gauss_diffusion.study import check, members, schema, surrogate
+from gauss_diffusion.study import check, classes, members, schema, surrogate
 from gauss_diffusion.study.members import Member
 from gauss_diffusion.training import checkpoint
 from gauss_diffusion.types import Affine, Denoiser
@@ -26,6 +26,7 @@ class Model(NamedTuple):
   member: Member
   entry: ConfigDict  # of the study's `models`, as this member has it
   subset: data.Subset  # that it is held against
+  training: data.Subset  # that a network is trained on: of all classes, where `subset` is of one
   source: str  # see `schema.source`
   folder: pathlib.Path  # of a network, with `checkpoints/` in it
   card: dict[str, Any]  # of a network, to rebuild it; else empty
@@ -48,9 +49,11 @@ def models(config: ConfigDict, dataset: data.Dataset, workdir: pathlib.Path) -> 
     entry, source = member.entry, schema.source(member.entry)
     folder = pathlib.Path(entry.checkpoint) if source == "checkpoint" else workdir / "models" / member.label
     has_network = source in ("training", "checkpoint")
-    card = check.network_card(config, entry, dataset.pool.shape[1:]) if has_network else {}
-    images = subset(entry.size, entry.part, member.replicate)
-    made.append(Model(member.label, member, entry, images, source, folder, card))
+    shape, num_classes = dataset.pool.shape[1:], len(dataset.classes)
+    card = check.network_card(config, entry, shape, num_classes) if has_network else {}
+    training = subset(entry.size, entry.part, member.replicate)
+    images = classes.meant(training, entry)
+    made.append(Model(member.label, member, entry, images, training, source, folder, card))
   return made
 
 
@@ -78,12 +81,19 @@ def fitted(model: Model, name: str, options: dict[str, Any], folder: pathlib.Pat
 
 def training_images(model: Model, folder: pathlib.Path) -> np.ndarray:
   """Return what a model is trained on: its images, or float32 draws from the Gaussian of their moments."""
-  return draws(model, folder, surrogate.DRAWS, 0) if model.entry.surrogate else model.subset.images
+  return draws(model, folder, surrogate.DRAWS, 0) if model.entry.surrogate else model.training.images
+
+
+def seen_images(model: Model, folder: pathlib.Path) -> np.ndarray:
+  """Return those of what a model is trained on that it is looked at with: all, or one class's."""
+  return training_images(model, folder) if model.entry.surrogate else model.subset.images
 
 
 def held_out_images(model: Model, dataset: data.Dataset, folder: pathlib.Path) -> np.ndarray:
   """Return what a model is looked at with and has not seen: held-out images, or as many further draws."""
-  return draws(model, folder, len(dataset.held_out), 1) if model.entry.surrogate else dataset.held_out
+  if model.entry.surrogate:
+    return draws(model, folder, len(dataset.held_out), 1)
+  return classes.meant(data.apart(dataset), model.entry).images
 
 
 def draws(model: Model, folder: pathlib.Path, num: int, stream: int) -> np.ndarray:
@@ -149,19 +159,21 @@ def opened(
     about = {"kind": "best affine map", "name": f"of {model.entry.linear}"}
     return Opened(Partial(affine.denoise, best), result_card["content"], True, about)
   network, params = checkpoint.load_ema(model.folder)
-  denoise = Partial(networks.denoise, networks.Trained(params=params, network=network))
+  told = networks.class_vector(network, classes.label(model.entry))
+  denoise = Partial(networks.denoise, networks.Trained(params=params, network=network, label=told))
   leaves = jax.tree.leaves(params)
+  of_class = f", class {model.entry.class_label}" if model.entry.class_label else ""
   about = {
     "kind": "trained here" if model.source == "training" else "network from a checkpoint",
-    "name": model.card["network"]["name"],
+    "name": model.card["network"]["name"] + of_class,
     "parameters": sum(leaf.size for leaf in leaves),
     "network": model.card["network"],
   }
-  return Opened(denoise, _digest(model.card["network"], params), True, about)
+  return Opened(denoise, _digest(model.card["network"], params, of_class), True, about)
 
 
-def _digest(card: dict[str, Any], params: Any) -> str:
-  found = hashlib.sha256(json.dumps(card, sort_keys=True).encode())
+def _digest(card: dict[str, Any], params: Any, of_class: str) -> str:
+  found = hashlib.sha256(json.dumps(card, sort_keys=True).encode() + of_class.encode())
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     found.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
     # An array is a buffer, which NumPy tells type checkers from Python 3.12 on.

@@ -25,7 +25,13 @@ from gauss_diffusion.training import checkpoint
 LOCK, LOCKS = ".lock", ".locks"  # who writes here: alone, or with others each their models
 _UNDECIDING = ("log_every", "checkpoint_every", "keep")  # of `train`: how it is watched and kept
 # Fields that records written before them lack, and what such a training was.
-_YOUNGER = {"train.noise_law": "", "train.sigma_min": edm.SIGMA_MIN, "train.sigma_max": edm.SIGMA_MAX}
+_YOUNGER = {
+  "train.noise_law": "",
+  "train.sigma_min": edm.SIGMA_MIN,
+  "train.sigma_max": edm.SIGMA_MAX,
+  "train.conditional": False,
+  "train.label_dropout": 0.0,
+}
 
 
 def check(workdir: pathlib.Path, models: list[Model]) -> None:
@@ -118,11 +124,12 @@ def _training(model: Model) -> dict[str, Any]:
   deciding = {name: value for name, value in entry["train"].items() if name not in _UNDECIDING}
   network = {f"network.{name}": value for name, value in model.card["network"].items()}
   return (
-    {"seed": entry["seed"], "size": len(model.subset.images)}
+    {"seed": entry["seed"], "size": len(model.training.images)}
     | ({"surrogate": True} if entry["surrogate"] else {})
     | network
     | {f"train.{name}": value for name, value in deciding.items()}
-    | {"images": model.subset.fingerprint}
+    | {"images": model.training.fingerprint}
+    | ({"labels": model.training.label_fingerprint} if entry["train"]["conditional"] else {})
   )
 
 
@@ -142,7 +149,9 @@ def _check_training(workdir: pathlib.Path, model: Model) -> None:
   for field in dict.fromkeys([*new, *old]):
     if old.get(field) != new.get(field):
       what = (
-        "the images (of another `data` or `seed`)" if field == "images" else f"`models.{model.label}.{field}`"
+        f"the {field} (of another `data` or `seed`)"
+        if field in ("images", "labels")
+        else f"`models.{model.label}.{field}`"
       )
       raise ValueError(
         f"`workdir` {workdir} has trained {model.label!r} with {what} = {old.get(field)!r}, not "

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Bool, Float, Int, Key
+from jaxtyping import Bool, Float, Int, Int32, Key
 from tqdm import tqdm
 
 from gauss_diffusion import edm, interrupts, networks, parallel, results
@@ -33,7 +33,7 @@ class StepInfo(NamedTuple):
 
 
 class Settings(NamedTuple):
-  """How to train; the fields of a study's `train`."""
+  """How to train; fields of a study's `train`, which has besides those that decide the network."""
 
   steps: int
   batch: int  # images a step, over all devices
@@ -79,6 +79,7 @@ def train_step(
   state: TrainState,
   x0: Float[Array, "b H W C"],
   keys: Key[Array, " b"],
+  labels: Int32[Array, " b"] | None = None,
   *,
   network: Preconditioned,
   tx: optax.GradientTransformation,
@@ -90,6 +91,8 @@ def train_step(
     state: replicated.
     x0: images in [-1, 1].
     keys: one key per image.
+    labels: the class of each image, of which a class-conditional network is told, one-hot, but for those that
+      its `label_dropout` takes away: zeros stand for no class.
     network: the linen module, preconditioned.
     tx: the optimizer.
     settings: see `Settings`.
@@ -104,7 +107,9 @@ def train_step(
 
   def mean_loss(params):
     def denoise(x, sigma):
-      return network.apply({"params": params}, x, sigma, train=True, rngs={"dropout": key_dropout[0]})
+      known = None if labels is None else jax.nn.one_hot(labels, network.model.label_dim, dtype=x.dtype)
+      rngs = {"dropout": key_dropout[0]}
+      return network.apply({"params": params}, x, sigma, known, train=True, rngs=rngs)
 
     return jnp.mean(losses.denoising_loss(denoise, x0, key_noise, noise_law=noise_law(network, settings)))
 
@@ -141,6 +146,7 @@ def run(
   *,
   seed: int,
   title: str,
+  labels: Int32[np.ndarray, " N"] | None = None,
 ) -> Any:
   """Train until `settings.steps`, from the newest checkpoint if there is one.
 
@@ -154,6 +160,7 @@ def run(
     settings: see `Settings`.
     seed: of the initial weights, the batches and the noise.
     title: shown beside the progress bar.
+    labels: the class of each image, for a class-conditional network.
 
   Returns:
     The EMA parameters.
@@ -167,7 +174,7 @@ def run(
   directory = pathlib.Path(directory)
   key_init, key_train = jax.random.split(jax.random.key(seed))
   computing = networks.compute(network, dtype=settings.dtype, remat=settings.remat)
-  tx, compiled = _compiled(computing, settings._replace(steps=0))
+  tx, compiled = _compiled(computing, settings._replace(steps=0), labels is not None)
   fresh = train_state.create(networks.init(network, key_init), tx)
 
   with checkpoint.manager(directory, settings.keep) as checkpoints:
@@ -185,7 +192,8 @@ def run(
       rows = parallel.local_rows(settings.batch)
       index = batch_indices(seed, step, settings.batch, len(images))[rows]
       keys = _step_keys(key_train, step, settings.batch)[rows]
-      state, info = compiled(state, parallel.shard(to_float(images[index])), parallel.shard(keys))
+      told = () if labels is None else (parallel.shard(labels[index]),)
+      state, info = compiled(state, parallel.shard(to_float(images[index])), parallel.shard(keys), *told)
       # The next step is on its way before the last one's numbers are looked at.
       if pending is not None:
         window = _look(training, *pending, window)
@@ -218,11 +226,11 @@ def branch(source: results.Path, target: results.Path) -> None:
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(network, settings: Settings):
+def _compiled(network, settings: Settings, labelled: bool):
   """Return optimizer and step, shared by all models of a study that train alike, however long."""
   tx = train_state.optimizer(settings.learning_rate, settings.rampup_images, settings.batch)
   step = functools.partial(train_step, network=network, tx=tx, settings=settings)
-  return tx, parallel.replicated_step(step)
+  return tx, parallel.replicated_step(step, 3 if labelled else 2)
 
 
 @functools.partial(jax.jit, static_argnums=2)
