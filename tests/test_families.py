@@ -357,7 +357,7 @@ LIMITS = {
     no_power_is_the_mean,
     *SET,
   ),
-  "finite-data": (
+  "finite_data": (
     one_image_is_all_it_knows,
     high_noise_leaves_the_mean,
     infinite_data_are_the_gaussian,
@@ -420,6 +420,7 @@ def test_defaults_pass_their_own_check(name):
   family.check_options(name, known, family.defaults(known))
   family.check_size(name, known, (32, 32, 3))
   assert known.title and all(option.meaning for option in known.options.values())
+  assert name.isidentifier() or not known.options  # or no flag could set them
 
 
 @pytest.mark.parametrize(

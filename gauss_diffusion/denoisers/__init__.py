@@ -55,7 +55,7 @@ FAMILIES: dict[str, Family] = {
   "ppca": spiked.PPCA,
   "shrunk": spiked.SHRUNK,
   "stationary": stationary.FAMILY,
-  "finite-data": finite_data.FAMILY,
+  "finite_data": finite_data.FAMILY,
   "mixture": mixture.FAMILY,
   "smoothed": smoothed.FAMILY,
   "golden": golden.FAMILY,

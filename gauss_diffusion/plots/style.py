@@ -83,7 +83,7 @@ DASHES = {  # of those that may lie on each other, or on the Gaussian or multi-d
   "ppca": (0, (6, 1.5)),
   "shrunk": (0, (2.5, 1)),
   "stationary": (0, (5, 1.2, 1.2, 1.2)),
-  "finite-data": (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2)),
+  "finite_data": (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2)),
   "mixture": (0, (8, 1.2, 2.5, 1.2)),
   "smoothed": (0, (6, 1.2, 1.2, 1.2, 1.2, 1.2)),
   "golden": (0, (10, 2)),

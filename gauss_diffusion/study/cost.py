@@ -334,7 +334,7 @@ def _pass_seconds(name: str, config: ConfigDict, model: Model) -> float:
     return _function_seconds(model.entry.function, model.entry.jax, tuple(shape))
   rank = min(config.denoisers.gaussian.rank or num, num, dimension)
   operations = {"gaussian": 4 * dimension * rank} | dict.fromkeys(subjects.LINEAR, 2 * dimension**2)
-  operations |= dict.fromkeys(("shrunk", "finite-data"), 4 * dimension * min(num, dimension))
+  operations |= dict.fromkeys(("shrunk", "finite_data"), 4 * dimension * min(num, dimension))
   operations["ppca"] = 4 * dimension * min(config.denoisers.ppca.rank, num, dimension)
   mixture = config.denoisers.mixture
   operations["mixture"] = 10 * mixture.components * dimension * min(mixture.rank or dimension, dimension)
