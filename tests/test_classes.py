@@ -31,7 +31,7 @@ def check(config, dataset, folder):
 
 def test_a_denoiser_that_needs_labels_wants_data_that_have_them(config, digits, tmp_path):
   bare = digits._replace(pool_labels=None, held_out_labels=None, classes=())
-  for name in ("class-mixture", "class-gaussian"):
+  for name in ("class_mixture", "class_gaussian"):
     config.samples.denoisers = ("network", name)
     check(config, digits, tmp_path)
     with pytest.raises(
@@ -40,19 +40,19 @@ def test_a_denoiser_that_needs_labels_wants_data_that_have_them(config, digits, 
       check(config, bare, tmp_path)
   config.samples.denoisers = ("network",)
   check(config, bare, tmp_path)
-  config.models.n64.denoiser = "class-mixture"
-  with pytest.raises(ValueError, match="`models.n64.denoiser` asks for 'class-mixture', which needs labels"):
+  config.models.n64.denoiser = "class_mixture"
+  with pytest.raises(ValueError, match="`models.n64.denoiser` asks for 'class_mixture', which needs labels"):
     check(config, bare, tmp_path)
 
 
 def test_a_class_of_which_a_model_has_no_image_is_refused(config, digits, tmp_path):
-  config.samples.denoisers = ("network", "class-gaussian")
-  config.denoisers["class-gaussian"].label = 10
+  config.samples.denoisers = ("network", "class_gaussian")
+  config.denoisers["class_gaussian"].label = 10
   with pytest.raises(
     ValueError, match="label` is 10, a class of which none of the 64 images of `models.n64`"
   ):
     check(config, digits, tmp_path)
-  config.denoisers["class-gaussian"].label = 9
+  config.denoisers["class_gaussian"].label = 9
   check(config, digits, tmp_path)
 
 
@@ -64,17 +64,17 @@ def test_a_result_depends_on_labels_where_a_denoiser_reads_them(config, digits, 
     return pipeline.analyse_models(config, dataset, models, {}, tmp_path)
 
   assert [analysed(digits), analysed(other)] == [1, 0]
-  config.samples.denoisers = ("network", "class-mixture")
+  config.samples.denoisers = ("network", "class_mixture")
   assert [analysed(digits), analysed(digits), analysed(other), analysed(other)] == [1, 0, 1, 0]
   config.samples.denoisers = ("network",)
-  config.models.n64.denoiser = "class-mixture"
+  config.models.n64.denoiser = "class_mixture"
   assert [analysed(digits), analysed(digits), analysed(other), analysed(other)] == [1, 0, 1, 0]
 
 
 def test_the_mixture_knows_every_class_of_the_models_images(config, digits, tmp_path):
   config.models.n64.size = 0
   (model,) = check(config, digits, tmp_path)
-  record = subjects.fitted(model, "class-mixture", {"rank": 0}, tmp_path)
+  record = subjects.fitted(model, "class_mixture", {"rank": 0}, tmp_path)
   np.testing.assert_allclose(record.share, np.bincount(model.subset.labels) / 1437)
   for label, mean in enumerate(record.mean):
     own = model.subset.images[model.subset.labels == label] / 127.5 - 1

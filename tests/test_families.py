@@ -384,7 +384,7 @@ LIMITS = {
     one_image_alone_is_the_nearest,
     *SET,
   ),
-  "class-mixture": (
+  "class_mixture": (
     one_image_is_all_it_knows,
     high_noise_leaves_the_mean,
     one_class_is_the_gaussian_denoiser,
@@ -392,7 +392,7 @@ LIMITS = {
     weighs_classes_by_their_densities,
     *SET,
   ),
-  "class-gaussian": (knows_its_class_alone, *SET),
+  "class_gaussian": (knows_its_class_alone, *SET),
 }
 
 
@@ -488,15 +488,15 @@ def test_a_damaged_or_foreign_record_is_fitted_anew(tmp_path):
 
 
 def test_a_record_is_of_its_labels_where_the_family_reads_them(tmp_path):
-  known, u8 = FAMILIES["class-mixture"], images()
+  known, u8 = FAMILIES["class_mixture"], images()
   for labels, name in ((classes(u8), "one"), (np.arange(12), "other")):
     record = family.fitted(
-      "class-mixture", known, u8, "abc", {"rank": 0}, tmp_path, labels=labels, label_fingerprint=name
+      "class_mixture", known, u8, "abc", {"rank": 0}, tmp_path, labels=labels, label_fingerprint=name
     )
-    again = family.fitted("class-mixture", known, None, "abc", {"rank": 0}, tmp_path, label_fingerprint=name)
+    again = family.fitted("class_mixture", known, None, "abc", {"rank": 0}, tmp_path, label_fingerprint=name)
     for one, other in zip(record, again, strict=True):
       np.testing.assert_array_equal(one, other)
-  assert len(list(tmp_path.glob("class-mixture/*.nc"))) == 2
+  assert len(list(tmp_path.glob("class_mixture/*.nc"))) == 2
   for name in ("one", "other"):  # to one that reads none they are nothing
     family.fitted("gaussian", FAMILIES["gaussian"], u8, "abc", {"rank": 0}, tmp_path, label_fingerprint=name)
   assert len(list(tmp_path.glob("gaussian/*.nc"))) == 1
@@ -504,9 +504,9 @@ def test_a_record_is_of_its_labels_where_the_family_reads_them(tmp_path):
 
 def test_a_class_without_images_is_refused():
   with pytest.raises(
-    ValueError, match="class-gaussian.label` is 3, and none of 12 images .* want one of 0, 1"
+    ValueError, match="class_gaussian.label` is 3, and none of 12 images .* want one of 0, 1"
   ):
-    denoiser("class-gaussian", images(), label=3)
+    denoiser("class_gaussian", images(), label=3)
 
 
 def test_a_family_of_ones_own_needs_no_more_than_the_record():

@@ -59,7 +59,7 @@ FAMILIES: dict[str, Family] = {
   "mixture": mixture.FAMILY,
   "smoothed": smoothed.FAMILY,
   "golden": golden.FAMILY,
-  "class-mixture": class_gaussian.MIXTURE,
-  "class-gaussian": class_gaussian.ONE_CLASS,
+  "class_mixture": class_gaussian.MIXTURE,
+  "class_gaussian": class_gaussian.ONE_CLASS,
 }
 NULLS = ("mean", "skip", "identity")  # those that have learned nothing

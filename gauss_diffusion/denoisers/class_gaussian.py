@@ -133,7 +133,7 @@ def fit_class(images: Pixels, labels: Int[np.ndarray, " N"], *, label: int, rank
   """
   if label not in labels:
     raise ValueError(
-      f"`denoisers.class-gaussian.label` is {label}, and none of {len(labels)} images is of that class; "
+      f"`denoisers.class_gaussian.label` is {label}, and none of {len(labels)} images is of that class; "
       f"want one of {', '.join(map(str, np.unique(labels)))}"
     )
   return gaussian.fit(images[labels == label], rank=rank)

@@ -350,10 +350,10 @@ def _class_operations(model: Model, config: ConfigDict, dimension: int) -> dict[
   """Return the operations of one evaluation of those denoisers that are fitted to labels."""
   counts = np.bincount(model.subset.labels) if model.subset.labels is not None else np.zeros(1, int)
   found = {}
-  for name, classes in (("class-mixture", len(counts)), ("class-gaussian", 1)):
+  for name, classes in (("class_mixture", len(counts)), ("class_gaussian", 1)):
     rank = min(config.denoisers[name].rank or dimension, counts.max(), dimension)
     # The mixture goes to and from each class's components for its probability, and again for its estimate.
-    found[name] = 4 * dimension * int(rank) * (2 * classes if name == "class-mixture" else 1)
+    found[name] = 4 * dimension * int(rank) * (2 * classes if name == "class_mixture" else 1)
   return found
 
 
