@@ -135,6 +135,48 @@ def twice_the_set_is_the_set(name):
   )
 
 
+def a_window_of_all_is_the_memorizer(name):
+  """What sees the whole image wherever it looks knows which training image it is."""
+  u8, sigma = images(), 2.0
+  x = noisy(u8, sigma)
+  want = denoiser("multi-delta", u8)(x, sigma)
+  np.testing.assert_allclose(denoiser(name, u8, window=9, growth=0.0)(x, sigma), want, rtol=FLOAT64)
+
+
+def one_patch_is_the_memorizer(name):
+  """A patch as large as a square image is the only one."""
+  u8, sigma = images()[:, :4], 2.0
+  x = noisy(images(), sigma)[:4]
+  want = denoiser("multi-delta", u8)(x, sigma)
+  np.testing.assert_allclose(denoiser(name, u8, window=4, growth=0.0)(x, sigma), want, rtol=FLOAT64)
+
+
+def whoever_reads_everything_is_the_memorizer(name):
+  """Threshold 0, as good as: every value is read for every value."""
+  u8, sigma = images(), 2.0
+  x = noisy(u8, sigma)
+  want = denoiser("multi-delta", u8)(x, sigma)
+  np.testing.assert_allclose(denoiser(name, u8, threshold=1e-6)(x, sigma), want, rtol=FLOAT64)
+
+
+def one_pixel_windows_are_medleys(name):
+  """σ → 0 and windows of one pixel: the nearest value that any image has there, pixel by pixel."""
+  u8 = images()
+  x = noisy(u8, 0.5)
+  y = pixels(u8)
+  nearest = np.argmin(np.sum((y - x) ** 2, axis=-1), axis=0)
+  want = np.take_along_axis(y, nearest[None, ..., None], axis=0)[0]
+  np.testing.assert_allclose(denoiser(name, u8, window=1, growth=0.0)(x, 1e-3), want, atol=1e-9)
+
+
+def high_noise_leaves_the_mean_of_all_places(name):
+  """σ → ∞ and patches from any place: the mean pixel of those that are in the middle of a window."""
+  u8, sigma = images(), 1e6
+  y = pixels(u8)[:, 1:-1, 1:-1]
+  want = np.broadcast_to(y.mean((0, 1, 2)), SHAPE)
+  np.testing.assert_allclose(denoiser(name, u8, window=3)(noisy(u8, sigma), sigma), want, atol=1e-4)
+
+
 def skips_as_edm_does(name):
   """``σ_d² / (σ² + σ_d²) x``, half of x at σ = σ_d."""
   x = noisy(images(), 1.0)
@@ -393,6 +435,23 @@ LIMITS = {
     *SET,
   ),
   "class_gaussian": (knows_its_class_alone, *SET),
+  "ls": (
+    one_image_is_all_it_knows,
+    high_noise_leaves_the_mean,
+    low_noise_leaves_the_nearest_image,
+    a_window_of_all_is_the_memorizer,
+    one_pixel_windows_are_medleys,
+    *SET,
+  ),
+  "els": (high_noise_leaves_the_mean_of_all_places, *SET),
+  "els_borders": (*SET,),
+  "pspc": (one_image_is_all_it_knows, high_noise_leaves_the_mean, one_patch_is_the_memorizer, *SET),
+  "pca_locality": (
+    one_image_is_all_it_knows,
+    high_noise_leaves_the_mean,
+    whoever_reads_everything_is_the_memorizer,
+    *SET,
+  ),
 }
 
 
@@ -418,7 +477,7 @@ def test_one_contract(name):
 def test_defaults_pass_their_own_check(name):
   known = FAMILIES[name]
   family.check_options(name, known, family.defaults(known))
-  family.check_size(name, known, (32, 32, 3))
+  family.check_images(name, known, (32, 32, 3), 100, family.defaults(known))
   assert known.title and all(option.meaning for option in known.options.values())
   assert name.isidentifier() or not known.options  # or no flag could set them
 
@@ -443,8 +502,8 @@ def test_wrong_options_are_named(name, options, named):
 
 def test_images_too_large_for_exact_distances_are_refused():
   with pytest.raises(ValueError, match="'multi-delta' takes images of at most 32768 values, .* 49152"):
-    family.check_size("multi-delta", FAMILIES["multi-delta"], (128, 128, 3))
-  family.check_size("gaussian", FAMILIES["gaussian"], (128, 128, 3))
+    family.check_images("multi-delta", FAMILIES["multi-delta"], (128, 128, 3), 2, {})
+  family.check_images("gaussian", FAMILIES["gaussian"], (128, 128, 3), 2, {})
 
 
 def test_a_record_is_fitted_once_for_each_images_and_options(tmp_path):

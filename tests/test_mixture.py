@@ -236,7 +236,7 @@ def test_the_seed_is_all_that_is_drawn():
 
 
 def test_more_components_than_images_are_refused():
-  with pytest.raises(ValueError, match="^`denoisers.mixture.components` is 10; want at most the 9 images"):
+  with pytest.raises(ValueError, match="^`components` is 10; want at most the 9 images"):
     fit(images_of(9))
   with pytest.raises(ValueError, match="^`denoisers.mixture.components` is 10; want at most the 9 images"):
     family.check_images("mixture", mixture.FAMILY, SHAPE, 9, DEFAULTS)

@@ -52,7 +52,7 @@ def test_public_functions_are_fully_typed(path):
 
 @pytest.mark.parametrize("room", MATHS)
 def test_arrays_of_the_maths_state_their_axes(room):
-  for path in [PACKAGE / f"{room}.py", *(PACKAGE / room).glob("*.py")]:
+  for path in [PACKAGE / f"{room}.py", *(PACKAGE / room).rglob("*.py")]:
     for node in ast.walk(ast.parse(path.read_text())) if path.exists() else []:
       annotation = getattr(node, "annotation", None) or getattr(node, "returns", None)
       if annotation is not None:

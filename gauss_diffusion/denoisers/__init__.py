@@ -22,6 +22,7 @@ from gauss_diffusion.denoisers import (
   stationary,
 )
 from gauss_diffusion.denoisers.family import Family, Option
+from gauss_diffusion.denoisers.local import patches, pca_locality, score_machines
 
 __all__ = [
   "FAMILIES",
@@ -40,6 +41,9 @@ __all__ = [
   "multi_delta",
   "null",
   "parametrisations",
+  "patches",
+  "pca_locality",
+  "score_machines",
   "smoothed",
   "spiked",
   "stationary",
@@ -61,5 +65,10 @@ FAMILIES: dict[str, Family] = {
   "golden": golden.FAMILY,
   "class_mixture": class_gaussian.MIXTURE,
   "class_gaussian": class_gaussian.ONE_CLASS,
+  "ls": score_machines.LS_FAMILY,
+  "els": score_machines.ELS_FAMILY,
+  "els_borders": score_machines.BORDERS_FAMILY,
+  "pspc": patches.FAMILY,
+  "pca_locality": pca_locality.FAMILY,
 }
 NULLS = ("mean", "skip", "identity")  # those that have learned nothing

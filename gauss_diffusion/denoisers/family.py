@@ -36,9 +36,7 @@ class Family(NamedTuple):
   options: dict[str, Option] = {}
   kept: Any = None  # the record's NamedTuple, where fitting costs enough to keep it on disk
   most_values: int | None = None  # H * W * C of the largest image that it can denoise
-  check: Callable[[Shape, int, dict[str, Any]], None] | None = (
-    None  # refuses options that do not fit the images
-  )
+  check: Callable[..., None] | None = None  # (where, shape, num, **options): refuses what does not fit
   labelled: bool = False  # it is fitted to classes too: (images, labels int32 [N], **options)
 
 
@@ -67,16 +65,6 @@ def check_options(name: str, family: Family, options: dict[str, Any]) -> None:
       raise ValueError(f"{where} is {value!r}; want {number} from {low:g} to {high:g}: {meaning}")
 
 
-def check_size(name: str, family: Family, shape: Shape) -> None:
-  """Refuse images of a shape (H, W, C) that is too large for the family."""
-  size = int(np.prod(shape))
-  if family.most_values is not None and size > family.most_values:
-    raise ValueError(
-      f"the denoiser {name!r} takes images of at most {family.most_values} values, and these have {size} "
-      f"({' x '.join(map(str, shape))}): set `data.size`, or leave {name!r} out of the analyses"
-    )
-
-
 def check_images(name: str, family: Family, shape: Shape, num: int, options: dict[str, Any]) -> None:
   """Refuse images that are too large for the family, or for which its options are none.
 
@@ -90,9 +78,14 @@ def check_images(name: str, family: Family, shape: Shape, num: int, options: dic
   Raises:
     ValueError: naming what would have to change.
   """
-  check_size(name, family, shape)
+  size = int(np.prod(shape))
+  if family.most_values is not None and size > family.most_values:
+    raise ValueError(
+      f"the denoiser {name!r} takes images of at most {family.most_values} values, and these have {size} "
+      f"({' x '.join(map(str, shape))}): set `data.size`, or leave {name!r} out of the analyses"
+    )
   if family.check is not None:
-    family.check(shape, num, options)
+    family.check(f"denoisers.{name}.", shape, num, **options)
 
 
 def fit(family: Family, images: Any, labels: Any, options: dict[str, Any]) -> Any:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from gauss_diffusion.denoisers import multi_delta
+from gauss_diffusion.denoisers import levels, multi_delta
 from gauss_diffusion.denoisers.family import Family, Option
 from gauss_diffusion.types import Array, ArrayLike, Number, Pixels, Sigma
 
@@ -51,5 +51,5 @@ FAMILY = Family(
   fit=fit,
   denoise=denoise,
   options={"bandwidth": Option(0.1, "width s of the kernel, pixels on the [-1, 1] scale", 1e-6, 1e6)},
-  most_values=multi_delta.MAX_PIXELS,
+  most_values=levels.MAX_PIXELS,
 )

@@ -4,7 +4,7 @@ One component is the Gaussian denoiser, as many as there are images, each as nar
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +65,7 @@ def fit(images: Pixels, *, components: int, rank: int, floor: float, iterations:
   Raises:
     ValueError: when there are more components than images.
   """
-  _check_number(len(images), components)
+  check("", images.shape[1:], len(images), components=components)
   rows, shape = images.reshape(len(images), -1), images.shape[1:]
   size, least = rows.shape[1], floor**2
   kept = min(rank or size, size)
@@ -246,15 +246,14 @@ def _dot(a: Float[ArrayLike, "..."], b: Float[ArrayLike, "..."]) -> Float[Array,
   return jnp.matmul(a, b, precision="highest")
 
 
-def _check_number(num: int, components: int) -> None:
+def check(where: str, shape: tuple[int, int, int], num: int, *, components: int, **options: float) -> None:
+  """Refuse more components than there are images.
+
+  Raises:
+    ValueError: naming the option, with `where` before it.
+  """
   if components > num:
-    raise ValueError(
-      f"`denoisers.mixture.components` is {components}; want at most the {num} images there are"
-    )
-
-
-def _check(shape: Shape, num: int, options: dict[str, Any]) -> None:
-  _check_number(num, options["components"])
+    raise ValueError(f"`{where}components` is {components}; want at most the {num} images there are")
 
 
 FAMILY = Family(
@@ -269,5 +268,5 @@ FAMILY = Family(
     "seed": Option(0, "of the images that it starts from", 0, 2**32 - 1),
   },
   kept=Mixture,
-  check=_check,
+  check=check,
 )

@@ -1,11 +1,4 @@
-"""The best denoiser for a finite set of images: the one that has memorized them.
-
-Posterior weights depend on differences of squared distances that are small beside the distances
-themselves, so float32 gets them wrong at small sigma. Here every large part is an exact integer, and
-differences are taken before anything is rounded. The unit is the grey level: an image is y in
-{-128, ..., 127}, and the noisy sample splits as ``u = p / 2 + unit q + rest`` with integers |p|, |q| <= 256
-and a rest so small that its own rounding does not matter.
-"""
+"""The best denoiser for a finite set of images: the one that has memorized them."""
 
 from functools import partial, reduce
 from operator import add, itemgetter
@@ -13,30 +6,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int32, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 
+from gauss_diffusion.denoisers import levels
 from gauss_diffusion.denoisers.family import Family
+from gauss_diffusion.denoisers.levels import MAX_PIXELS, Distance, Query, choose, gap
 from gauss_diffusion.types import Array, ArrayLike, Pixels, Sigma
 
-MAX_PIXELS = 2**15  # at most 255.5^2 squared levels each, so squared distances differ by less than 2^31
 BLOCK = 512  # pixels in one exact dot product: 512 * 256 * 128 = 2^24, float32's last exact integer
-
-
-class Query(NamedTuple):
-  """The noisy sample in levels, ``u = p / 2 + unit q + rest``."""
-
-  p: Float[Array, " D"]  # integers: the sample to half a level, within the range of images
-  q: Float[Array, " D"]  # integers
-  unit: Float[Array, ""]
-  rest: Float[Array, " D"]  # |rest| <= unit / 2; carries the derivative: p and q are constant steps
-
-
-class Distance(NamedTuple):
-  """Squared distance from the sample to an image, ``|y - u|^2 - |u|^2 = near - 2 unit q_y - 2 rest_y``."""
-
-  near: Int32[Array, "*n"]  # |y|^2 - p . y
-  q_y: Int32[Array, "*n"]  # q . y
-  rest_y: Float[Array, "*n"]  # rest . y
 
 
 class Posterior(NamedTuple):
@@ -74,24 +51,19 @@ def denoise(
     ValueError: when `images` are not uint8 [N, H, W, C] with N > 0, have more than 32,768 elements each
       or not as many as `x`, or when `chunk` < 1.
   """
-  _check(images, x, chunk)
-  n = min(chunk, len(images))
+  levels.check_images(images, x, chunk)
   x, images = jnp.asarray(x), jnp.asarray(images).reshape(len(images), -1)
-  query = _query(x.reshape(-1))
-  variance = (127.5 * jnp.asarray(sigma, x.dtype)) ** 2
+  query = levels.split(x.reshape(-1))
+  variance = levels.variance(sigma, x.dtype)
 
-  @jax.checkpoint  # reverse mode recomputes a chunk instead of storing it
-  def absorb(posterior, start):
-    first = jnp.minimum(start, len(images) - n)  # the last chunk reaches back to be full ...
-    fresh = first + jnp.arange(n) >= start  # ... and does not count an image twice
-    y = jax.lax.dynamic_slice_in_dim(images, first, n)
-    return _merge(posterior, _summarise(query, y, fresh, variance), query.unit, variance), None
+  def absorb(posterior, y, fresh):
+    return _merge(posterior, _summarise(query, y, fresh, variance), query.unit, variance)
 
-  zero = jnp.zeros((), jnp.int32)
-  empty = Posterior(Distance(zero, zero, jnp.zeros_like(variance)), jnp.zeros_like(variance), 0 * query.rest)
-  posterior, _ = jax.lax.scan(absorb, empty, jnp.arange(0, len(images), n))
+  nothing = jnp.zeros_like(variance)
+  nearest = Distance(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), nothing)
+  posterior = levels.fold(absorb, Posterior(nearest, nothing, 0 * query.rest), images, chunk)
   mean = posterior.weighted / posterior.total
-  return ((mean + 0.5) / 127.5).reshape(x.shape)
+  return levels.to_pixels(mean).reshape(x.shape)
 
 
 def gaps(
@@ -110,10 +82,10 @@ def gaps(
   Raises:
     ValueError: as `denoise`.
   """
-  _check(images, x, chunk)
+  levels.check_images(images, x, chunk)
   n = min(chunk, len(images))
   x, images = jnp.asarray(x), jnp.asarray(images).reshape(len(images), -1)
-  query = _query(x.reshape(-1))
+  query = levels.split(x.reshape(-1))
 
   @jax.checkpoint
   def measure(_, first):
@@ -123,15 +95,7 @@ def gaps(
   _, found = jax.lax.scan(measure, None, jnp.minimum(jnp.arange(0, len(images), n), last))
   distance = jax.tree.map(lambda leaf: jnp.concatenate([leaf[:-1].reshape(-1)[:last], leaf[-1]]), found)
   nearest = _nearest(distance, jnp.ones(len(images), bool), query.unit)
-  return _gap(distance, nearest, query.unit) / 127.5**2
-
-
-def _query(x: Float[Array, " D"]) -> Query:
-  p = jnp.clip(jnp.round(255 * x - 1), -256, 254)
-  rest = (128 * x - p / 2) - (x + 1) / 2  # 127.5 x - 1/2 - p/2, ordered so that rounding stays below 1e-7
-  unit = jnp.maximum(jnp.max(jnp.abs(jax.lax.stop_gradient(rest))), 0.25) / 256
-  q = jnp.round(rest / unit)
-  return Query(p, q, unit, rest - unit * q)
+  return gap(distance, nearest, query.unit) / 127.5**2
 
 
 def _summarise(
@@ -140,14 +104,14 @@ def _summarise(
   blocks = _blocks(query, y)
   distance = _distance(query, blocks)
   nearest = _nearest(distance, fresh, query.unit)
-  gap = jnp.where(fresh, _gap(distance, nearest, query.unit), 0)
-  weight = jnp.where(fresh, jnp.exp(-gap / (2 * variance)), 0)
+  excess = jnp.where(fresh, gap(distance, nearest, query.unit), 0)
+  weight = jnp.where(fresh, jnp.exp(-excess / (2 * variance)), 0)
   weighted = jnp.concatenate([_dot(weight, block) for block in blocks])
   return Posterior(nearest, jnp.sum(weight), weighted)
 
 
 def _blocks(query: Query, y: UInt8[Array, "n D"]) -> list[Float[Array, "n _"]]:
-  return jnp.split(y.astype(query.p.dtype) - 128, _cuts(y.shape[-1]), axis=-1)
+  return jnp.split(levels.centred(y).astype(query.p.dtype), _cuts(y.shape[-1]), axis=-1)
 
 
 def _cuts(pixels: int) -> list[int]:
@@ -166,41 +130,21 @@ def _distance(query: Query, blocks: list[Float[Array, "n _"]]) -> Distance:
 def _nearest(distance: Distance, fresh: Bool[Array, " n"], unit: Float[Array, ""]) -> Distance:
   nearest = jax.tree.map(lambda leaf: leaf[-1], distance)
   for _ in range(2):  # once to come near, once more because only then the gaps are exact
-    first = jnp.argmin(jnp.where(fresh, _gap(distance, nearest, unit), jnp.inf))
+    first = jnp.argmin(jnp.where(fresh, gap(distance, nearest, unit), jnp.inf))
     nearest = jax.tree.map(itemgetter(first), distance)
   return nearest
 
 
 def _merge(a: Posterior, b: Posterior, unit: Float[Array, ""], variance: Float[Array, ""]) -> Posterior:
-  nearest_a = _choose(a.total == 0, b.nearest, a.nearest)  # a has seen nothing before the first chunk
-  nearest = _choose(_gap(b.nearest, nearest_a, unit) < 0, b.nearest, nearest_a)
-  scale_a, scale_b = (jnp.exp(-_gap(it, nearest, unit) / (2 * variance)) for it in (nearest_a, b.nearest))
+  nearest_a = choose(a.total == 0, b.nearest, a.nearest)  # a has seen nothing before the first chunk
+  nearest = choose(gap(b.nearest, nearest_a, unit) < 0, b.nearest, nearest_a)
+  scale_a, scale_b = (jnp.exp(-gap(it, nearest, unit) / (2 * variance)) for it in (nearest_a, b.nearest))
   return Posterior(
     nearest, scale_a * a.total + scale_b * b.total, scale_a * a.weighted + scale_b * b.weighted
   )
 
 
-def _choose(condition: Bool[Array, ""], a: Distance, b: Distance) -> Distance:
-  return jax.tree.map(partial(jnp.where, condition), a, b)
-
-
-def _gap(a: Distance, b: Distance, unit: Float[Array, ""]) -> Float[Array, "*n"]:
-  return (a.near - b.near) - 2 * unit * (a.q_y - b.q_y) - 2 * (a.rest_y - b.rest_y)
-
-
 _dot = partial(jnp.matmul, precision="highest")
-
-
-def _check(images: Shaped[ArrayLike, "..."], x: Float[ArrayLike, "..."], chunk: int) -> None:
-  if images.dtype != jnp.uint8 or images.ndim != 4 or not len(images):
-    raise ValueError(f"`images` are {images.dtype} {images.shape}; want uint8 [N, H, W, C] with N > 0")
-  pixels = images.size // len(images)
-  if pixels > MAX_PIXELS:
-    raise ValueError(f"`images` have {pixels} elements each; exact distances hold up to {MAX_PIXELS}")
-  if x.size != pixels:
-    raise ValueError(f"`x` has shape {x.shape}; `images` are of shape {images.shape[1:]}")
-  if chunk < 1:
-    raise ValueError(f"`chunk` is {chunk}; want at least one image")
 
 
 FAMILY = Family("multi-delta", fit, denoise, most_values=MAX_PIXELS)

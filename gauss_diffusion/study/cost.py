@@ -62,6 +62,7 @@ AT_A_TIME = {  # the setting of an analysis by which its evaluations under way a
 # attention, nor more matrices of that width: no network that the test knows makes more than half as many.
 MAPS, ATTENTIONS, MATRICES = 100, 8, 60
 WIDTHS = (16, 64)  # channels of the layers by which devices are measured
+PATCH = 500  # operations of such a layer in the time that one patch takes at one place of a local denoiser
 IDEAL_WIDTH = 16  # of layers that are as fast as an ideal denoiser's arithmetic
 PROBE_SECONDS = 0.2
 SECONDS = (("s", 1), ("min", 60), ("h", 3600))
@@ -342,6 +343,10 @@ def _pass_seconds(name: str, config: ConfigDict, model: Model) -> float:
   # Three products with every training image, one with the weights, and norms.
   operations |= dict.fromkeys(("multi-delta", "kernel", "golden"), 10 * num * dimension)
   operations["smoothed"] = 10 * num * dimension * config.denoisers.smoothed.draws
+  places = shape[0] * shape[1]
+  operations |= {"ls": PATCH * num * places, "pspc": 2 * PATCH * num * places}
+  operations |= dict.fromkeys(("els", "els_borders"), PATCH * num * places**2)
+  operations |= {"pca_locality": (10 * num + 2 * min(num, dimension)) * dimension**2}
   ideal = model.entry.denoiser if name == subjects.NETWORK else name
   return operations.get(ideal, dimension) / _device_rate(IDEAL_WIDTH, "float32")
 
