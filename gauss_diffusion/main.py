@@ -97,7 +97,7 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
     except (ValueError, OSError) as reason:
       refuse(reason)
 
-    pipeline.train_models(share, folder)
+    pipeline.train_models(share, folder, dataset.held_out)
     pipeline.analyse_models(config, dataset, share, loaded, folder)
     interrupts.check()
     if lacking := rebuild.lacking(folder):

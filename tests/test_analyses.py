@@ -28,6 +28,7 @@ SMALL = {
   "denoised": {"images": 8},
   "modes": {"latents": 2, "vectors": 4},
   "perturbation": {"latents": 2},
+  "teleportation": {"latents": 2, "fine": 8},
 }
 FLOAT32 = 2e-5  # of images of norm about 1 per pixel, after a few matmuls of 64 terms
 

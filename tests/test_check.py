@@ -81,6 +81,8 @@ def test_models_follow_the_study_until_they_differ(config):
     ("score_gap.images", 361, "all but the first 100"),
     ("gain.pairs", 0, "`gain.pairs` is 0"),
     ("samples.num", 0, "`samples.num` is 0"),
+    ("train.alarm_every", 7, "train.alarm_every` is 7; want a multiple of `train.log_every`"),
+    ("train.alarm_every", -10, "train.alarm_every` is -10; want 0"),
     ("claims", ("weights of gold",), "`claims` has no 'weights of gold'"),
     ("claims", ("identity",), "`claims` has 'identity', which needs 'denoised' among `analyses`"),
     ("claims", ("gap falls",), "'gap falls', which follows models along a sweep; set `sweep` to one of size"),

@@ -31,6 +31,7 @@ SETTINGS = {
   "denoised": {"images": 128, "shown": 128, "pure_noise": (0.5,), "sigmas": (10.0, 0.02)},
   "trajectories": {"latents": 32},
   "samples": {"num": 64},
+  "teleportation": {"latents": 32, "fine": 6},
   "gain": {"pairs": 8, "directions": 3},
   "directions": {"images": 128, "directions": 3},
   "calibration": {"images": 32, "probes": 5},
@@ -74,7 +75,7 @@ def counted(name, settings, monkeypatch, *, size=8, solver="euler"):
 
 
 @pytest.mark.parametrize("solver", ["euler", "heun"])
-@pytest.mark.parametrize("name", ["trajectories", "samples"])
+@pytest.mark.parametrize("name", ["trajectories", "samples", "teleportation"])
 def test_solvers_ask_as_often_as_declared(name, solver, monkeypatch):
   settings = settings_of(name)
   declared = analyses.ANALYSES[name].evaluations(settings, LEVELS, solver, 64)

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 from gauss_diffusion import edm, interrupts, networks, parallel, results
-from gauss_diffusion.training import checkpoint, loop, train_state
+from gauss_diffusion.training import alarm, checkpoint, loop, train_state
 
 OPTIONS = {"img_resolution": 8, "img_channels": 1, "model_channels": 8, "channel_mult": (1,), "num_blocks": 1}
 CARD = {"network": {"name": "ddpmpp", **OPTIONS, "channel_mult": [1]}}
@@ -254,6 +255,28 @@ def test_bfloat16_and_remat_change_how_it_is_computed_not_what_is_kept(network, 
   np.testing.assert_allclose(losses[1], losses[0], rtol=2e-2)
   loaded, _ = checkpoint.load_ema(tmp_path / "low")
   assert loaded.dtype == "float32" and not loaded.model.remat
+
+
+def test_looks_for_memorization_change_nothing_and_stand_in_metric_lines(network, images, tmp_path):
+  held_out = np.random.default_rng(1).integers(0, 256, (12, 8, 8, 1), np.uint8)
+  changes = {"seed": 3, "title": "test", "held_out": held_out}
+  plain = run(network, images, tmp_path / "plain")
+  watched = loop.run(
+    network, CARD, images, tmp_path / "watched", SETTINGS._replace(alarm_every=4, log_every=2), **changes
+  )
+  assert leaves_equal(plain, watched)
+  lines = [results.read_metrics(tmp_path / name / loop.METRICS) for name in ("plain", "watched")]
+  np.testing.assert_array_equal(lines[0]["loss"], lines[1]["loss"])
+  assert not any(name.startswith("alarm") for name in lines[0])
+  assert np.isnan(lines[1]["alarm_gap"]).tolist() == [True, False, True]
+  # Of the average at that step, not of a later one.
+  at_4 = run(network, images, tmp_path / "four", steps=4)
+  denoise = Partial(networks.denoise, networks.Trained(params=at_4, network=network))
+  want = alarm.memorization_alarm(images, held_out, every=4, seed=3)(denoise, 4)
+  for name in loop.ALARM:
+    assert lines[1][f"alarm_{name}"][1] == pytest.approx(float(getattr(want, name)), rel=1e-5)
+  with pytest.raises(ValueError, match="`held_out` is None"):
+    run(network, images, tmp_path / "none", alarm_every=4)
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(network, images, tmp_path):

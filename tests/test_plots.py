@@ -26,6 +26,7 @@ ELSEWHERE = (
   "directions",
   "calibration",
   "explained",
+  "teleportation",
 )  # each tested beside its analysis
 PAIRS = (
   ("network", "gaussian"),
@@ -434,3 +435,21 @@ def test_samples_title_is_of_all_networks():
   low, high = t_ends(means)
   assert f"GL {means.mean():.2f} ± {(high - low) / 2:.2f}," in axis.get_title(loc="left")
   assert "(3 networks)" in axis.get_title(loc="left")
+
+
+def test_the_training_figure_shows_what_the_alarm_saw_and_where_it_began():
+  quiet, loud = (fake("training", 1)["N = 16"][0] for _ in range(2))
+  gap = np.full(199, np.nan)
+  gap[9::10] = np.linspace(0, 3, 20)[: len(gap[9::10])]
+  columns = {"gap": gap, "copies": gap / 4, "memorizing": np.where(np.isnan(gap), np.nan, gap > 1)}
+  loud = loud.assign({f"alarm_{name}": ("line", values) for name, values in columns.items()})
+  figure = FIGURES["training"].draw({"N = 16": [loud], "N = 64": [quiet]})
+  assert "Copies among samples" in legible(figure)
+  _, errors, copies = figure.axes
+  curve, mark = errors.lines[:2]
+  np.testing.assert_allclose(curve.get_ydata(), np.exp(gap[9::10]))
+  np.testing.assert_allclose(curve.get_xdata(), loud.images[9::10])
+  first = np.flatnonzero(gap > 1)[0]
+  assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (loud.images[first], np.exp(gap[first]))
+  np.testing.assert_allclose(copies.lines[1].get_ydata(), gap[first] / 4)
+  assert len(FIGURES["training"].draw({"N = 64": [quiet]}).axes) == 1

@@ -25,6 +25,7 @@ from gauss_diffusion.analyses import (
   perturbation,
   samples,
   score_gap,
+  teleportation,
   trajectories,
 )
 from gauss_diffusion.plots import training
@@ -40,6 +41,7 @@ ANALYSES = {
   "denoised": denoised,
   "trajectories": trajectories,
   "samples": samples,
+  "teleportation": teleportation,
   "halves": halves,
   "gain": gain,
   "directions": directions,

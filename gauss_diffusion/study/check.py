@@ -25,6 +25,7 @@ _COUNTS = {
   "log_every": (1, 10**9),
   "checkpoint_every": (1, 10**9),
   "keep": (1, 10**6),
+  "alarm_every": (0, 10**9),
 }
 _MOST = 2**20  # of whatever an analysis counts: images, pairs, steps
 _LEVELS = 1000  # of noise
@@ -220,10 +221,23 @@ def _check_model(
     if not low < model.train[field] < high:
       raise ValueError(f"`{where}.train.{field}` is {model.train[field]}; want between {low} and {high:g}")
   _check_noise_law(where, model)
+  _check_alarm(where, model)
   classes.check_training(where, model, config.data.name, num_classes)
   classes.check_label(where, model, num_classes if model.train.conditional else 0, num_classes)
   network = networks.create(**network_card(config, model, shape, num_classes)["network"])
   networks.compute(network, dtype=model.train.dtype, remat=model.train.remat)
+
+
+def _check_alarm(where: str, model: ConfigDict) -> None:
+  """Refuse looks for memorization between metric lines, and of a network with a single image."""
+  train = model.train
+  if train.alarm_every % train.log_every:
+    raise ValueError(
+      f"`{where}.train.alarm_every` is {train.alarm_every}; want a multiple of `train.log_every`, "
+      f"{train.log_every}, in whose lines its numbers stand"
+    )
+  if train.alarm_every and model.size == 1:
+    raise ValueError(f"`{where}.train.alarm_every` is {train.alarm_every}; want 0 with one training image")
 
 
 def _check_noise_law(where: str, model: ConfigDict) -> None:

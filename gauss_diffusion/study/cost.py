@@ -47,6 +47,7 @@ PROGRAMS = {  # of analyses that do more than denoise
   "score_gap": ("denoise", "sample"),
   "trajectories": ("sample",),
   "samples": ("sample",),
+  "teleportation": ("sample",),
   "gain": ("push",),
   "calibration": ("push",),
   "modes": ("sample", "push", "pull"),
@@ -281,7 +282,7 @@ def _in_flight(name: str, settings: ConfigDict, dimension: int) -> int:
       return 3 * settings.latents * (settings.vectors + modes.OVERSAMPLING)
     case "perturbation":
       return 3 * settings.latents * (1 + modes.OVERSAMPLING)
-    case "trajectories" | "samples":
+    case "trajectories" | "samples" | "teleportation":
       return LATENTS
   return parallel.samples_in_flight(dimension)
 

@@ -23,7 +23,7 @@ from gauss_diffusion.study.subjects import (
   training_images,
 )
 from gauss_diffusion.training import checkpoint, loop
-from gauss_diffusion.types import Denoiser, GaussianStats
+from gauss_diffusion.types import Denoiser, GaussianStats, Pixels
 
 
 def runs(models: list[Model]) -> list[list[Model]]:
@@ -53,25 +53,32 @@ def share(models: list[Model], task: int, tasks: int) -> list[Model]:
   return [model for run in runs(models)[task::tasks] for model in run]
 
 
-def train_models(models: list[Model], folder: pathlib.Path) -> int:
+def train_models(models: list[Model], folder: pathlib.Path, held_out: Pixels | None = None) -> int:
   """Train every network that has not had all its steps; returns how many were worked on.
 
   Of models that are one run, each starts where the one before it stopped: batches, noise and schedules are
   functions of the step alone, so that the end is the same to the last bit.
+
+  Args:
+    models: all or some of a study's.
+    folder: the study's working directory.
+    held_out: for `train.alarm_every`: what networks are watched with, and do not train on.
   """
   worked = 0
   for run in runs([model for model in models if model.source == "training"]):
     before = None
     for model in run:
       settings = loop.Settings(*(model.entry.train[field] for field in loop.Settings._fields))
+      if model.entry.surrogate:  # draws have no pixels to be copied
+        settings = settings._replace(alarm_every=0)
       if (step := checkpoint.sound_step(model.folder)) != settings.steps:
         if before is not None and step is None:
           loop.branch(before.folder, model.folder)
         network = networks.create(**model.card["network"])
         title, images = f"train {model.label}", training_images(model, folder)
         labels = model.training.labels if model.entry.train.conditional else None
-        seed = model.entry.seed
-        loop.run(network, model.card, images, model.folder, settings, seed=seed, title=title, labels=labels)
+        own = {"seed": model.entry.seed, "title": title, "labels": labels, "held_out": held_out}
+        loop.run(network, model.card, images, model.folder, settings, **own)
         worked += 1
       before = model
   return worked

@@ -68,6 +68,7 @@ def default() -> ConfigDict:
   config.train.log_every = 10  # steps
   config.train.checkpoint_every = 250  # steps
   config.train.keep = 2  # newest checkpoints kept
+  config.train.alarm_every = 0  # steps between looks for memorization, a multiple of log_every; 0: none
   config.train.dtype = "float32"  # in which networks compute, or bfloat16; parameters stay float32
   config.train.remat = False  # recompute activations in the backward pass: less memory, more time
   config.train.conditional = False  # the network is told the class, of data with labels; see `class_label`
@@ -167,6 +168,8 @@ def shrink(config: ConfigDict) -> None:
   config.denoised.images = 16
   config.trajectories.latents = 1
   config.samples.num = 16
+  config.teleportation.latents = 4
+  config.teleportation.fine = 16
   config.halves.images = 16
   config.gain.pairs = 2
   config.gain.directions = 8

@@ -23,7 +23,12 @@ from gauss_diffusion.study.subjects import Model
 from gauss_diffusion.training import checkpoint
 
 LOCK, LOCKS = ".lock", ".locks"  # who writes here: alone, or with others each their models
-_UNDECIDING = ("log_every", "checkpoint_every", "keep")  # of `train`: how it is watched and kept
+_UNDECIDING = (
+  "log_every",
+  "checkpoint_every",
+  "keep",
+  "alarm_every",
+)  # of `train`: how it is watched and kept
 # Fields that records written before them lack, and what such a training was.
 _YOUNGER = {
   "train.noise_law": "",

@@ -5,23 +5,26 @@ import inspect
 import math
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Bool, Float, Int, Int32, Key
+from jax.tree_util import Partial
+from jaxtyping import Bool, Float, Int, Int32, Key, UInt8
 from tqdm import tqdm
 
 from gauss_diffusion import edm, interrupts, networks, parallel, results
 from gauss_diffusion.images import to_float
 from gauss_diffusion.networks.preconditioned import Preconditioned
-from gauss_diffusion.training import checkpoint, losses, train_state
+from gauss_diffusion.training import alarm, checkpoint, losses, train_state
 from gauss_diffusion.training.train_state import TrainState
-from gauss_diffusion.types import Array, Images
+from gauss_diffusion.types import Array, Denoiser, Images
 
 METRICS = "metrics.jsonl"
+ALARM = ("gap", "p", "copies", "nearest", "concentration", "memorizing")  # of a look, what a metric line has
 
 
 class StepInfo(NamedTuple):
@@ -52,6 +55,7 @@ class Settings(NamedTuple):
   keep: int  # checkpoints
   dtype: str  # in which the raw network computes, see `networks.compute`
   remat: bool  # less memory for more time
+  alarm_every: int = 0  # steps between looks for memorization, a multiple of log_every; 0: none
 
 
 # Law of training noise -> the fields of `Settings` that it takes; the others are given by table 1 alone.
@@ -147,6 +151,7 @@ def run(
   seed: int,
   title: str,
   labels: Int32[np.ndarray, " N"] | None = None,
+  held_out: UInt8[np.ndarray, "M H W C"] | None = None,
 ) -> Any:
   """Train until `settings.steps`, from the newest checkpoint if there is one.
 
@@ -161,6 +166,8 @@ def run(
     seed: of the initial weights, the batches and the noise.
     title: shown beside the progress bar.
     labels: the class of each image, for a class-conditional network.
+    held_out: images that are not trained on, with which `alarm` compares those that are; changes nothing of
+      the training.
 
   Returns:
     The EMA parameters.
@@ -176,6 +183,11 @@ def run(
   computing = networks.compute(network, dtype=settings.dtype, remat=settings.remat)
   tx, compiled = _compiled(computing, settings._replace(steps=0), labels is not None)
   fresh = train_state.create(networks.init(network, key_init), tx)
+  watching = None
+  if settings.alarm_every:
+    if held_out is None:
+      raise ValueError(f"`held_out` is None; looks every {settings.alarm_every} steps want held-out images")
+    watching = alarm.memorization_alarm(images, held_out, every=settings.alarm_every, seed=seed)
 
   with checkpoint.manager(directory, settings.keep) as checkpoints:
     found, log = checkpoint.restore(checkpoints, fresh, card)
@@ -198,9 +210,14 @@ def run(
       if pending is not None:
         window = _look(training, *pending, window)
       pending, stop = (step, info), interrupts.asked()
-      if stop or (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
-        window = _look(training, *pending, window)
+      saving = stop or (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps
+      seen: dict[str, float] = {}
+      if watching is not None and (step + 1) % settings.alarm_every == 0:
+        seen = _watched(watching, network, state, step + 1)
+      if saving or seen:
+        window = _look(training, *pending, window, seen)
         pending = None
+      if saving:
         checkpoint.save(checkpoints, state, card, window.log)
       if stop:
         checkpoint.wait(checkpoints)
@@ -258,7 +275,18 @@ class _Window(NamedTuple):
   log: checkpoint.Log
 
 
-def _look(training: _Training, step: int, info: StepInfo, window: _Window) -> _Window:
+def _watched(
+  watching: Callable[[Denoiser, int], alarm.Look], network: Preconditioned, state: TrainState, step: int
+) -> dict[str, float]:
+  """Return what the alarm sees of the averaged network, as columns of a metric line."""
+  trained = networks.Trained(params=jax.device_get(state.ema_params), network=network)
+  found = watching(Partial(networks.denoise, trained), step)
+  return {f"alarm_{name}": float(getattr(found, name)) for name in ALARM}
+
+
+def _look(
+  training: _Training, step: int, info: StepInfo, window: _Window, found: dict[str, float] | None = None
+) -> _Window:
   """Fetch a step's numbers, stop at a non-finite one, and write a metric line when one is due."""
   settings, directory = training.settings, training.directory
   loss, grad_norm, finite = float(info.loss), float(info.grad_norm), np.asarray(info.finite)
@@ -283,7 +311,7 @@ def _look(training: _Training, step: int, info: StepInfo, window: _Window) -> _W
     "loss": sum(losses) / len(losses),
     "learning_rate": float(schedule(step)),
     "images_per_second": (step + 1 - window.step) * settings.batch / (now - window.start),
-  }
+  } | (found or {})
   training.bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
   if jax.process_index() == 0:
     results.append_metrics(directory / METRICS, record)
