@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
   """Read and check everything, then write."""
   interrupts.unwind()
   path, workdir = pathlib.Path(argv[1]), pathlib.Path(FLAGS.workdir)
-  logging.set_verbosity(logging.ERROR)  # orbax tells its every move
+  logging.set_verbosity(logging.FATAL)  # orbax tells its every move, and errors twice
   jax.config.update("jax_platforms", "cpu")
   try:
     if workdir.exists() and (not workdir.is_dir() or os.listdir(workdir)):

@@ -132,7 +132,7 @@ def test_one_training_is_asked_about_every_class_and_held_against_its_images(tol
   assert pipeline.analyse_models(told, digits, [*models.values()], {}, tmp_path) == 0
   told.models.c3.class_label = "5"
   again = check(told, digits, tmp_path)
-  workdir.check(tmp_path, again, "test")  # another class is no other training
+  workdir.check(tmp_path, again)  # another class is no other training
   assert pipeline.train_models(again, tmp_path) == 0
   assert pipeline.analyse_models(told, digits, again, {}, tmp_path) == 2
 

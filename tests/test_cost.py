@@ -291,7 +291,7 @@ ATTENDING = {"model_channels": 16, "channel_mult": (2, 1, 1), "num_blocks": 2, "
 )
 def test_the_bound_is_never_less_than_what_tracing_says(name, size, options):
   card = {"name": name, "img_resolution": size, "img_channels": 1, **options}
-  model = Model("a", None, None, None, "training", None, {"network": card})
+  model = Model("a", None, None, None, None, "training", None, {"network": card})
   bound, traced = cost._bound(model), cost._network(model)
   assert traced.results < bound.results / 2 and traced.parameters < bound.parameters / 2
 
@@ -301,7 +301,7 @@ def test_every_network_has_a_bound(monkeypatch):
   monkeypatch.setattr(cost, "_network", asked.append)
   for name in networks.NETWORKS:
     card = {"name": name, "img_resolution": 64, "img_channels": 3}
-    model = Model("a", None, None, None, "training", None, {"network": card})
+    model = Model("a", None, None, None, None, "training", None, {"network": card})
     cost._bound(model)
   assert not asked
 

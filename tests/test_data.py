@@ -276,7 +276,8 @@ def test_decoding_happens_once_and_a_damaged_cache_is_rebuilt(tmp_path, cache, l
 def test_no_flipped_bit_of_the_cache_is_another_image(tmp_path):
   images, test = pictures(5), pictures(2, seed=1)
   ids = [np.array([f"{kind}{i}" for i in range(num)]) for kind, num in (("a", 5), ("b", 2))]
-  decoded = Decoded("own", images, ids[0], test, ids[1], np.arange(14).reshape(2, 7), "0123456789abcdef")
+  kin, labels, classes = np.arange(14).reshape(2, 7), np.zeros(7, np.int32), np.array(["all"])
+  decoded = Decoded("own", images, ids[0], test, ids[1], kin, "0123456789abcdef", labels, classes)
   entry = tmp_path / "own-0123.npz"
   write_entry(entry, decoded)
   sound, noticed = entry.read_bytes(), 0

@@ -27,19 +27,15 @@ def start(*words, **options):
   return subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, **options)
 
 
-def test_while_modules_are_imported():
-  runs = [
-    (start("-X", "importtime", "-m", f"gauss_diffusion.{command}"), command, sent)
-    for command in COMMANDS
-    for sent in SIGNALS
-  ]
-  for run, command, sent in runs:
-    lines = iter(run.stderr)
-    assert any("jax" in line for line in lines)
-    run.send_signal(sent)
-    rest = "".join(lines)
-    # Of which a shell makes 128 + sent.
-    assert run.wait(timeout=60) == -sent and "Traceback" not in rest, (command, rest)
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("sent", SIGNALS)
+def test_while_modules_are_imported(command, sent):
+  run = start("-X", "importtime", "-m", f"gauss_diffusion.{command}")
+  lines = iter(run.stderr)
+  assert any("jax" in line for line in lines)
+  run.send_signal(sent)
+  rest = "".join(lines)
+  assert run.wait(timeout=60) == -sent and "Traceback" not in rest, rest  # of which a shell makes 128 + sent
 
 
 def test_while_files_are_read(tmp_path):

@@ -85,6 +85,7 @@ def test_slurm_tasks_share_a_workdir_and_the_last_gathers(tmp_path):
 
 
 @pytest.mark.processes
+@pytest.mark.long
 def test_what_tpu_vms_found_is_gathered_and_not_computed_again(tmp_path):
   cwd = checkout(tmp_path / "here")
   executable(cwd / "bin" / "gcloud", GCLOUD)

@@ -73,9 +73,10 @@ DENOISERS = {
   "linear (held-out)": ORANGE,
   "multi-delta": VERMILLION,
 }
-# Tol's: wine, olive, indigo, teal, rose, sand, forest, cyan, magenta, brown, steel.
+# Tol's: wine, olive, indigo, teal, rose, sand, forest, cyan, magenta, brown, steel, navy, gold, pink, sea.
 _MORE = tuple(
-  "#882255 #999933 #332288 #44AA99 #CC6677 #DDCC77 #117733 #88CCEE #AA4499 #661100 #6699CC".split()
+  "#882255 #999933 #332288 #44AA99 #CC6677 #DDCC77 #117733 #88CCEE #AA4499 #661100 #6699CC "
+  "#004488 #997700 #EE99AA #225555 #AAAA00".split()
 )
 DASHES = {  # of those that may lie on each other, or on the Gaussian or multi-delta one
   "linear (train)": (0, (4, 1.5)),
