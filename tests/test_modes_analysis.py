@@ -62,12 +62,16 @@ def test_the_gaussian_denoiser_has_the_components_as_modes(on_gaussian, gaussian
   assert np.all(stats.eigenvalues[:6] > 1.05 * stats.eigenvalues[1:7])  # separated: vectors have their order
   expected = stats.eigenvalues[:6] / (stats.eigenvalues[:6] + SIGMAS[:, None] ** 2)
   np.testing.assert_allclose(found["values"], np.stack([expected] * 3, 1), rtol=1e-4)
+  np.testing.assert_allclose(found.gaussian_values, expected, rtol=1e-6)
   # At the lowest level the gains differ by little more than float32 resolves: only the span is left.
   np.testing.assert_allclose(found.correlation[:3], np.broadcast_to(np.eye(6), (3, 3, 6, 6)), atol=0.01)
   np.testing.assert_allclose(found.alignment, 1, atol=0.01)
   assert found.chance == 6 / 64
   for name in ("vectors", "components"):
     assert found[name].shape[-4:] == (6, 8, 8, 1)
+  noise = np.random.default_rng([0, *b"latents"]).standard_normal((3, 8, 8, 1), np.float32)
+  state = np.asarray(sample(on_gaussian, on_gaussian.network, noise).x)[0, 2]
+  np.testing.assert_allclose(found.estimates[2], on_gaussian.network(state, SIGMAS[2]), atol=1e-6)
   cos = np.sum(found.vectors.values[0] * found.components.values, axis=(1, 2, 3))
   np.testing.assert_allclose(np.abs(cos), 1, atol=1e-3)
 
@@ -91,7 +95,7 @@ def test_the_memorizer_leaves_the_components_at_middle_noise():
 
 def test_components_beyond_the_rank_are_nothing():
   found = modes.compute(subject("gaussian", 4), settings(modes, vectors=5), "test")
-  assert found.chance == 3 / 64
+  assert found.chance == 3 / 64 and not found.gaussian_values[:, 3:].any()
   assert not found.correlation[..., 3:].any() and not found.components[3:].any()
   np.testing.assert_allclose(found.alignment, 3 / 5, atol=1e-4)
 
@@ -162,6 +166,9 @@ def test_the_figure_of_modes_draws_alignment_and_mean_correlation(gaussian_modes
   curves = figure.axes[0].lines
   np.testing.assert_allclose(curves[1].get_ydata(), other.alignment.mean("latent"))
   np.testing.assert_allclose(curves[2].get_ydata(), 6 / 64)
+  kept = figure.axes[1].lines  # of the last model
+  np.testing.assert_allclose(kept[0].get_ydata(), other["values"][0].mean("latent"))
+  np.testing.assert_allclose(kept[1].get_ydata(), other.gaussian_values[0])
   maps = [axis for axis in figure.axes if axis.get_title(loc="left").startswith("σ")]
   names = ["σ = 10", "σ = 3.3", "σ = 0.87", "σ = 0.17", "σ = 0.02"]
   assert [axis.get_title(loc="left") for axis in maps] == 2 * names

@@ -93,11 +93,15 @@ def fake(name: str, num_models: int, *, networks=1, image=(8, 8, 1), names=(), p
         correlation, images = rng.uniform(0, 1, (s, p, k, k)), rng.normal(size=(s + 1, k, *image)) / 8
         return results.labelled(
           {
+            "values": (("sigma", "latent", "vector"), rng.uniform(0, 1, (s, p, k))),
+            "gaussian_values": (("sigma", "component"), rng.uniform(0, 1, (s, k))),
             "correlation": (("sigma", "latent", "vector", "component"), correlation),
             "alignment": (("sigma", "latent"), rng.uniform(0, 1, (s, p))),
             "chance": ((), 0.1),
             "vectors": (("sigma", "vector", *IMAGE), images[1:]),
+            "estimates": (("sigma", *IMAGE), images[1:, 0]),
             "components": (("component", *IMAGE), images[0]),
+            "mean": (IMAGE, images[0, 0]),
           },
           {"sigma": SIGMA, "vector": np.arange(1, k + 1), "component": np.arange(1, k + 1)},
         )

@@ -1,4 +1,8 @@
-"""Where the network's Jacobian acts most, on the way from noise to image (Li et al. 2024, fig. 28-29)."""
+"""Where the network's Jacobian acts most, on the way from noise to image (Li et al. 2024, fig. 28-29).
+
+The basis in which a denoiser shrinks its input, and how much it keeps of each direction, are what Kadkhodaie
+et al. 2024 (fig. 5) look at: in networks that generalize, waves that follow the shapes of the one image.
+"""
 
 import typing
 
@@ -14,7 +18,7 @@ from gauss_diffusion.probes import modes
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
 
-VERSION = 1
+VERSION = 2
 DERIVATIVES = True
 FIGURE = figure
 DEFAULTS = {"latents": 8, "vectors": 8, "iterations": 4}
@@ -50,14 +54,17 @@ def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xar
   With u_1 ... u_k the first left singular vectors of the Jacobian at one state and p_1 ... p_k the first
   eigenvectors of the training covariance, `correlation` is |⟨u_i, p_j⟩|, and `alignment` the share of the
   former's span that lies in the latter's, ``Σ_ij ⟨u_i, p_j⟩² / k``: 1 for the Gaussian denoiser, `chance` for
-  k random directions. A training covariance of rank below k has zeros in place of components.
+  k random directions. A training covariance of rank below k has zeros in place of components. `values` is the
+  share of each direction that the denoiser keeps, `gaussian_values` that of a component under the Gaussian
+  denoiser, ``λ/(λ + σ²)``; `estimates` are what the network sees in the states whose vectors are kept.
   """
   k = settings.vectors
   noise = subjects.noise(subject, "latents", settings.latents)
-  x = np.asarray(subjects.sample(subject, subject.network, noise).x)
-  components = np.zeros((k, noise[0].size))
+  way = subjects.sample(subject, subject.network, noise)
+  x = np.asarray(way.x)
+  components, variances = np.zeros((k, noise[0].size)), np.zeros(k)
   found = subject.stats.basis.T[:k]
-  components[: len(found)] = found
+  components[: len(found)], variances[: len(found)] = found, subject.stats.eigenvalues[:k]
 
   values, overlaps, vectors = [], [], []
   for t, sigma in enumerate(tqdm(subject.sigmas, f"modes, {title}", unit="level", delay=2)):
@@ -71,11 +78,14 @@ def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xar
   return results.labelled(
     {
       "values": (("sigma", "latent", "vector"), values),
+      "gaussian_values": (("sigma", "component"), variances / (variances + subject.sigmas[:, None] ** 2)),
       "correlation": (("sigma", "latent", "vector", "component"), correlation),
       "alignment": (("sigma", "latent"), np.mean(np.sum(correlation**2, axis=-1), axis=-1)),
       "chance": ((), len(found) / noise[0].size),
       # Of the first latent.
+      "estimates": (("sigma", *subjects.IMAGE), np.asarray(way.denoised)[0], subjects.PIXELS),
       "vectors": (("sigma", "vector", *subjects.IMAGE), np.stack(vectors).astype(np.float32)),
+      "mean": (subjects.IMAGE, np.asarray(subject.stats.mean, np.float32), subjects.PIXELS),
       "components": (
         ("component", *subjects.IMAGE),
         components.reshape(k, *noise.shape[1:]).astype(np.float32),

@@ -1,5 +1,6 @@
 """Where the Jacobian's leading singular vectors point, and what they look like, along the noise levels."""
 
+import matplotlib.ticker
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -13,24 +14,28 @@ LOOK_FOR = (
   "lies in the span of as many principal components of the training images: 1 for the Gaussian denoiser at "
   "every noise level. The paper finds high noise aligned, middle noise adapted to the one image that is "
   "emerging, and low noise without pattern. A bright diagonal says that vectors and components agree one by "
-  "one, a bright block that only their spans do. In the images, grey is 0."
+  "one, a bright block that only their spans do. Upper right, the share that the denoiser keeps of each of its "
+  "directions at a few levels, dashed what the Gaussian denoiser keeps of the components: a network that "
+  "leaves the Gaussian for the one image keeps more. Below, the estimate at a state and the directions there, "
+  "grey for 0: waves over the whole frame at high noise, along the image's own shapes further down."
 )
 _MODELS = 2  # whose maps and vectors are shown
 _MAPS = 10  # noise levels side by side
 _SHORT = 14  # letters of a title that stand beside a row of maps
 _ROWS, _COLUMNS = 7, 8  # noise levels and singular vectors shown as images
+_SPECTRA = 4  # noise levels whose singular values are drawn
 
 
 @style.talk
 def draw(results: style.Results) -> Figure:
-  """Draw alignment against sigma; for the first and the last model, correlations and vectors as images.
+  """Draw alignment against sigma and what the last model keeps; of it and the first, correlations and vectors.
 
   Args:
     results: model's title -> what the analysis `modes` found of each of its networks.
   """
   shown = style.spread(results, _MODELS)
   num_levels = len(style.spread(next(iter(results.values()))[0].sigma, _ROWS))
-  heights = (2.6, 1.35 * len(shown) + 0.6, 0.62 * (num_levels + 1) + 0.8)
+  heights = (2.6, 1.35 * len(shown) + 0.6, 0.62 * (num_levels + 1) + 1.0)
   figure = style.figure(sum(heights))
   top, middle, bottom = figure.subfigures(3, 1, height_ratios=heights, squeeze=False)[:, 0]
   _draw_alignment(top, results)
@@ -42,7 +47,8 @@ def draw(results: style.Results) -> Figure:
 
 
 def _draw_alignment(figure: SubFigure, results: style.Results) -> None:
-  axis = figure.subplots()
+  axis, right = figure.subplots(1, 2, width_ratios=(3, 2))
+  _draw_values(right, *list(results.items())[-1])
   colors = style.model_colors(results)
   for label, networks in results.items():
     values = [found.alignment for found in networks]
@@ -50,11 +56,26 @@ def _draw_alignment(figure: SubFigure, results: style.Results) -> None:
   found = networks[0]
   axis.axhline(found.chance.item(), color="0.35", linestyle="--", linewidth=1.4, label="random directions")
   count = found.sizes["component"]
-  axis.set_title(f"Span of the first {count} singular vectors within that of the first {count} components")
+  axis.set_title(f"Span of {count} singular vectors within that of {count} components")
   axis.set_ylabel("share of the span")
   axis.set_ylim(0, 1.02)
   style.sigma_axis(axis)
   figure.legend(*style.entries(axis, results), loc="outside right upper")
+
+
+def _draw_values(axis: Axes, label: str, networks) -> None:
+  """Draw the singular values of one model at some levels, mean over its networks and their latents."""
+  sigma = networks[0].sigma.to_numpy()
+  levels = style.spread(range(len(sigma)), _SPECTRA)
+  for level, color in zip(levels, style.level_colors(len(levels))):
+    values = [found["values"].isel(sigma=level).transpose("vector", "latent") for found in networks]
+    style.curve(axis, networks[0].vector, values, color=color, label=f"σ = {sigma[level]:.2g}")
+    expected = networks[0].gaussian_values.isel(sigma=level)
+    axis.plot(expected.component, expected, color=color, linestyle=(0, (3, 1.5)), linewidth=1.4)
+  axis.set(title=f"{label}: share kept of each", xlabel="singular vector", ylabel="singular value")
+  axis.set_ylim(0)
+  axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+  axis.legend(fontsize=style.SMALL, labelspacing=0.2)
 
 
 def _draw_correlations(figure: SubFigure, results: style.Results) -> None:
@@ -85,12 +106,13 @@ def _draw_correlation(axis: Axes, correlation) -> AxesImage:
 
 
 def _draw_vectors(axis: Axes, found, *, named: bool) -> None:
-  """Show principal components, and below them the singular vectors at one state of each level."""
+  """Show mean and principal components, and below them estimate and singular vectors at a state a level."""
   levels = style.spread(range(found.sizes["sigma"]), _ROWS)
   vectors = np.stack([found.components, *found.vectors.isel(sigma=levels)])[:, :_COLUMNS]
   peak = np.abs(vectors).max(axis=(2, 3, 4), keepdims=True)
   vectors = vectors / np.where(peak > 0, peak, 1)
+  estimates = np.stack([found["mean"], *found.estimates.isel(sigma=levels)])[:, None]
   rows = ["principal\ncomponents", *(f"σ = {found.sigma[level].item():.2g}" for level in levels)]
-  columns = [str(v + 1) for v in range(vectors.shape[1])]
-  style.sheet(axis, vectors, rows if named else [""] * len(rows), columns)
-  axis.set_xlabel("singular vector, at one state")
+  columns = ["D", *(str(v + 1) for v in range(vectors.shape[1]))]
+  style.sheet(axis, np.concatenate([estimates, vectors], 1), rows if named else [""] * len(rows), columns)
+  axis.set_xlabel("estimate and singular vectors, at one state")
