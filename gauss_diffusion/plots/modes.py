@@ -14,10 +14,10 @@ LOOK_FOR = (
   "lies in the span of as many principal components of the training images: 1 for the Gaussian denoiser at "
   "every noise level. The paper finds high noise aligned, middle noise adapted to the one image that is "
   "emerging, and low noise without pattern. A bright diagonal says that vectors and components agree one by "
-  "one, a bright block that only their spans do. Upper right, the share that the denoiser keeps of each of its "
-  "directions at a few levels, dashed what the Gaussian denoiser keeps of the components: a network that "
-  "leaves the Gaussian for the one image keeps more. Below, the estimate at a state and the directions there, "
-  "grey for 0: waves over the whole frame at high noise, along the image's own shapes further down."
+  "one, a bright block that only their spans do. Upper right, the share that the denoiser keeps of each of "
+  "its directions at a few levels, dashed what the Gaussian denoiser keeps of the components: a network "
+  "that leaves the Gaussian for the one image keeps more. Below, the estimate at a state and the directions "
+  "there, grey for 0: waves over the whole frame at high noise, along the image's own shapes further down."
 )
 _MODELS = 2  # whose maps and vectors are shown
 _MAPS = 10  # noise levels side by side
@@ -28,7 +28,7 @@ _SPECTRA = 4  # noise levels whose singular values are drawn
 
 @style.talk
 def draw(results: style.Results) -> Figure:
-  """Draw alignment against sigma and what the last model keeps; of it and the first, correlations and vectors.
+  """Draw alignment against sigma, what the last model keeps, and images and correlations of it and the first.
 
   Args:
     results: model's title -> what the analysis `modes` found of each of its networks.
