@@ -5,7 +5,8 @@ python -m gauss_diffusion.main --config=configs/explained.py:digits --workdir=ru
 
 The denoisers: one Gaussian, one for each class, a mixture found by expectation-maximisation, every pixel from
 its window (LS), and the memorizer. What networks of one recipe have in common takes several of them to tell:
-other seeds, on other images where the pool has more.
+other seeds, on other images where the pool has more. What each of them draws from the same noise stands below
+the network's samples.
 
 `:digits` takes five minutes on two cores, half of it the training of 15 networks. Expect, at sigma = 0.47 on
 held-out images, the ideal denoisers to explain 0.79, 0.83 and 0.87 of the output at 16, 256 and 1437 digits,
@@ -27,8 +28,9 @@ def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
   config = recipes.start(arg, "What is a network made of?")
   config.sweep = "size"
-  config.analyses = ("explained",)
+  config.analyses = ("explained", "samples")
   config.explained.denoisers = ("gaussian", "class_mixture", "mixture", "ls", "multi-delta")
+  config.samples.denoisers = ("network", *config.explained.denoisers)
   config.replicates = REPLICATES.get(arg, 3)
   if arg == "digits":
     config.explained.images = 90  # small ones: the more, the less the images' own scatter

@@ -3,7 +3,8 @@
 python -m gauss_diffusion.main --config=configs/transition.py:digits --workdir=runs/transition_digits
 
 The snapshots of a size are one run at a constant learning rate. Its moving average forgets half in the last
-tenth of the steps or faster, which shifts a time by less than the factor of two between snapshots.
+tenth of the steps or faster, which shifts a time by less than the factor of two between snapshots. The alarm
+for memorization looks on: how early it is raised, and whether it is where nothing is copied.
 
 `:digits` makes 12 thousand steps; with its analyses an estimated quarter of an hour on two idle cores.
 Expect copies from 133, 287 and 630 steps on at 16, 32 and 64 digits, and the error near its best at 60, 92
@@ -20,6 +21,7 @@ SIZES = {
   "digits": (16, 32, 64, 128, 256),
   "smoke": (16, 32),
 }
+ALARM_EVERY = {"": 100, "cpu": 100, "digits": 40, "smoke": 10}  # steps
 STEPS = {
   "": tuple(100 * 2**i for i in range(9)),
   "cpu": tuple(75 * 2**i for i in range(8)),
@@ -34,6 +36,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.analyses = ("score_gap", "samples")
   config.score_gap.pairs = (("network", "gaussian"), ("network", "multi-delta"))
   config.train.rampup_images = 0
+  config.train.alarm_every = ALARM_EVERY[arg]
   if arg != "smoke":
     config.samples.num = 300
   config.samples.denoisers = ("network",)

@@ -208,10 +208,15 @@ def tally(found: Decided) -> str:
   for data, title in DATA.items():
     said = [row["verdict"] for _, of, row in _rows(found) if of == data]
     if said:
-      counts = [f"{said.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in said]
+      counts = [_counted(said.count(verdict), verdict) for verdict in VERDICTS if verdict in said]
       parts.append(f"of {len(said)} claims on {title}: {', '.join(counts)}")
   text = "; ".join(parts) or "no claim has been judged yet"
   return f"{text[0].upper()}{text[1:]}."
+
+
+def _counted(number: int, verdict: str) -> str:
+  several = {verdicts.HOLDS: "hold", verdicts.FAILS: "do not hold"}
+  return f"{number} {several.get(verdict, verdict) if number > 1 else verdict}"
 
 
 def claims_page(results: pathlib.Path, template: str) -> str:

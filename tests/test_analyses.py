@@ -23,6 +23,7 @@ SMALL = {
   "gain": {"pairs": 2, "directions": 5},
   "directions": {"images": 8, "directions": 5},
   "calibration": {"images": 4},
+  "likelihood": {"images": 4, "levels": 5, "sigmas": (1.0, 0.1)},
   "explained": {"images": 12, "directions": 5},
   "input_law": {"pairs": 512, "images": 8},
   "descent": {"steps": 20, "batch": 32},

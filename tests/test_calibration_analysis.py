@@ -50,6 +50,28 @@ def test_the_error_is_that_on_the_shared_noise(gaussian):
   np.testing.assert_allclose(gaussian.sure[2], want - SIGMAS[2] ** 2, atol=1e-5)
 
 
+def test_uncertainty_is_the_deviation_of_the_posterior(gaussian):
+  stats = subject("gaussian", 300).stats
+  np.testing.assert_allclose(gaussian.inputs - gaussian.clean, noise_of(gaussian), atol=1e-5)
+  for level, sigma in enumerate(SIGMAS):
+    gain = stats.eigenvalues / (stats.eigenvalues + sigma**2)
+    want = sigma * np.sqrt(stats.basis**2 @ gain).reshape(8, 8, 1)
+    np.testing.assert_allclose(gaussian.deviation[level], np.stack([want] * 2), atol=1e-5)
+    estimates = [gaussian_denoise(stats, each, sigma) for each in gaussian.inputs[level].to_numpy()]
+    np.testing.assert_allclose(gaussian.estimates[level], estimates, atol=1e-4)
+
+
+def noise_of(found):
+  noise = np.random.default_rng([0, *b"calibration"]).standard_normal((40, 8, 8, 1), np.float32)[:2]
+  return (SIGMAS[:, None, None, None, None] * noise).astype(np.float32)
+
+
+def gaussian_denoise(stats, x, sigma):
+  gain = stats.eigenvalues / (stats.eigenvalues + sigma**2)
+  centred = np.ravel(x - stats.mean).astype(float)
+  return stats.mean + (stats.basis @ (gain * (stats.basis.T @ centred))).reshape(8, 8, 1)
+
+
 def test_the_memorizer_is_sure_of_what_is_wrong(memorizer):
   ratio = memorizer.variance.mean("image") / memorizer.error.mean("image")
   assert ratio[0] > 0.8 and np.all(ratio[-2:] < 0.05)  # at the highest level all images are likely
@@ -74,4 +96,9 @@ def test_the_figure_draws_ratios_of_means(gaussian, memorizer):
     np.testing.assert_allclose(one.get_ydata(), ratios[0], rtol=1e-5)
     np.testing.assert_allclose(two.get_ydata(), (ratios[0] + ratios[1]) / 2, rtol=1e-5)
   np.testing.assert_allclose(figure.axes[2].lines[0].get_ydata(), gaussian.asymmetry.mean("image"))
+  page = np.asarray(figure.axes[3].images[0].get_array())
+  error = abs(gaussian.estimates - gaussian.clean)[2, 0].to_numpy()
+  peak = max(error.max(), gaussian.deviation[2, 0].max())
+  tile = page[226:322:12, 206:302:12, :1]  # the third row, below the gap; the third level
+  np.testing.assert_allclose(tile, error / peak, atol=1e-6)
   legible(plot.draw({f"N = {i}": [gaussian] for i in range(7)}))

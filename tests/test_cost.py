@@ -35,6 +35,7 @@ SETTINGS = {
   "gain": {"pairs": 8, "directions": 3},
   "directions": {"images": 128, "directions": 3},
   "calibration": {"images": 32, "probes": 5},
+  "likelihood": {"images": 4, "levels": 3, "sigmas": (1.0, 0.1), "products": 9},
   "explained": {"images": 128},
   "modes": {"latents": 32, "vectors": 2},
   "perturbation": {"latents": 32, "levels": (10.0, 0.02)},
@@ -106,8 +107,9 @@ def test_input_laws_ask_as_often_as_declared(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [2, 8])  # 2 x 2 pixels have only four orthogonal probes
-@pytest.mark.parametrize("name", ["gain", "calibration"])
-def test_products_are_as_many_as_declared(name, size):
+@pytest.mark.parametrize("name", ["gain", "calibration", "likelihood"])
+def test_products_are_as_many_as_declared(name, size, monkeypatch):
+  monkeypatch.setattr(analyses.calibration, "SHOWN", 8)
   (primal, _), (tangent, rows) = counting(), counting()
 
   @jax.custom_jvp
@@ -118,7 +120,8 @@ def test_products_are_as_many_as_declared(name, size):
   network.defjvp(lambda at, step: (network(*at), tangent(step[0] + 0 * at[0], at[1])))
   settings, analysis = settings_of(name), analyses.ANALYSES[name]
   analysis.compute(subject_of(Partial(network), size, "euler"), settings, "test")
-  assert analysis.evaluations(settings, LEVELS, "euler", size**2) == {"network": 2 * sum(rows)}
+  plain = 2 * 2 * 2 * 8 if name == "likelihood" else 0  # Heun's, of two steps from two levels, eight points
+  assert analysis.evaluations(settings, LEVELS, "euler", size**2) == {"network": 2 * sum(rows) + plain}
 
 
 @pytest.mark.parametrize("solver", ["euler", "heun"])

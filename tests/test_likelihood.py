@@ -1,4 +1,4 @@
-"""Log-densities along the flow against Gaussian and two-delta laws in closed form; traces by Hutch++."""
+"""Log-densities along the flow against Gaussian and two-delta laws in closed form."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,10 +26,6 @@ def gaussian_reference(stats, x, sigma):
   centred = (x - stats.mean).reshape(len(x), -1)
   square = np.sum(centred * np.linalg.solve(covariance, centred.T).T, axis=1)
   return -(square + np.linalg.slogdet(2 * np.pi * covariance)[1]) / 2
-
-
-def matrix_denoise(matrix, x, sigma):
-  return jnp.matmul(matrix, x.reshape(-1), precision="highest").reshape(x.shape)
 
 
 def test_the_flow_of_a_gaussian_has_its_density_to_second_order(stats, x64):
@@ -81,34 +77,6 @@ def test_the_flow_of_two_images_has_the_density_of_their_mixture(x64):
   assert np.abs(found[1] - want).max() < 0.3 * np.abs(found[0] - want).max()
 
 
-def test_the_trace_is_exact_with_as_many_products_as_pixels():
-  matrix = np.random.default_rng(6).standard_normal((300, 300)).astype(np.float32)  # two blocks of directions
-  x = np.zeros((2, 10, 10, 3), np.float32)
-  found = likelihood.trace(Partial(matrix_denoise, matrix), x, 1.0, 300)
-  np.testing.assert_allclose(found, np.trace(matrix.astype(np.float64)), rtol=1e-4)
-
-
-def decaying(size, power):
-  basis = np.linalg.qr(np.random.default_rng(7).standard_normal((size, size)))[0]
-  return basis * np.arange(1.0, size + 1) ** -power @ basis.T
-
-
-def test_hutchpp_is_exact_up_to_its_rank_and_unbiased_beyond(x64):
-  matrix = decaying(48, 1.5)
-  x, truth = np.zeros((4000, 4, 4, 3)), np.trace(matrix)
-  low = matrix[:, :3] @ np.random.default_rng(8).standard_normal((3, 48))  # not symmetric
-  found = likelihood.trace(Partial(matrix_denoise, low), x[:5], 1.0, 9)
-  np.testing.assert_allclose(found, np.trace(low), rtol=1e-10)
-  found = likelihood.trace(Partial(matrix_denoise, matrix), x, 1.0, 12)
-  error = found.std() / np.sqrt(len(found))
-  assert found.mean() == pytest.approx(truth, abs=4 * error)
-  assert len(set(found)) == len(found)  # directions of its own for every point
-  # Hutchinson's estimate from 12 products, whose error the leading eigenvalues make.
-  signs = np.random.default_rng(9).choice([-1.0, 1.0], (4000, 12, 48))
-  plain = np.mean(np.sum(signs @ matrix * signs, axis=-1), axis=-1)
-  assert found.std() < 0.5 * plain.std()
-
-
 def test_bits_of_the_uniform_law_are_eight_but_for_one_grey_level():
   uniform = np.full(1, -6 * np.log(2.0))  # on [-1, 1]^6
   assert likelihood.bits_per_dim(uniform, 6) == pytest.approx(np.log2(255))
@@ -118,13 +86,3 @@ def test_bits_of_the_uniform_law_are_eight_but_for_one_grey_level():
 def test_levels_must_rise(stats, sigmas):
   with pytest.raises(ValueError, match="`sigmas` is"):
     likelihood.log_density(Partial(gaussian.denoise, stats), np.zeros((1, *SHAPE)), sigmas, stats, 6)
-
-
-def test_wrong_products_and_jacobians_are_named():
-  broken = Partial(matrix_denoise, np.full((6, 6), np.nan, np.float32))
-  x = np.zeros((2, *SHAPE), np.float32)
-  with pytest.raises(ValueError, match="`products` is 2"):
-    likelihood.trace(broken, x, 1.0, 2)
-  for products in (4, 6):
-    with pytest.raises(ValueError, match="`denoise` has a Jacobian"):
-      likelihood.trace(broken, x, 1.0, products)

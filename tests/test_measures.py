@@ -1,12 +1,14 @@
 """Measures of readings whose results are made up, so that every answer is known."""
 
+import jax
 import numpy as np
 import pytest
 
-from gauss_diffusion import edm, results
+from gauss_diffusion import edm, results, sampling
 from gauss_diffusion.analyses.subject import IMAGE, LAWS
 from gauss_diffusion.readings import measures
 from gauss_diffusion.readings.measures import Reading
+from gauss_diffusion.types import GaussianStats
 
 SIGMA = np.array([80.0, 5.0, 0.5, 0.01])
 ENTRY = {"size": 64, "network": {"model_channels": 8}, "train": {"steps": 30, "batch": 4}}
@@ -95,6 +97,20 @@ def test_distance_is_zero_for_the_same_pictures_and_one_for_unrelated_ones():
   y[1, :, 0, 0, 0] = 3.0, 5.0
   np.testing.assert_allclose(measures.distance(reading(x), reading(y)), [3 / 5, 4 / 2])
   np.testing.assert_allclose(measures.distance(reading(x), reading(y), "gaussian", "network"), [3 / 5, 5 / 3])
+
+
+def test_the_flows_of_commuting_gaussians_are_apart_by_their_wasserstein_distance():
+  rng = np.random.default_rng(2)
+  basis = np.linalg.qr(rng.standard_normal((4, 4)))[0]
+  laws = [GaussianStats(rng.normal(size=(2, 2, 1)), basis, rng.uniform(0.1, 2, 4)) for _ in range(2)]
+  noise = rng.standard_normal((4000, 2, 2, 1), np.float32)
+  draw = jax.vmap(lambda stats, each: sampling.gaussian_trajectory(stats, each, [1e4]).x[-1], (None, 0))
+  found = reading(np.stack([draw(stats, noise) for stats in laws])).found["samples"]
+  moved = np.sum((laws[0].mean - laws[1].mean) ** 2)
+  widened = np.sum((np.sqrt(laws[0].eigenvalues) - np.sqrt(laws[1].eigenvalues)) ** 2)
+  wasserstein = np.sqrt((moved + widened) / 4)
+  assert measures.pfd(found, "gaussian") == pytest.approx(wasserstein, rel=0.02)  # of 4,000 latents
+  assert measures.pfd(found, "network") == 0
 
 
 def test_a_pair_is_apart_by_the_mean_over_both_readings_of_each_denoiser():

@@ -26,6 +26,7 @@ ELSEWHERE = (
   "directions",
   "calibration",
   "explained",
+  "likelihood",
   "teleportation",
 )  # each tested beside its analysis
 PAIRS = (
@@ -258,7 +259,9 @@ def test_samples_show_the_network_or_else_the_first_and_then_the_others(first, n
   assert [label.get_text() for label in axis.get_xticklabels()] == [f"{x:.2f}" for x in own.gl.values[:8]]
   others = [name for name in names if name != first]
   rows = {style.named(first): own.samples, "nearest": own.neighbours}
-  rows |= {style.named(name): found.samples.sel(denoiser=name) for name in others}
+  drawn = {name: found.samples.sel(denoiser=name) for name in others}
+  apart = {name: np.sqrt(np.mean((each - own.samples) ** 2)).item() for name, each in drawn.items()}
+  rows |= {f"{style.named(name)}\nPFD {apart[name]:.2f}": each for name, each in drawn.items()}
   assert [label.get_text() for label in axis.get_yticklabels()] == list(rows)
   page = axis.images[0].get_array()
   for y, images in zip(axis.get_yticks(), rows.values()):  # an image is 8 pixels of 12 points

@@ -20,6 +20,7 @@ from gauss_diffusion.analyses import (
   gain,
   halves,
   input_law,
+  likelihood,
   linearity,
   modes,
   perturbation,
@@ -46,6 +47,7 @@ ANALYSES = {
   "gain": gain,
   "directions": directions,
   "calibration": calibration,
+  "likelihood": likelihood,
   "modes": modes,
   "perturbation": perturbation,
 }

@@ -7,14 +7,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gauss_diffusion.plots import style
+from gauss_diffusion.readings import measures
 
 TITLE = "Samples and their nearest training images"
 LOOK_FOR = (
   "Each sample stands above the training image nearest to it. The number is their relative distance ‖x − "
   "nearest‖/‖x‖, whose mean is the GL score: near 0 when a network returns training images, and growing "
   "with the training set. A sample counts as memorized when its nearest training image is less than a "
-  "third as far away as the second nearest. Further down, what other denoisers draw from the same noise: a "
-  "network that generalizes draws much what the Gaussian denoiser does, in finer detail."
+  "third as far away as the second nearest. Further down, what other denoisers draw from the same noise, "
+  "with the probability flow distance to the network, the RMSE a pixel between the two maps from noise to "
+  "image: a network that generalizes draws much what the Gaussian denoiser does, in finer detail."
 )
 _SHOWN = 8  # samples side by side
 
@@ -48,7 +50,9 @@ def _draw_model(axis: Axes, label: str, networks: Sequence) -> None:
   own, shown = [each.sel(denoiser=first) for each in networks], found.isel(sample=slice(_SHOWN))
   above = shown.sel(denoiser=first)
   images = np.stack([above.samples, above.neighbours, *shown.samples.sel(denoiser=others)])
-  rows = [style.row_name(first), "nearest", *map(style.row_name, others)]
+  apart = {name: np.mean([measures.pfd(each, name, first) for each in networks]) for name in others}
+  rows = [style.row_name(first), "nearest"]
+  rows += [f"{style.row_name(name)}\nPFD {distance:.2f}" for name, distance in apart.items()]
   style.sheet(axis, images, rows, [f"{score:.2f}" for score in above.gl.to_numpy()], block=2)
   axis.xaxis.tick_top()
   axis.annotate(

@@ -10,6 +10,7 @@ from gauss_diffusion.probes import (
   modes,
   score_gap,
   spectrum,
+  trace,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
   "modes",
   "score_gap",
   "spectrum",
+  "trace",
 ]

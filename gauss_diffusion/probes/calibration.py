@@ -22,6 +22,7 @@ class Calibration(NamedTuple):
   variance: Float[ArrayLike, ""]  # σ² tr J/D: the error that an exact posterior mean expects here
   sure: Float[ArrayLike, ""]  # ‖x - D‖²/D + 2 σ² tr J/D - σ²: has the error's mean, whatever the denoiser
   asymmetry: Float[ArrayLike, ""]  # ‖J - Jᵀ‖_F / ‖J‖_F, 0 where σ² J is a covariance
+  denoised: Float[ArrayLike, "H W C"]  # D
 
 
 def calibrate(
@@ -55,4 +56,5 @@ def calibrate(
     variance=variance,
     sure=jnp.mean((x - denoised) ** 2) + 2 * variance - sigma**2,
     asymmetry=jacobian.asymmetry(products, probes),
+    denoised=denoised,
   )

@@ -8,15 +8,12 @@ or on fewer dimensions than pixels, have none.
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from gauss_diffusion import parallel
-from gauss_diffusion.probes import jacobian
-from gauss_diffusion.types import Array, ArrayLike, Denoiser, GaussianStats, Image, Sigma, Sigmas
-
-_BLOCK = 256  # directions of one image at a time
+from gauss_diffusion.probes.trace import trace
+from gauss_diffusion.types import Array, ArrayLike, Denoiser, GaussianStats, Image, Pixels, Sigma, Sigmas
 
 
 class Likelihood(NamedTuple):
@@ -48,7 +45,7 @@ def log_density(
     x: images [n, H, W, C] in noise of the first level.
     sigmas: rising levels [S], at least 2.
     prior: mean and covariance at the last level, noise aside.
-    products: with the Jacobian at each state, see `trace`.
+    products: with the Jacobian at each state, see `probes.trace`.
     seed: of the directions.
 
   Raises:
@@ -62,49 +59,12 @@ def log_density(
   for step, sigma in enumerate(levels):
     if step:
       ends = np.asarray(levels[step - 1 : step + 1], x.dtype)
-      x = parallel.map_samples(_climb, (denoise, *ends), x)
+      batch = min(len(x), parallel.samples_in_flight(x[0].size))
+      x = parallel.map_samples(_climb, (denoise, *ends), x, batch=batch)
     traces.append(trace(denoise, x, float(sigma), products, seed=seed + step))
   found, contracted = np.stack(traces, axis=1), np.diff(np.log(levels))
   lost = x[0].size - (found[:, 1:] + found[:, :-1]) / 2
   return Likelihood(gaussian_log_density(prior, x, float(levels[-1])) + lost @ contracted, found, x)
-
-
-def trace(
-  denoise: Denoiser, x: Float[ArrayLike, "n H W C"], sigma: float, products: int, *, seed: int = 0
-) -> Float[np.ndarray, " n"]:
-  """Return tr J(x; σ) at each of n points, float64: exactly, or by Hutch++ where that takes fewer products.
-
-  With Q an orthonormal basis of J times a third of the products as random signs, ``tr J = tr QᵀJQ +
-  tr (I − QQᵀ) J (I − QQᵀ)``: the first part is taken exactly, the second as the mean of gᵀJg over the last
-  third, g random signs without their part in Q (Meyer, Musco, Musco & Woodruff 2021). It is unbiased, and
-  exact where a third is the rank of J; the error falls as one over the number of products.
-
-  Args:
-    denoise: a denoiser with derivatives, a pytree.
-    x: noisy images [n, H, W, C].
-    sigma: noise level of all of them.
-    products: J v to be made at each point, at least 3; from D on the trace is exact, with D of them.
-    seed: of the directions.
-
-  Raises:
-    ValueError: on fewer than 3 products, or a denoiser that returns NaN or infinity.
-  """
-  num, size = len(x), x[0].size
-  if products < 3:
-    raise ValueError(f"`products` is {products}; want at least 3")
-  if products >= size:
-    rows = np.eye(size, dtype=x.dtype)
-    parts = [
-      parallel.map_samples(_diagonal, (denoise, np.asarray(sigma, x.dtype), rows[start : start + _BLOCK]), x)
-      for start in range(0, size, _BLOCK)
-    ]
-    return _finite(sum(part.astype(np.float64) for part in parts), sigma)
-  third = products // 3
-  signs = np.random.default_rng(seed).choice([-1.0, 1.0], (2, num, third, size))
-  basis = np.swapaxes(np.linalg.qr(np.swapaxes(_push(denoise, x, sigma, signs[0]), 1, 2))[0], 1, 2)
-  rest = signs[1] - signs[1] @ np.swapaxes(basis, 1, 2) @ basis
-  found = np.sum(basis * _push(denoise, x, sigma, basis), axis=(1, 2))
-  return found + np.sum(rest * _push(denoise, x, sigma, rest), axis=(1, 2)) / third
 
 
 def gaussian_log_density(
@@ -118,6 +78,23 @@ def gaussian_log_density(
   square = np.sum(modes**2 / (lam + sigma**2), axis=1) + outside
   volume = np.sum(np.log(lam + sigma**2)) + (mean.size - len(lam)) * np.log(sigma**2)
   return -(square + volume + mean.size * np.log(2 * np.pi)) / 2
+
+
+def kernel_log_density(
+  images: Pixels, x: Float[ArrayLike, "n H W C"], sigma: float, *, block: int = 2048
+) -> Float[np.ndarray, " n"]:
+  """Return ``ln 1/N Σ_i N(x; y_i, σ² I)`` of images x [n, H, W, C], float64: what the memorizer believes.
+
+  Its score is that of the multi-delta denoiser of the images y, uint8 [N, H, W, C], of which `block` are
+  looked at in turn. A training image has at least the density of its noise, less ln N.
+  """
+  points = np.asarray(x, np.float64).reshape(len(x), -1)
+  total = np.full(len(points), -np.inf)
+  for start in range(0, len(images), block):
+    near = images[start : start + block].reshape(-1, points.shape[1]) / 127.5 - 1
+    squares = np.sum(points**2, axis=1)[:, None] + np.sum(near**2, axis=1) - 2 * points @ near.T
+    total = np.logaddexp(total, np.logaddexp.reduce(-squares / (2 * sigma**2), axis=1))
+  return total - np.log(len(images)) - points.shape[1] * np.log(2 * np.pi * sigma**2) / 2
 
 
 def standard(shape: tuple[int, ...]) -> GaussianStats:
@@ -139,29 +116,3 @@ def _climb(shared: tuple[Denoiser, Sigma, Sigma], x: Image) -> Float[Array, "H W
   ratio, x0_hat = above / sigma, denoise(x, sigma)
   predicted = x0_hat + ratio * (x - x0_hat)
   return predicted + (1 / ratio - 1) / 2 * (denoise(predicted, above) - x0_hat)
-
-
-def _diagonal(shared: tuple[Denoiser, Sigma, Float[ArrayLike, "T D"]], x: Image) -> Float[Array, ""]:
-  """Return Σ vᵀ J v over some rows of the identity."""
-  denoise, sigma, rows = shared
-  return jnp.sum(jacobian.gain(denoise, x, sigma, rows))
-
-
-def _products(shared: tuple[Denoiser, Sigma], x: Image, tangents: Float[Array, "T D"]) -> Float[Array, "T D"]:
-  denoise, sigma = shared
-  return jacobian.pushforward(denoise, x, sigma, tangents)[1]
-
-
-def _push(
-  denoise: Denoiser, x: Float[ArrayLike, "n H W C"], sigma: float, directions: Float[np.ndarray, "n T D"]
-) -> Float[np.ndarray, "n T D"]:
-  """Return J v for every direction at every point, float64."""
-  shared = denoise, np.asarray(sigma, x.dtype)
-  products = parallel.map_samples(_products, shared, np.asarray(x), directions.astype(x.dtype))
-  return _finite(products.astype(np.float64), sigma)
-
-
-def _finite(values: Float[np.ndarray, "*n"], sigma: float) -> Float[np.ndarray, "*n"]:
-  if not np.isfinite(values).all():
-    raise ValueError(f"`denoise` has a Jacobian with NaN or infinite entries at noise level {sigma}")
-  return values

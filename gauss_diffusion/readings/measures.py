@@ -165,6 +165,21 @@ def distance(one: Reading, two: Reading, denoiser: str = "network", other: str |
   return same / ((apart.sum(1) - same) / (len(a) - 1))
 
 
+def pfd(found: "xarray.Dataset", one: str, two: str = "network") -> float:
+  """Return the probability flow distance between two denoisers, RMS per pixel (Zhang et al. 2025).
+
+  ``√E‖Φ_one(z) − Φ_two(z)‖²`` over latents z, Φ the map from noise to image along the PF-ODE: 0 for the same
+  denoiser, and never less than the Wasserstein-2 distance between the laws of what the two draw.
+
+  Args:
+    found: a result of `samples` with both.
+    one: a denoiser.
+    two: another.
+  """
+  a, b = (found.samples.sel(denoiser=name).to_numpy().astype(np.float64) for name in (one, two))
+  return float(np.sqrt(np.mean((a - b) ** 2)))
+
+
 def halves(readings: list[Reading]) -> dict[str, tuple[Reading, Reading]]:
   """Return the groups that are two subjects trained alike on disjoint halves of the data, part 0 first."""
   groups: dict[str, list[Reading]] = {}

@@ -50,6 +50,7 @@ PROGRAMS = {  # of analyses that do more than denoise
   "teleportation": ("sample",),
   "gain": ("push",),
   "calibration": ("push",),
+  "likelihood": ("push", "denoise"),
   "modes": ("sample", "push", "pull"),
   "perturbation": ("sample", "push", "pull"),
 }
@@ -278,6 +279,8 @@ def _in_flight(name: str, settings: ConfigDict, dimension: int) -> int:
       return 2 * settings.pairs * 2 * (settings.directions + PROBES + 1)
     case "calibration":
       return 2 * analyses.calibration.BATCH * settings.probes
+    case "likelihood":
+      return analyses.likelihood.in_flight(settings, dimension)
     case "modes":
       return 3 * settings.latents * (settings.vectors + modes.OVERSAMPLING)
     case "perturbation":

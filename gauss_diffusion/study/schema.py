@@ -176,6 +176,8 @@ def shrink(config: ConfigDict) -> None:
   config.directions.images = 16
   config.directions.directions = 8
   config.calibration.images = 4
+  config.likelihood.images = 4
+  config.likelihood.levels = 6
   config.explained.images = 16
   config.explained.directions = 8
   config.modes.latents = 2

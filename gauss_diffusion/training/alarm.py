@@ -22,11 +22,8 @@ from gauss_diffusion.images import to_float
 from gauss_diffusion.probes import generalization
 from gauss_diffusion.types import Array, Denoiser, Image, Number
 
-SIGMAS = (
-  0.2,
-  0.5,
-  1.0,
-)  # much of an image is lost in the noise, and a memorizer still knows which one it was
+# Where much of an image is lost in the noise, and a memorizer still knows which one it was.
+SIGMAS = (0.2, 0.5, 1.0)
 # Of the errors' logarithms: training images are denoised with half the error of new ones. On digits networks
 # are there at 0.78 to 0.9 of the steps at which one in a hundred of their samples is a copy.
 HALF = float(np.log(2))

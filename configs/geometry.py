@@ -1,0 +1,29 @@
+"""What the way from noise to an image looks like from within: directions, uncertainty, likelihood, shortcuts.
+
+python -m gauss_diffusion.main --config=configs/geometry.py --workdir=runs/geometry
+python -m gauss_diffusion.main --config=configs/geometry.py:digits --workdir=runs/geometry_digits
+
+The Jacobian's leading directions beside what the network sees there (Kadkhodaie et al. 2024, fig. 5), the
+uncertainty that it states beside the error that it makes, how much likelier it finds images that it was
+trained on than others, and how late sampling may start from the Gaussian solution (Wang & Vastola 2024). The
+networks are watched while they train: where the alarm for memorization is raised is marked in their curves.
+"""
+
+from ml_collections import ConfigDict
+
+from gauss_diffusion.study import recipes, schema
+
+SIZES = {"digits": (16, 256, 1_437), "cpu": (64, 782, 50_000), "smoke": (16, 1_437)}
+CIFAR_SIZES = (64, 782, 50_000)
+ALARM_EVERY = {"": 500, "cpu": 100, "digits": 20, "smoke": 10}  # steps
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  """Return the study; `arg` is empty (CIFAR-10), ``cpu``, ``digits`` or ``smoke``."""
+  config = recipes.start(arg, "The way from noise to an image, from within")
+  config.sweep = "size"
+  config.analyses = ("samples", "teleportation", "likelihood", "modes", "calibration")
+  config.train.alarm_every = ALARM_EVERY[arg]
+  for size in SIZES.get(arg, CIFAR_SIZES):
+    schema.add_model(config, f"n{size}", size)
+  return config
