@@ -71,4 +71,6 @@ def test_one_level_and_no_levels_and_no_controls():
   )
   assert "not by noise level" in legible(figure)
   (cell,) = figure.axes[0].patches
-  assert cell.get_x() < 4 < cell.get_x() + cell.get_width()
+  assert cell.get_x() < 4 < cell.get_x() + cell.get_width() and "noise level σ" in legible(figure)
+  figure = strips.draw([{"claim": "B", "verdict": "holds"}])  # no axis where nothing has a place along it
+  assert not len(figure.axes[0].get_xticks()) and "noise level σ" not in legible(figure)

@@ -130,8 +130,9 @@ def _finish(strips: Axes, controls: Axes, names: list[str], tops: np.ndarray) ->
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     axis.grid(axis="x", visible=False)
-  strips.spines["bottom"].set_visible(True)
+  strips.set_xticks([])
   if strips.patches:
+    strips.spines["bottom"].set_visible(True)
     strips.autoscale(axis="x")
     strips.margins(x=0)
     style.sigma_axis(strips)
