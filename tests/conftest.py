@@ -64,6 +64,13 @@ def eight_devices():
   assert jax.device_count() == 8, "the suite must see eight fake devices"
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forget_what_was_compiled():
+  """Give the memory of a file's compiled functions to the next one's: all files' together are gigabytes."""
+  yield
+  jax.clear_caches()
+
+
 @pytest.fixture
 def x64():
   """Run the test in float64, for identities that hold to rounding."""

@@ -3,9 +3,8 @@
 import os
 import pathlib
 import re
-import subprocess
-import sys
 
+import commands
 import forge
 import hostile
 import numpy as np
@@ -251,25 +250,18 @@ def get_config():
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory):
-  """Start all commands at once: each spends its time importing."""
   folder = tmp_path_factory.mktemp("commands")
   (folder / "own").mkdir()
   (folder / "own" / "odd.png").write_bytes(hostile.huge_png())
   (folder / "bad.py").write_text("def get_config(:\n")
   (folder / "bytes.py").write_text(BYTES)
-  command = [sys.executable, "-m", "gauss_diffusion.main", f"--config={REPOSITORY}/configs/digits.py:smoke"]
-  runs = {
-    name: subprocess.Popen(
-      [*command, "--workdir=new", *arguments],
-      cwd=folder,
-      env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-    )
-    for name, (arguments, _) in COMMANDS.items()
-  }
-  return folder, {name: (*run.communicate(timeout=300), run.returncode) for name, run in runs.items()}
+  words = [f"--config={REPOSITORY}/configs/digits.py:smoke", "--workdir=new"]
+  place = {"cwd": folder, "env": os.environ | {"PYTHONPATH": str(REPOSITORY)}}
+  with commands.copies(tmp_path_factory.mktemp("printed"), **place) as run:
+    return folder, {
+      name: run("gauss_diffusion.main", *words, *map(os.fsdecode, arguments))
+      for name, (arguments, _) in COMMANDS.items()
+    }
 
 
 @pytest.mark.processes

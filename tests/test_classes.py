@@ -1,5 +1,6 @@
 """Class labels in a study: what is told and held against what, and what images or networks cannot give."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -117,11 +118,12 @@ def test_one_training_is_asked_about_every_class_and_held_against_its_images(tol
   assert pipeline.train_models([*models.values()], tmp_path) == 0
   opened = {label: subjects.opened(model, {}, {}, tmp_path) for label, model in models.items()}
   x = np.random.default_rng(0).standard_normal((8, 8, 1)).astype(np.float32)
+  denoise = jax.jit(lambda denoise, x, sigma: denoise(x, sigma))
   (params,) = {str(found.denoise.args[0].params["model"]["final_linear"]) for found in opened.values()}
   assert params and len({found.digest for found in opened.values()}) == 3
   for label, vector in (("c3", np.eye(10)[3]), ("c0", np.eye(10)[0]), ("cnone", np.zeros(10))):
     np.testing.assert_array_equal(opened[label].denoise.args[0].label, vector)
-    assert np.isfinite(opened[label].denoise(x, np.float32(1.0))).all()
+    assert np.isfinite(denoise(opened[label].denoise, x, np.float32(1.0))).all()
   assert [found.about["name"] for found in opened.values()] == [
     "dit, class 0",
     "dit, class 3",

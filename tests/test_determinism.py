@@ -28,6 +28,7 @@ def work(folder, steps):
   """Train a small network for so many steps, from its checkpoint if there is one, and look at it."""
   config = schema.default()
   schema.shrink(config)
+  config.network.name = "skip"  # the quickest to trace
   config.train.update({"batch": 16, "log_every": 1, "checkpoint_every": STEPS // 2, "flips": True})
   config.sampler.levels, config.linearity.levels = 3, 2
   config.analyses, config.samples.denoisers = ("linearity", "samples"), ("network",)

@@ -14,6 +14,9 @@ SHAPE = (5, 4, 3)
 FLOAT64 = 1e-10  # relative, of sums of 60 terms
 
 
+DENOISE = {name: jax.jit(known.denoise) for name, known in FAMILIES.items()}
+
+
 def images(count=12, seed=0):
   return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE)).astype(np.uint8)
 
@@ -31,7 +34,8 @@ def denoiser(name, u8, labels=None, **options):
   known = FAMILIES[name]
   labels = classes(u8) if labels is None else labels
   record = family.fit(known, u8, labels, family.defaults(known) | options)
-  return lambda x, sigma: np.asarray(known.denoise(record, jnp.asarray(x), jnp.asarray(sigma, float)))
+  denoise = DENOISE[name]
+  return lambda x, sigma: np.asarray(denoise(record, jnp.asarray(x), jnp.asarray(sigma, float)))
 
 
 def noisy(u8, sigma, seed=1):

@@ -13,6 +13,8 @@ F32 = 2e-6  # the same in float32
 SHAPE = (2, 3, 2)
 SIGMAS = (0.01, 0.1, 0.3, 1.0, 80.0)
 denoise, bound = jax.jit(golden.denoise), jax.jit(golden.error_bound)
+memorizer = jax.jit(multi_delta.denoise)
+gaps = jax.jit(multi_delta.gaps, static_argnames="chunk")
 
 
 def images_of(count, seed=0):
@@ -51,7 +53,7 @@ def test_all_images_are_the_memorizer(x64, count):
   record = golden.fit(images, nearest=count)
   for sigma in SIGMAS:
     x = noisy(images, sigma)
-    want = multi_delta.denoise(images, x, sigma)
+    want = memorizer(images, x, sigma)
     np.testing.assert_allclose(denoise(record, x, sigma), want, rtol=0, atol=F64)
     assert bound(record, x, sigma) == 0
 
@@ -62,7 +64,7 @@ def test_gaps_are_exact(x64, chunk, sigma):
   images = images_of(30)
   x = noisy(images, sigma)
   want = squares(images, x) - squares(images, x).min()
-  got = jax.jit(multi_delta.gaps, static_argnames="chunk")(images, x, chunk=chunk)
+  got = gaps(images, x, chunk=chunk)
   np.testing.assert_allclose(got, want, rtol=0, atol=F64 * max(1, sigma))
 
 
@@ -85,7 +87,7 @@ def test_the_bound_holds(x64, count, sigma):
   record = golden.fit(images, nearest=count)
   for seed in range(10):
     x = noisy(images, sigma, seed)
-    error = np.linalg.norm(denoise(record, x, sigma) - multi_delta.denoise(images, x, sigma))
+    error = np.linalg.norm(denoise(record, x, sigma) - memorizer(images, x, sigma))
     assert error <= bound(record, x, sigma) * (1 + F64) + 1e-15
 
 
@@ -94,7 +96,7 @@ def test_the_bound_is_the_error_of_one_image_of_two(x64):
   record = golden.fit(images, nearest=1)
   for sigma in SIGMAS:
     x = noisy(images, sigma)
-    error = np.linalg.norm(denoise(record, x, sigma) - multi_delta.denoise(images, x, sigma))
+    error = np.linalg.norm(denoise(record, x, sigma) - memorizer(images, x, sigma))
     np.testing.assert_allclose(bound(record, x, sigma), error, rtol=1e-9, atol=1e-15)
 
 
@@ -104,7 +106,7 @@ def test_the_bound_is_of_the_errors_order(x64):
   record = golden.fit(images, nearest=29)
   for sigma in (0.7, 1.0, 80.0):
     x = noisy(images, sigma)
-    error = np.linalg.norm(denoise(record, x, sigma) - multi_delta.denoise(images, x, sigma))
+    error = np.linalg.norm(denoise(record, x, sigma) - memorizer(images, x, sigma))
     left = images[np.argmax(squares(images, x))] / 127.5 - 1
     slack = 2 * record.radius / np.linalg.norm(left - brute_force(images, x, sigma, 29))
     assert 1 <= bound(record, x, sigma) / error <= slack

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 
+import commands
 import numpy as np
 import pytest
 
@@ -27,6 +28,7 @@ from gauss_diffusion.study import schema
 def get_config(arg=""):
   config = schema.default()
   schema.shrink(config)
+  config.network.name = "skip"  # the quickest to trace
   config.train.update({"batch": 16, "log_every": 2, "checkpoint_every": 3, "keep": 2})
   config.sampler.levels, config.linearity.levels = 3, 2
   config.analyses, config.figures, config.claims = ("linearity",), (), ()
@@ -36,11 +38,11 @@ def get_config(arg=""):
   config.lock()
   return config
 """
-# Runs main, and dies right before the event of a number, counted from 1; says how many there were.
-DRIVER = """
-import os, runpy, signal, sys
-folder, last, count = sys.argv[1], int(sys.argv[2]), 0
-CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
+# Comes before main: it dies right before the event of a number, counted from 1, or says how many there were.
+WATCH = """
+import atexit, os, signal
+folder, last, count = {folder!r}, {event}, 0
+CHANGES = {{"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}}
 
 def watch(event, arguments):
   global count
@@ -52,11 +54,7 @@ def watch(event, arguments):
         os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(watch)
-sys.argv = ["gauss_diffusion.main", *sys.argv[3:]]
-try:
-  runpy.run_module("gauss_diffusion.main", run_name="__main__", alter_sys=True)
-finally:
-  print("events:", count)
+atexit.register(lambda: print("events:", count))
 """
 CLOCK = "images_per_second"
 
@@ -78,12 +76,18 @@ def start(*arguments, **options):
   return subprocess.Popen(main, cwd=REPOSITORY, **pipes, **options)
 
 
-def killed(config, folder, event):
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory):
+  with commands.copies(tmp_path_factory.mktemp("printed"), cwd=REPOSITORY) as run:
+    yield run
+
+
+def killed(copies, config, folder, event):
   """Run the study until an event; returns how many there were, None where it was killed."""
-  driver = [sys.executable, "-c", DRIVER, str(folder), str(event), *command(config, folder)]
-  done = subprocess.run(driver, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
-  assert done.returncode in (0, -signal.SIGKILL), done.stderr[-2000:]
-  found = re.search(r"events: (\d+)", done.stdout)
+  before = WATCH.format(folder=str(folder), event=event)
+  done = copies("gauss_diffusion.main", *command(config, folder), before=before)
+  assert done.code in (0, -signal.SIGKILL), done.err[-2000:]
+  found = re.search(r"events: (\d+)", done.out)
   return int(found[1]) if found else None
 
 
@@ -104,9 +108,9 @@ def files(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(config, tmp_path_factory):
+def whole(copies, config, tmp_path_factory):
   folder = tmp_path_factory.mktemp("whole") / "study"
-  return folder, killed(config, folder, 0)
+  return folder, killed(copies, config, folder, 0)
 
 
 def check(folder, reference):
@@ -122,29 +126,29 @@ def check(folder, reference):
     assert steps == sorted(set(steps)) and steps[-1] == last
 
 
-def survives(kills, seed, config, whole, folder):
+def survives(kills, seed, copies, config, whole, folder):
   """Kill studies so many times, at points drawn from all at which one changes its folder; let each end."""
   reference, events = whole
   assert events > 60
   rng, done, study = np.random.default_rng(seed), 0, 0
   while done < kills:
-    if killed(config, folder / str(study), int(rng.integers(1, events))) is None:
+    if killed(copies, config, folder / str(study), int(rng.integers(1, events))) is None:
       done += 1
     else:  # it came to its end
       check(folder / str(study), reference)
       study += 1
-  assert killed(config, folder / str(study), 0)
+  assert killed(copies, config, folder / str(study), 0)
   check(folder / str(study), reference)
   print(f"{done} kills in {study + 1} studies of {events} events")
 
 
-def test_a_study_that_is_killed_again_and_again_ends_as_if_it_never_had_been(config, whole, tmp_path):
-  survives(10, 0, config, whole, tmp_path)
+def test_a_study_that_is_killed_again_and_again_ends_as_if_it_never_had_been(copies, config, whole, tmp_path):
+  survives(6, 0, copies, config, whole, tmp_path)
 
 
 @pytest.mark.long
-def test_a_hundred_kills(config, whole, tmp_path):
-  survives(100, 1, config, whole, tmp_path)
+def test_a_hundred_kills(copies, config, whole, tmp_path):
+  survives(100, 1, copies, config, whole, tmp_path)
 
 
 def test_signals_save_and_say_how_to_continue_and_a_folder_has_one_writer(config, tmp_path):
@@ -226,7 +230,7 @@ def test_what_dead_processes_left_is_swept_and_what_living_ones_write_is_not(tmp
 
 
 @pytest.mark.long
-def test_a_full_disk_is_one_line_and_the_same_command_continues(config, whole, tmp_path):
+def test_a_full_disk_is_one_line_and_the_same_command_continues(copies, config, whole, tmp_path):
   folder, said = tmp_path / "study", set()
   # A limit on the size of files stands in for a small disk; arrays are the first that don't fit.
   for blocks in (40, 200):
@@ -248,7 +252,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_continues(config, whole, t
       assert last.startswith("error: ") and "File too large" in last and str(folder) in last
       said.add(last)
   assert said
-  assert killed(config, folder, 0)
+  assert killed(copies, config, folder, 0)
   assert files(folder) == files(whole[0]) and found(folder).keys() == found(whole[0]).keys()
 
 

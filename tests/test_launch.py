@@ -16,6 +16,14 @@ from gauss_diffusion.study import members, rebuild
 from gauss_diffusion.training import checkpoint
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
+# Fields that make a smoke study quicker: a network that is soon traced, one control, few levels and images.
+QUICK = (
+  "--config.network.name=skip",
+  "--config.controls=('skip',)",
+  "--config.sampler.levels=3",
+  "--config.samples.num=4",
+)
+SAMPLES = (*QUICK, "--config.claims=()", "--config.analyses=('samples',)")  # and nothing else
 # Stands in for the real one: a VM is a folder; ssh runs the command in it, scp copies out of it.
 GCLOUD = """#!/usr/bin/env bash
 set -euo pipefail
@@ -68,7 +76,7 @@ def test_slurm_tasks_share_a_workdir_and_the_last_gathers(tmp_path):
       "slurm_array.sh",
       "configs/input_law.py:smoke",
       "runs/law",
-      "--config.samples.num=4",
+      *SAMPLES,
       cwd=cwd,
       SLURM_ARRAY_TASK_ID=task,
       SLURM_ARRAY_TASK_COUNT="2",
@@ -79,7 +87,7 @@ def test_slurm_tasks_share_a_workdir_and_the_last_gathers(tmp_path):
   assert "report:" in said[1] and (cwd / "runs/law/report.html").exists()
   written = os.stat(cwd / "runs/law/results/samples/n16.nc").st_mtime_ns
   command = [sys.executable, "-m", "gauss_diffusion.main", "--config=configs/input_law.py:smoke"]
-  command += ["--workdir=runs/law", "--config.samples.num=4"]
+  command += ["--workdir=runs/law", *SAMPLES]
   assert "report:" in subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=500).stdout
   assert os.stat(cwd / "runs/law/results/samples/n16.nc").st_mtime_ns == written
 
@@ -229,7 +237,7 @@ def test_a_result_with_maps_comes_back_without(launched, tmp_path, monkeypatch):
 
 
 def gpu_studies(*args):
-  command = [sys.executable, "-m", "launch.gpu_studies", "--list=smoke", "--jobs=1", "--config.samples.num=4"]
+  command = [sys.executable, "-m", "launch.gpu_studies", "--list=smoke", "--jobs=1", *QUICK]
   return subprocess.Popen([*command, *args], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
 
 

@@ -20,6 +20,7 @@ SHAPE = (6, 5, 2)
 SIGMA = 0.3
 POOLS = {"ls": LS, "els": ELS, "els_borders": BORDERS}
 denoise = jax.jit(score_machines.denoise, static_argnames=("pool", "chunk"))
+memorizer = jax.jit(multi_delta.denoise)
 
 
 def images_of(count, shape=SHAPE, seed=0):
@@ -96,7 +97,7 @@ def test_posterior_of_every_pixel(x64, x, name, window, sigma):
 
 def test_l1_a_window_of_all_is_the_memorizer(x64, x):
   images = images_of(9)
-  want = multi_delta.denoise(images, x, SIGMA)
+  want = memorizer(images, x, SIGMA)
   np.testing.assert_allclose(denoise(constant(images, 11), x, SIGMA, pool=LS), want, rtol=0, atol=F64)
   shorter = denoise(constant(images, 9), x, SIGMA, pool=LS)
   assert np.abs(shorter - want).max() > 1e-3  # 9 rows about the first one leave out the sixth
@@ -107,10 +108,7 @@ def test_l2_a_window_of_one_pixel_knows_nothing_else(x64, x):
   got = denoise(constant(images, 1), x, SIGMA, pool=LS)
   alone = np.array(
     [
-      [
-        multi_delta.denoise(images[:, i : i + 1, j : j + 1], x[i : i + 1, j : j + 1], SIGMA)[0, 0]
-        for j in range(5)
-      ]
+      [memorizer(images[:, i : i + 1, j : j + 1], x[i : i + 1, j : j + 1], SIGMA)[0, 0] for j in range(5)]
       for i in range(6)
     ]
   )
@@ -136,7 +134,7 @@ def test_l4_full_windows_on_a_torus_are_the_memorizer_of_the_orbit(x64):
   images = images_of(3, (5, 5, 1))
   x = 0.4 * np.random.default_rng(1).normal(size=(5, 5, 1))
   orbit = np.concatenate([np.roll(images, (i, j), (1, 2)) for i in range(5) for j in range(5)])
-  want = multi_delta.denoise(orbit, x, SIGMA)
+  want = memorizer(orbit, x, SIGMA)
   # Each member of the orbit has one window of 5 x 5, in the middle, whose middle is any pixel in turn.
   np.testing.assert_allclose(denoise(constant(orbit, 5), x, SIGMA, pool=ELS), want, rtol=0, atol=F64)
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import commands
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from gauss_diffusion import results
 
 pytestmark = pytest.mark.processes
 REPOSITORY = pathlib.Path(__file__).parents[1]
+SMOKE = "--config=configs/digits.py:smoke", "--config.network.name=skip"  # the quickest to trace
 
 
 def start(*arguments, **options):
@@ -67,16 +69,15 @@ def h(x, sigma): return x * float('nan')
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory):
-  """Start all wrong commands at once: each spends its time importing."""
-  folder, runs = tmp_path_factory.mktemp("functions"), {}
+  folder, ended = tmp_path_factory.mktemp("functions"), {}
   (folder / "bad.py").write_text(BAD)
-  for name, (arguments, _) in WRONG.items():
-    arguments = [argument.replace("FOLDER", str(folder)) for argument in arguments]
-    workdir = tmp_path_factory.mktemp("refused") / "study"
-    runs[name] = start("--config=configs/digits.py:smoke", *arguments, f"--workdir={workdir}"), workdir
-  return {
-    name: (*run.communicate(timeout=300), run.returncode, workdir) for name, (run, workdir) in runs.items()
-  }
+  with commands.copies(tmp_path_factory.mktemp("printed"), cwd=REPOSITORY) as run:
+    for name, (arguments, _) in WRONG.items():
+      arguments = [argument.replace("FOLDER", str(folder)) for argument in arguments]
+      workdir = tmp_path_factory.mktemp("refused") / "study"
+      words = "--config=configs/digits.py:smoke", *arguments, f"--workdir={workdir}"
+      ended[name] = *run("gauss_diffusion.main", *words), workdir
+  return ended
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -92,7 +93,7 @@ def test_wrong_input_is_one_line_and_exit_code_two(refused, name):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("smoke") / "digits"
-  run = start("--config=configs/digits.py:smoke", f"--workdir={workdir}")
+  run = start(*SMOKE, f"--workdir={workdir}")
   out, err = run.communicate(timeout=600)
   assert run.returncode == 0, err
   return workdir, out
@@ -120,7 +121,7 @@ def test_a_study_leaves_networks_results_figures_and_report(study):
 def test_the_same_command_again_finds_nothing_to_do(study):
   workdir, out = study
   before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()}
-  run = start("--config=configs/digits.py:smoke", f"--workdir={workdir}")
+  run = start(*SMOKE, f"--workdir={workdir}")
   again, err = run.communicate(timeout=120)
   assert run.returncode == 0, err
   assert again == out
@@ -130,7 +131,7 @@ def test_the_same_command_again_finds_nothing_to_do(study):
 
 def test_another_studys_workdir_is_refused(study):
   workdir, _ = study
-  run = start("--config=configs/digits.py:smoke", "--config.seed=1", f"--workdir={workdir}")
+  run = start(*SMOKE, "--config.seed=1", f"--workdir={workdir}")
   out, err = run.communicate(timeout=120)
   assert run.returncode == 2 and "has trained 'n16' with `models.n16.seed` = 0, not 1" in err and not out
 
@@ -150,7 +151,7 @@ def test_a_changed_command_does_only_what_changed(study, tmp_path):
   before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()}
   pairs = "(('network','gaussian'),('network','multi-delta'),('network','kernel'))"
   arguments = [f"--config.score_gap.pairs={pairs}", "--config.denoisers.kernel.bandwidth=0.2"]
-  run = start("--config=configs/digits.py:smoke", *arguments, f"--workdir={workdir}")
+  run = start(*SMOKE, *arguments, f"--workdir={workdir}")
   out, err = run.communicate(timeout=300)
   assert run.returncode == 0, err
   changed = {path for path, time in before.items() if path.stat().st_mtime_ns != time}

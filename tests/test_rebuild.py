@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import commands
 import pytest
 from test_pipeline import run, tiny
 
@@ -21,7 +22,8 @@ def dataset():
 def finished(dataset, tmp_path_factory):
   folder = tmp_path_factory.mktemp("rebuild") / "study"
   folder.parent.joinpath("half.py").write_text("def f(x, sigma):\n  return 0.5 * x\n")
-  config = tiny("distillation", "linearity", "score_gap", "trajectories", "samples", "gain")
+  config = tiny("linearity", "score_gap", "samples", "gain")
+  config.score_gap.pairs = (("network", "gaussian"), ("network", "multi-delta"))
   config.claims = ("linear everywhere", "generalizer")
   schema.add_model(config, "net", 16)
   schema.add_model(config, "null", 16, title="c_skip x").denoiser = "skip"
@@ -69,13 +71,22 @@ def test_nothing_is_written_when_nothing_changed(finished):
   assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-@pytest.mark.parametrize(
-  "lost", ["report.html", "figures/gain.png", "figures/samples.pdf", "headline.json", "claims.json"]
-)
-def test_what_is_lost_is_written_again(finished, lost):
+LOST = ["report.html", "figures/gain.png", "figures/samples.pdf", "headline.json", "claims.json"]
+
+
+def test_what_is_lost_is_written_again(finished, monkeypatch):
   _, folder = finished
-  before = shown(folder)
-  (folder / lost).unlink()
+  before, noticed = shown(folder), []
+  with monkeypatch.context() as patch:
+    patch.setattr(rebuild, "_write", lambda *_: noticed.append(lost))
+    for lost in LOST:
+      whole = (folder / lost).read_bytes()
+      (folder / lost).unlink()
+      assert rebuild.rebuild(folder)
+      (folder / lost).write_bytes(whole)
+    assert not rebuild.rebuild(folder) and noticed == LOST
+  for lost in LOST:
+    (folder / lost).unlink()
   assert rebuild.rebuild(folder) and shown(folder) == before
 
 
@@ -170,13 +181,10 @@ WRONG = {
 
 def test_what_is_wrong_is_one_line(finished, tmp_path):
   _, folder = finished
-  runs = {}
-  for case, (spoil, _) in WRONG.items():
-    shutil.copytree(folder, tmp_path / case)
-    spoil(tmp_path / case)
-    command = [sys.executable, "-m", "gauss_diffusion.report", str(tmp_path / case)]
-    runs[case] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-  for case, process in runs.items():
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 2 and not out, (case, err)
-    assert len(err.splitlines()) == 1 and WRONG[case][1] in err, (case, err)
+  with commands.copies(tmp_path) as run:
+    for case, (spoil, says) in WRONG.items():
+      shutil.copytree(folder, tmp_path / case)
+      spoil(tmp_path / case)
+      out, err, code = run("gauss_diffusion.report", tmp_path / case)
+      assert code == 2 and not out, (case, err)
+      assert len(err.splitlines()) == 1 and says in err, (case, err)
