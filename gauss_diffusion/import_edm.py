@@ -1,8 +1,11 @@
-"""Bring in a network that the EDM reference trained: a network snapshot, or the `net` of a training state.
+"""Bring in a network that was trained elsewhere.
 
     python -m gauss_diffusion.import_edm network-snapshot-200000.pkl --workdir=runs/imported_network
 
-Nothing in the file is run. `checkpoint.load_ema` loads the network, and `configs/imported.py` studies it.
+The file is a network snapshot of the EDM reference, its training state, or a plain state dict of its
+networks, of torch.save or .safetensors. The last do not say how the image is scaled, which
+``--preconditioning=edm --sigma_data=0.5`` does. Nothing in the file is run. `checkpoint.load_ema` loads the
+network, and `configs/imported.py` studies it.
 """
 
 import os
@@ -12,13 +15,14 @@ import shutil
 import jax
 from absl import app, flags, logging
 
-from gauss_diffusion import interrupts, networks
+from gauss_diffusion import importers, interrupts, networks
 from gauss_diffusion.command_line import arguments, refuse
-from gauss_diffusion.importers import edm
 from gauss_diffusion.training import checkpoint
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "A new folder, which will keep the network.")
+flags.DEFINE_string("preconditioning", "", "Of a state dict of EDM's networks: edm, vp, ve or iddpm.")
+flags.DEFINE_float("sigma_data", None, "Of a state dict of EDM's networks under the preconditioning edm.")
 flags.mark_flag_as_required("workdir")
 
 
@@ -31,13 +35,13 @@ def parse(argv: list[str]) -> list[str]:
 def main(argv: list[str]) -> None:
   """Read and check everything, then write."""
   interrupts.unwind()
-  path, workdir = pathlib.Path(argv[1]), pathlib.Path(FLAGS.workdir)
+  workdir = pathlib.Path(FLAGS.workdir)
   logging.set_verbosity(logging.FATAL)  # orbax tells its every move, and errors twice
   jax.config.update("jax_platforms", "cpu")
   try:
     if workdir.exists() and (not workdir.is_dir() or os.listdir(workdir)):
       raise ValueError(f"`workdir` {str(workdir)!r} already holds something; want a new or empty folder")
-    network, params = edm.load(path)
+    network, params = importers.load(argv[1], importers.Told(FLAGS.preconditioning, FLAGS.sigma_data))
     card = networks.card(network)
     try:
       checkpoint.save_ema(workdir, params, {"network": card})
