@@ -4,8 +4,9 @@
 
 The file is a network snapshot of the EDM reference, its training state, or a plain state dict of its
 networks, of torch.save or .safetensors. The last do not say how the image is scaled, which
-``--preconditioning=edm --sigma_data=0.5`` does. Nothing in the file is run. `checkpoint.load_ema` loads the
-network, and `configs/imported.py` studies it.
+``--preconditioning=edm --sigma_data=0.5`` does. Or it is the folder of a UNet2DModel of diffusers, or of its
+pipeline, imported with its schedule. Nothing in a file is run. `checkpoint.load_ema` loads the network, and
+`configs/imported.py` studies it.
 """
 
 import os
@@ -23,6 +24,10 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "A new folder, which will keep the network.")
 flags.DEFINE_string("preconditioning", "", "Of a state dict of EDM's networks: edm, vp, ve or iddpm.")
 flags.DEFINE_float("sigma_data", None, "Of a state dict of EDM's networks under the preconditioning edm.")
+flags.DEFINE_integer(
+  "img_resolution", None, "Of a folder of diffusers whose config has no sample_size: pixels."
+)
+flags.DEFINE_string("scheduler", "", "Of a folder of diffusers that has none: its scheduler_config.json.")
 flags.mark_flag_as_required("workdir")
 
 
@@ -36,12 +41,13 @@ def main(argv: list[str]) -> None:
   """Read and check everything, then write."""
   interrupts.unwind()
   workdir = pathlib.Path(FLAGS.workdir)
+  told = importers.Told(FLAGS.preconditioning, FLAGS.sigma_data, FLAGS.img_resolution, FLAGS.scheduler)
   logging.set_verbosity(logging.FATAL)  # orbax tells its every move, and errors twice
   jax.config.update("jax_platforms", "cpu")
   try:
     if workdir.exists() and (not workdir.is_dir() or os.listdir(workdir)):
       raise ValueError(f"`workdir` {str(workdir)!r} already holds something; want a new or empty folder")
-    network, params = importers.load(argv[1], importers.Told(FLAGS.preconditioning, FLAGS.sigma_data))
+    network, params = importers.load(argv[1], told)
     card = networks.card(network)
     try:
       checkpoint.save_ema(workdir, params, {"network": card})

@@ -178,7 +178,7 @@ def test_what_is_open_or_wrong_is_named(tmp_path, state, told, named):
 
 def test_what_a_snapshot_says_must_not_be_told(tmp_path):
   forge.snapshot(tmp_path / "network.pkl", STATE, json.loads(str(REFERENCE["config"])))
-  with pytest.raises(ValueError, match="`sigma_data` was given, and `.*network.pkl` says it itself"):
+  with pytest.raises(ValueError, match="`sigma_data` was given, which `.*network.pkl` says itself"):
     importers.load(tmp_path / "network.pkl", importers.Told(sigma_data=0.5))
 
 

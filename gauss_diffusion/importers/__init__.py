@@ -1,12 +1,13 @@
 """Networks trained elsewhere, brought in with the reference's names."""
 
+import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
 from gauss_diffusion import results
 from gauss_diffusion.command_line import printable
-from gauss_diffusion.importers import edm, formats, pickles, tensors
+from gauss_diffusion.importers import diffusers, edm, formats, pickles, tensors
 from gauss_diffusion.networks.preconditioned import Preconditioned
 
 
@@ -15,6 +16,8 @@ class Told(NamedTuple):
 
   preconditioning: str = ""  # of EDM's state dicts, see `edm.from_names`
   sigma_data: float | None = None  # of the same
+  img_resolution: int | None = None  # of a folder of diffusers, see `diffusers.load`
+  scheduler: str = ""  # of the same
 
 
 def load(place: results.Path, told: Told = Told()) -> tuple[Preconditioned, dict]:
@@ -22,7 +25,8 @@ def load(place: results.Path, told: Told = Told()) -> tuple[Preconditioned, dict
 
   Args:
     place: a network pickle of EDM's, of which `ema` is taken; a training state, which has only `net`, the
-      network without averaging; a state dict of EDM's networks, of torch.save or ``.safetensors``.
+      network without averaging; a state dict of EDM's networks, of torch.save or ``.safetensors``; or the
+      folder of a UNet2DModel of diffusers, or of a pipeline with one.
     told: what the file does not say; what it does say must not be told.
 
   Returns:
@@ -40,12 +44,16 @@ def load(place: results.Path, told: Told = Told()) -> tuple[Preconditioned, dict
 
 
 def _load(place: results.Path, told: Told) -> tuple[Preconditioned, dict]:
+  if pathlib.Path(place).is_dir():
+    _untold(place, told, "preconditioning", "sigma_data")
+    return diffusers.load(place, told.img_resolution, told.scheduler)
+  _untold(place, told, "img_resolution", "scheduler")
   if formats.is_safetensors(place):
     return _from_names(place, tensors.read_safetensors(place), told)
   content = pickles.read(place)
   record = content.get("ema", content.get("net")) if isinstance(content, dict) else None
   if isinstance(record, pickles.Record) and isinstance(record.state, dict):
-    _untold(place, told, *Told._fields)
+    _untold(place, told, "preconditioning", "sigma_data")
     return edm.from_record(place, record)
   found = tensors.within(content)
   if found is not None:
@@ -69,4 +77,4 @@ def _untold(place: results.Path, told: Told, *fields: str) -> None:
   """Refuse what was told of a file that says it itself."""
   for field in fields:
     if getattr(told, field) not in ("", None):
-      raise ValueError(f"`{field}` was given, and `{place}` says it itself; leave it out")
+      raise ValueError(f"`{field}` was given, which `{place}` says itself or has no use for; leave it out")

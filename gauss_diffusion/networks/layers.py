@@ -61,9 +61,10 @@ class Linear(nn.Module):
 
 
 class Conv(nn.Module):
-  """Convolution of odd width, stride 1, of an image in a sea of zeros.
+  """Convolution of odd width of an image in a sea of zeros.
 
-  `margin` pixels beyond the image's border are put out as well.
+  `margin` pixels beyond the image's border are put out as well. With a `stride` of 2 every other pixel is put
+  out, from the one of index `first` on, 0 or 1.
   """
 
   features: int
@@ -71,6 +72,8 @@ class Conv(nn.Module):
   gain: float = 1.0
   law: Callable[[int, int], tuple[float, float]] = glorot
   margin: int = 0
+  stride: int = 1
+  first: int = 0
 
   @nn.compact
   def __call__(self, x: Float[ArrayLike, "N H W I"]) -> Float[Array, "N h w F"]:
@@ -78,11 +81,12 @@ class Conv(nn.Module):
     of_kernel, of_bias = self.law(*(math.prod(window) * c for c in (x.shape[-1], self.features)))
     kernel = self.param("kernel", spread(self.gain * of_kernel), (*window, x.shape[-1], self.features))
     bias = self.param("bias", spread(self.gain * of_bias), (self.features,)).astype(x.dtype)
+    around = self.width // 2 + self.margin
     y = jax.lax.conv_general_dilated(
       x,  # type: ignore[arg-type]  # NumPy's arrays are welcome too
       kernel.astype(x.dtype),
-      (1, 1),
-      [(self.width // 2 + self.margin,) * 2] * 2,
+      (self.stride, self.stride),
+      [(around - self.first, around + self.first + 1 - self.stride)] * 2,
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
       precision=_precision(x.dtype),
     )
@@ -106,12 +110,10 @@ def _precision(dtype):
 
 
 class GroupNorm(nn.Module):
-  """Normalise each image over space and groups of at least four channels, at most 32 groups.
-
-  Statistics are float32 at least.
-  """
+  """Normalise each image over space and groups of channels. Statistics are float32 at least."""
 
   eps: float
+  groups: int = 0  # 0 for at least four channels in each, 32 at most
 
   @nn.compact
   def __call__(self, x: Float[ArrayLike, "N H W C"]) -> Float[Array, "N H W C"]:
@@ -119,7 +121,7 @@ class GroupNorm(nn.Module):
     _, h, w, channels = x.shape
     scale = self.param("scale", spread(1.0), (channels,))
     bias = self.param("bias", spread(0.0), (channels,))
-    groups = min(32, channels // 4)
+    groups = self.groups or min(32, channels // 4)
     if channels % groups:
       raise ValueError(
         f"{channels} channels do not split into {groups} groups; try a multiple of 32 as `model_channels`"
