@@ -4,6 +4,7 @@ A file is known by its first bytes, not by what it is called; a state dict by wh
 """
 
 import pathlib
+import re
 import zipfile
 from collections.abc import Iterable
 from typing import NoReturn
@@ -67,11 +68,13 @@ def check(place: results.Path) -> None:
     OSError: when it cannot be read.
   """
   scheme, separator, _ = str(place).partition(":/")
-  if separator and scheme.isalnum():
+  if separator and scheme.isalnum() and len(scheme) > 1:
     raise ValueError(f"`{place}` is a URL; download it, and give the file's name")
   path = pathlib.Path(place)
   if path.is_dir():
     return _check_folder(path)
+  if not path.exists() and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(place)):
+    raise ValueError(f"`{place}` does not exist; if it is a name on a hub, download its folder first")
   with open(path, "rb") as file:
     first = file.read(64)
   if not first:

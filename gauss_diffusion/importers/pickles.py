@@ -213,7 +213,9 @@ def _take(stack, marks, name):
 
 def _admit(name, calls):
   if name not in calls and name not in STORAGES:
-    raise ValueError(f"`{printable(name, NAME)}` is nothing that such a file needs, and was not run")
+    raise ValueError(
+      f"`{printable(name, NAME)}` is nothing that such a file needs, and was not run; save a state dict"
+    )
   return _Global(name)
 
 
