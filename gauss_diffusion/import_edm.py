@@ -2,11 +2,11 @@
 
     python -m gauss_diffusion.import_edm network-snapshot-200000.pkl --workdir=runs/imported_network
 
-The file is a network snapshot of the EDM reference, its training state, or a plain state dict of its
-networks, of torch.save or .safetensors. The last do not say how the image is scaled, which
-``--preconditioning=edm --sigma_data=0.5`` does. Or it is the folder of a UNet2DModel of diffusers, or of its
-pipeline, imported with its schedule. Nothing in a file is run. `checkpoint.load_ema` loads the network, and
-`configs/imported.py` studies it.
+The file is a network snapshot of EDM's or EDM2's, a training state, or a plain state dict of their networks,
+of torch.save or .safetensors. The last do not say how the image is scaled, which
+``--preconditioning=edm --sigma_data=0.5`` does, and for EDM2 ``--sigma_data`` alone. Or it is the folder of a
+UNet2DModel of diffusers, or of its pipeline, imported with its schedule. Nothing in a file is run.
+`checkpoint.load_ema` loads the network, and `configs/imported.py` studies it.
 """
 
 import os
@@ -23,7 +23,7 @@ from gauss_diffusion.training import checkpoint
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "A new folder, which will keep the network.")
 flags.DEFINE_string("preconditioning", "", "Of a state dict of EDM's networks: edm, vp, ve or iddpm.")
-flags.DEFINE_float("sigma_data", None, "Of a state dict of EDM's networks under the preconditioning edm.")
+flags.DEFINE_float("sigma_data", None, "Of a state dict under the preconditioning edm, EDM2's too.")
 flags.DEFINE_integer(
   "img_resolution", None, "Of a folder of diffusers whose config has no sample_size: pixels."
 )

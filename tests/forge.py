@@ -116,7 +116,7 @@ def _module(state, class_name, source, storage, fields):
     first, _, rest = name.partition(".")
     if rest:
       inner.setdefault(first, {})[rest] = value
-    elif first in ("resample_filter", "freqs", "u"):
+    elif first in ("resample_filter", "freqs", "phases", "u"):
       buffers[first] = tensor(storage(value), value.shape)
     else:
       weight = tensor(storage(value), value.shape)

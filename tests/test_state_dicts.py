@@ -39,8 +39,8 @@ def saved(path, state, save=forge.archive, around=lambda state: state):
   """Write a state dict as torch.save does, in either of its formats."""
   storages = {str(i): np.ascontiguousarray(value) for i, value in enumerate(state.values())}
   named = forge.StateDict(
-    (name, forge.tensor(forge.reference(storage, key), storage.shape))
-    for name, (key, storage) in zip(state, storages.items(), strict=True)
+    (name, forge.tensor(forge.reference(storages[str(i)], str(i)), np.shape(value)))
+    for i, (name, value) in enumerate(state.items())
   )
   save(path, around(named), storages)
   return path

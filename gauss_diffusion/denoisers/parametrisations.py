@@ -102,7 +102,7 @@ def _cosine_betas(start: float, end: float, steps: int) -> Float[np.ndarray, " {
 
 
 # By the names of `diffusers`: first β, last β, number of steps -> β of each step, float64.
-BETAS: dict[str, Callable[[float, float, int], np.ndarray]] = {
+BETAS: dict[str, Callable[[float, float, int], Float[np.ndarray, " T"]]] = {
   "linear": np.linspace,
   "scaled_linear": lambda start, end, steps: np.linspace(start**0.5, end**0.5, steps) ** 2,
   "squaredcos_cap_v2": _cosine_betas,

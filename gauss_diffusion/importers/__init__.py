@@ -7,7 +7,7 @@ import numpy as np
 
 from gauss_diffusion import results
 from gauss_diffusion.command_line import printable
-from gauss_diffusion.importers import diffusers, edm, formats, pickles, tensors
+from gauss_diffusion.importers import diffusers, edm, edm2, formats, pickles, tensors
 from gauss_diffusion.networks.preconditioned import Preconditioned
 
 
@@ -24,9 +24,9 @@ def load(place: results.Path, told: Told = Told()) -> tuple[Preconditioned, dict
   """Return the network and the parameters in a file that was made elsewhere; nothing in it is run.
 
   Args:
-    place: a network pickle of EDM's, of which `ema` is taken; a training state, which has only `net`, the
-      network without averaging; a state dict of EDM's networks, of torch.save or ``.safetensors``; or the
-      folder of a UNet2DModel of diffusers, or of a pipeline with one.
+    place: a network pickle of EDM's or EDM2's, of which `ema` is taken; a training state, which has only
+      `net`, the network without averaging; a state dict of these networks, of torch.save or
+      ``.safetensors``; or the folder of a UNet2DModel of diffusers, or of a pipeline with one.
     told: what the file does not say; what it does say must not be told.
 
   Returns:
@@ -54,7 +54,7 @@ def _load(place: results.Path, told: Told) -> tuple[Preconditioned, dict]:
   record = content.get("ema", content.get("net")) if isinstance(content, dict) else None
   if isinstance(record, pickles.Record) and isinstance(record.state, dict):
     _untold(place, told, "preconditioning", "sigma_data")
-    return edm.from_record(place, record)
+    return (edm2 if record.name == edm2.CLASS else edm).from_record(place, record)
   found = tensors.within(content)
   if found is not None:
     return _from_names(place, pickles.arrays(place, found), told)
@@ -70,6 +70,9 @@ def _from_names(place: results.Path, state: dict[str, np.ndarray], told: Told) -
   state = {name.removeprefix("module."): value for name, value in state.items()}  # torch's parallel copies
   if any(name.startswith(("model.enc.", "enc.")) for name in state):
     return edm.from_names(state, told.preconditioning, told.sigma_data)
+  if any(name.startswith("unet.enc.") for name in state):
+    _untold(place, told, "preconditioning")
+    return edm2.from_names(state, told.sigma_data)
   formats.refuse_names(place, state)
 
 

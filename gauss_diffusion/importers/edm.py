@@ -78,9 +78,26 @@ def from_record(path: results.Path, network: pickles.Record) -> tuple[Preconditi
   Raises:
     ValueError: says what is damaged, or other than `from_state_dict` wants it.
   """
-  state = pickles.arrays(path, _tensors(network))
+  state, config = opened(path, network)
   with np.errstate(over="ignore"):  # what overflows is refused by name
-    return from_state_dict(state, _arguments(network, state))
+    return from_state_dict(state, config | {"class_name": network.name})
+
+
+def opened(path: results.Path, network: pickles.Record) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+  """Return the tensors of an object that `persistence` pickled, and the arguments that it was made with.
+
+  Args:
+    path: the file.
+    network: what was found in it.
+
+  Returns:
+    state, config: tensors by the names of its state dict; arguments, plain and no larger than its weights.
+
+  Raises:
+    ValueError: says what is damaged, or too large.
+  """
+  state = pickles.arrays(path, _tensors(network))
+  return state, _arguments(network, state)
 
 
 def from_names(
@@ -213,7 +230,7 @@ def _tensors(network):
 
 
 def _arguments(network, state):
-  """Return the class and the arguments that a network was made with, plain and no larger than its weights."""
+  """Return the arguments that a network was made with, plain and no larger than its weights."""
   config = network.state.get("_init_kwargs")
   if not isinstance(config, dict) or network.state.get("_init_args"):
     raise ValueError("`_init_kwargs` has to name every argument that the network was made with")
@@ -227,4 +244,4 @@ def _arguments(network, state):
   levels, blocks = config.get("channel_mult", ()), config.get("num_blocks", 1)
   if isinstance(levels, list | tuple) and isinstance(blocks, int) and len(levels) * blocks > len(state):
     raise ValueError(f"`num_blocks` is {blocks}; the file has no more than {len(state)} tensors")
-  return config | {"class_name": network.name}
+  return config

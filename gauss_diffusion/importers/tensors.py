@@ -22,8 +22,8 @@ from gauss_diffusion.command_line import printable
 from gauss_diffusion.importers import pickles
 from gauss_diffusion.networks.preconditioned import Preconditioned
 
-LEAVES = {"kernel": "weight", "scale": "weight", "table": "weight", "bias": "bias"}
-TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}  # axes by rank: HWIO to OIHW, IO to OI
+LEAVES = {"kernel": "weight", "direction": "weight", "scale": "weight", "table": "weight", "bias": "bias"}
+TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,), 0: ()}  # axes by rank: HWIO to OIHW, IO to OI
 # What programs of training put around a state dict, the average before the network itself.
 AROUND = ("ema", "ema_model", "model_ema", "net", "model", "state_dict")
 DTYPES = {

@@ -18,7 +18,7 @@ from jaxtyping import Float, Key
 
 from gauss_diffusion import edm
 from gauss_diffusion.denoisers import parametrisations
-from gauss_diffusion.networks import dhariwal_unet, diffusers_unet, dit, layers, skip_net, song_unet
+from gauss_diffusion.networks import dhariwal_unet, diffusers_unet, dit, edm2, layers, skip_net, song_unet
 from gauss_diffusion.networks.preconditioned import PREDICTIONS, Preconditioned
 from gauss_diffusion.types import Array, ArrayLike, Image, Sigma
 
@@ -50,6 +50,7 @@ NETWORKS = {
   "adm": Architecture(dhariwal_unet.DhariwalUNet, dhariwal_unet.check, {}),
   "skip": Architecture(skip_net.SkipNet, skip_net.check, {}),
   "dit": Architecture(dit.DiT, dit.check, {}),
+  "edm2": Architecture(edm2.EDM2, edm2.check, {}),
   "diffusers": Architecture(diffusers_unet.DiffusersUNet, diffusers_unet.check, {}),
 }
 

@@ -276,7 +276,7 @@ def _check_noise_law(where: str, model: ConfigDict) -> None:
       f"`{where}.train.sigma_min`, `sigma_max` are {low}, {high}; noise levels must be positive and not "
       "falling, from 1e-6 to 1e6"
     )
-  if model.network.preconditioning not in edm.PRECONDITIONINGS:
+  if model.network.preconditioning in networks.PREDICTIONS:
     raise ValueError(
       f"`{where}.network.preconditioning` is {model.network.preconditioning!r}, which networks trained here "
       f"cannot have; known: {', '.join(edm.PRECONDITIONINGS)}"

@@ -390,7 +390,7 @@ def _bound(model: Model) -> _Network:
     case "skip":
       side, attended = net.img_resolution, 0
       blocks, width, heads = 2 * net.num_levels + 1, net.model_channels, 0
-    case "ddpmpp" | "ncsnpp" | "adm" | "diffusers":
+    case "ddpmpp" | "ncsnpp" | "adm" | "edm2" | "diffusers":
       levels = len(net.channel_mult)
       side = net.img_resolution
       attended = min(side, max(net.attn_resolutions, default=0) or side >> (levels - 1))
