@@ -1,8 +1,12 @@
-"""Bring in a network that the EDM reference trained: a network snapshot, or the `net` of a training state.
+"""Bring in a network that was trained elsewhere.
 
     python -m gauss_diffusion.import_edm network-snapshot-200000.pkl --workdir=runs/imported_network
 
-Nothing in the file is run. `checkpoint.load_ema` loads the network, and `configs/imported.py` studies it.
+The file is a network snapshot of EDM's or EDM2's, a training state, or a plain state dict of their networks,
+of torch.save or .safetensors. The last do not say how the image is scaled, which
+``--preconditioning=edm --sigma_data=0.5`` does, and for EDM2 ``--sigma_data`` alone. Or it is the folder of a
+UNet2DModel of diffusers, or of its pipeline, imported with its schedule. Nothing in a file is run.
+`checkpoint.load_ema` loads the network, and `configs/imported.py` studies it.
 """
 
 import os
@@ -12,13 +16,18 @@ import shutil
 import jax
 from absl import app, flags, logging
 
-from gauss_diffusion import interrupts, networks
+from gauss_diffusion import importers, interrupts, networks
 from gauss_diffusion.command_line import arguments, refuse
-from gauss_diffusion.importers import edm
 from gauss_diffusion.training import checkpoint
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "A new folder, which will keep the network.")
+flags.DEFINE_string("preconditioning", "", "Of a state dict of EDM's networks: edm, vp, ve or iddpm.")
+flags.DEFINE_float("sigma_data", None, "Of a state dict under the preconditioning edm, EDM2's too.")
+flags.DEFINE_integer(
+  "img_resolution", None, "Of a folder of diffusers whose config has no sample_size: pixels."
+)
+flags.DEFINE_string("scheduler", "", "Of a folder of diffusers that has none: its scheduler_config.json.")
 flags.mark_flag_as_required("workdir")
 
 
@@ -31,13 +40,14 @@ def parse(argv: list[str]) -> list[str]:
 def main(argv: list[str]) -> None:
   """Read and check everything, then write."""
   interrupts.unwind()
-  path, workdir = pathlib.Path(argv[1]), pathlib.Path(FLAGS.workdir)
+  workdir = pathlib.Path(FLAGS.workdir)
+  told = importers.Told(FLAGS.preconditioning, FLAGS.sigma_data, FLAGS.img_resolution, FLAGS.scheduler)
   logging.set_verbosity(logging.FATAL)  # orbax tells its every move, and errors twice
   jax.config.update("jax_platforms", "cpu")
   try:
     if workdir.exists() and (not workdir.is_dir() or os.listdir(workdir)):
       raise ValueError(f"`workdir` {str(workdir)!r} already holds something; want a new or empty folder")
-    network, params = edm.load(path)
+    network, params = importers.load(argv[1], told)
     card = networks.card(network)
     try:
       checkpoint.save_ema(workdir, params, {"network": card})

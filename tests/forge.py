@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 
 MODULES = {}  # of stand-ins
-STORAGES = {"f8": "Double", "f4": "Float", "f2": "Half", "i8": "Long"}
+STORAGES = {"f8": "Double", "f4": "Float", "f2": "Half", "i8": "Long", "V2": "BFloat16"}
 MAGIC = 119547037146038801333356  # of torch's older format
 REBUILD, RECONSTRUCT = "torch._utils._rebuild_", "torch_utils.persistence._reconstruct_persistent_obj"
 
@@ -60,11 +60,30 @@ def reference(array, key="0", size=None) -> Reference:
   return Reference(("storage", kind, key, "cpu", array.size if size is None else size))
 
 
+class StateDict(collections.OrderedDict):
+  """Pickles as what torch's ``state_dict()`` returns, which says of what version its modules are."""
+
+  def __reduce__(self):
+    metadata = collections.OrderedDict({"": {"version": 1}})
+    return collections.OrderedDict, (), {"_metadata": metadata}, None, iter(self.items())
+
+
+def serial(content, storages) -> bytes:
+  """Return torch.save's older format: a pickle that refers to storages, in a row of pickles, and those."""
+  system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+  parts = [MAGIC, 1001, system, content, list(storages)]
+  numbers = (array.size.to_bytes(8, "little") + array.tobytes() for array in storages.values())
+  return b"".join([*(dumps(part, 2) for part in parts), *numbers])
+
+
 def legacy(array) -> bytes:
   """Return a storage as torch pickles it in place."""
-  system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
-  parts = [MAGIC, 1001, system, Reference((*reference(array), None)), ["0"]]
-  return b"".join(dumps(part, 2) for part in parts) + array.size.to_bytes(8, "little") + array.tobytes()
+  return serial(Reference((*reference(array), None)), {"0": array})
+
+
+def older(path, content, storages) -> None:
+  """Write torch.save's older format."""
+  path.write_bytes(serial(content, storages))
 
 
 def in_place(array) -> Call:
@@ -97,7 +116,7 @@ def _module(state, class_name, source, storage, fields):
     first, _, rest = name.partition(".")
     if rest:
       inner.setdefault(first, {})[rest] = value
-    elif first in ("resample_filter", "freqs", "u"):
+    elif first in ("resample_filter", "freqs", "phases", "u"):
       buffers[first] = tensor(storage(value), value.shape)
     else:
       weight = tensor(storage(value), value.shape)

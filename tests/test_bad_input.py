@@ -10,9 +10,9 @@ import hostile
 import numpy as np
 import pytest
 
-from gauss_diffusion import analyses, data, networks, results
+from gauss_diffusion import analyses, data, importers, networks, results
 from gauss_diffusion.denoisers import external
-from gauss_diffusion.importers import edm, pickles
+from gauss_diffusion.importers import pickles
 from gauss_diffusion.study import check, schema
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -190,8 +190,8 @@ CALLS = {
   "a system call": ({"x": b"cos\nsystem\n(X\1\0\0\0xtR."}, lambda: pickles.read("x"), "`os.system`"),
   "an empty pickle": ({"x": b""}, lambda: pickles.read("x"), "`x` is no pickle"),
   "text as a pickle": ({"x": b"hello"}, lambda: pickles.read("x"), "`x` is no pickle"),
-  "no network in it": ({"x": forge.dumps({"a": 1})}, lambda: edm.load("x"), "want `ema`"),
-  "a list": ({"x": forge.dumps([1])}, lambda: edm.load("x"), "holds no network"),
+  "no network in it": ({"x": forge.dumps({"a": 1})}, lambda: importers.load("x"), "want `ema`"),
+  "a list": ({"x": forge.dumps([1])}, lambda: importers.load("x"), "holds no network"),
   "no card": ({}, lambda: results.read_card("x"), "`x` holds no finished result"),
   "a card that is none": ({"x.json": b"[]"}, lambda: results.read_card("x"), "no card of a result"),
   "deep brackets": ({"x.json": b"[" * 10**5}, lambda: results.read_card("x"), "`x.json` can't be read"),

@@ -172,6 +172,14 @@ def test_every_architecture_can_be_named(config, name):
   assert networks.card(known)["name"] == name
 
 
+def test_what_is_trained_here_has_a_preconditioning(config):
+  config.network.preconditioning = "eps"
+  with pytest.raises(
+    ValueError, match="`models.n.*.network.preconditioning` is 'eps'.*known: edm, vp, ve, iddpm, none"
+  ):
+    check(config)
+
+
 def test_what_the_study_says_of_other_architectures_is_no_concern_of_one(config):
   config.network.attn_resolutions = (4,)
   config.models.n16.network.update({"name": "dit", "hidden_size": 32})

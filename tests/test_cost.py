@@ -286,6 +286,9 @@ ATTENDING = {"model_channels": 16, "channel_mult": (2, 1, 1), "num_blocks": 2, "
   [
     *((name, 16, options) for name in ("ddpmpp", "ncsnpp", "adm") for options in (UNET, ATTENDING)),
     ("ncsnpp", 8, UNET | {"channel_mult": (1,)}),
+    *(("edm2", 16, options) for options in (UNET, ATTENDING)),
+    ("diffusers", 16, UNET | {"up_attn_resolutions": ()}),
+    ("diffusers", 16, ATTENDING | {"up_attn_resolutions": (16, 8), "attention_head_dim": 2}),
     ("skip", 8, {"model_channels": 8, "num_levels": 1}),
     ("skip", 16, {"model_channels": 32, "num_levels": 3}),
     ("dit", 16, {"patch_size": 2, "hidden_size": 48, "depth": 2, "num_heads": 8}),

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from gauss_diffusion import importers
 from gauss_diffusion.importers import edm
 from gauss_diffusion.training import checkpoint
 
@@ -31,32 +32,32 @@ def assert_wanted(network, params):
 @pytest.mark.parametrize("protocol", [3, 4, 5])  # defaults of Python 3.7 (EDM's time), 3.8, 3.14
 def test_a_snapshot_becomes_the_network_of_its_state_dict(tmp_path, protocol):
   forge.snapshot(tmp_path / "network-snapshot.pkl", STATE, CONFIG, protocol)
-  assert_wanted(*edm.load(tmp_path / "network-snapshot.pkl"))
+  assert_wanted(*importers.load(tmp_path / "network-snapshot.pkl"))
 
 
 def test_a_training_state_becomes_its_network(tmp_path):
   forge.training_state(tmp_path / "training-state.pt", STATE, CONFIG)
-  assert_wanted(*edm.load(tmp_path / "training-state.pt"))
+  assert_wanted(*importers.load(tmp_path / "training-state.pt"))
 
 
 def test_half_precision_is_widened(tmp_path):
   half = {name: value.astype(np.float16) for name, value in STATE.items()}
   forge.snapshot(tmp_path / "half.pkl", half, CONFIG)
-  _, params = edm.load(tmp_path / "half.pkl")
+  _, params = importers.load(tmp_path / "half.pkl")
   jax.tree.map(np.testing.assert_array_equal, params, edm.from_state_dict(half, CONFIG)[1])
 
 
 def test_the_class_of_the_network_is_heard(tmp_path):
   config = {option: value for option, value in CONFIG.items() if option != "sigma_data"}
   forge.snapshot(tmp_path / "vp.pkl", STATE, config, class_name="VPPrecond")
-  network, _ = edm.load(tmp_path / "vp.pkl")
+  network, _ = importers.load(tmp_path / "vp.pkl")
   assert network == edm.from_state_dict(STATE, config | {"class_name": "VPPrecond"})[0] != WANTED[0]
 
 
 def test_the_source_code_of_a_network_is_not_run(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   forge.snapshot(tmp_path / "network.pkl", STATE, CONFIG, source="open('CANARY', 'w')")
-  assert_wanted(*edm.load("network.pkl"))
+  assert_wanted(*importers.load("network.pkl"))
   assert os.listdir() == ["network.pkl"]
 
 
@@ -85,7 +86,7 @@ def test_wrong_networks_are_named(tmp_path, name):
   state, config, named = WRONG[name]
   forge.snapshot(tmp_path / "wrong.pkl", state, config)
   with pytest.raises(ValueError, match=named):
-    edm.load(tmp_path / "wrong.pkl")
+    importers.load(tmp_path / "wrong.pkl")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_wrong_networks_are_named(tmp_path, name):
 def test_other_pickles_are_named(tmp_path, content, named):
   (tmp_path / "other.pkl").write_bytes(forge.dumps(content))
   with pytest.raises(ValueError, match=named):
-    edm.load(tmp_path / "other.pkl")
+    importers.load(tmp_path / "other.pkl")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_odd_modules_are_named(tmp_path, change, named):
   network.arguments[0]["state"].update(change)
   (tmp_path / "odd.pkl").write_bytes(forge.dumps({"ema": network}))
   with pytest.raises(ValueError, match=named):
-    edm.load(tmp_path / "odd.pkl")
+    importers.load(tmp_path / "odd.pkl")
 
 
 def test_modules_without_end_are_refused(tmp_path):
@@ -128,7 +129,7 @@ def test_modules_without_end_are_refused(tmp_path):
   network.arguments[0]["state"]["_modules"]["again"] = network.arguments[0]["state"]["_modules"]["model"]
   (tmp_path / "twice.pkl").write_bytes(forge.dumps({"ema": network}))
   with pytest.raises(ValueError, match="used twice"):
-    edm.load(tmp_path / "twice.pkl")
+    importers.load(tmp_path / "twice.pkl")
 
 
 def start(folder, *arguments):

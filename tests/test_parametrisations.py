@@ -153,3 +153,33 @@ def test_constants_that_are_no_schedule():
     parametrisations.cosine(-0.1)
   with pytest.raises(ValueError, match="`data_at` is 2; want 0 or 1"):
     from_flow(lambda x, t: x, data_at=2)
+
+
+# The schedules that diffusers knows by name: β of each step, written out.
+NAMED = {
+  "linear": lambda t: 1e-4 + (0.02 - 1e-4) * t / 99,
+  "scaled_linear": lambda t: (0.01 + (0.02**0.5 - 0.01) * t / 99) ** 2,
+  "squaredcos_cap_v2": lambda t: min(1 - kept_by_cosine((t + 1) / 100) / kept_by_cosine(t / 100), 0.999),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_schedule_by_name_is_its_betas(name):
+  schedule, kept = parametrisations.trained_steps(name, num_train_timesteps=100), 1.0
+  for t in range(100):
+    kept *= 1 - NAMED[name](t)
+    np.testing.assert_allclose(schedule.sigma_of_t(t), np.sqrt((1 - kept) / kept), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+  ("words", "named"),
+  [
+    ({"beta_schedule": "sigmoid"}, "`beta_schedule` is 'sigmoid'; known: linear, scaled_linear, squaredcos"),
+    ({"num_train_timesteps": 1}, "`num_train_timesteps` is 1; want 2"),
+    ({"beta_start": 0.03}, "`beta_start`, `beta_end` are 0.03, 0.02"),
+    ({"beta_end": 1.0}, "`beta_start`, `beta_end` are 0.0001, 1.0"),
+  ],
+)
+def test_words_that_are_no_schedule_are_named(words, named):
+  with pytest.raises(ValueError, match=named):
+    parametrisations.trained_steps(**words)

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, Phase, assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gauss_diffusion import data, results
+from gauss_diffusion import data, importers, results
 from gauss_diffusion.command_line import MOST, printable
-from gauss_diffusion.importers import edm, pickles
+from gauss_diffusion.importers import pickles
 from gauss_diffusion.study import check, schema
 
 # The same examples everywhere and every time: what fails, fails again.
@@ -276,7 +276,7 @@ def test_any_pickle_is_data_or_refused(program):
     with open("given/file.pkl", "wb") as file:
       file.write(program)
     or_refused(pickles.read, "given/file.pkl")
-    or_refused(edm.load, "given/file.pkl")
+    or_refused(importers.load, "given/file.pkl")
 
 
 # Cards

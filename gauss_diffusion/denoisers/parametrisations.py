@@ -26,6 +26,7 @@ Images = Float[ArrayLike, "*n H W C"]  # one image, or a batch of them
 Levels = Float[ArrayLike, "*n"] | Number  # noise levels or times, one of each image
 Function = Callable[[Any, Any], Any]  # (images, levels or times) -> images
 
+MOST_STEPS = 10**6  # of a schedule
 ROUNDING = 1e-6  # relative, by which a level may lie outside of a schedule
 
 
@@ -66,6 +67,46 @@ def discrete(alphas_cumprod: Float[ArrayLike, "..."] | Sequence[float]) -> Sched
     float(low),
     float(high),
   )
+
+
+def trained_steps(
+  beta_schedule: str = "linear",
+  beta_start: float = 1e-4,
+  beta_end: float = 0.02,
+  num_train_timesteps: int = 1000,
+) -> Schedule:
+  """Return the `discrete` schedule that `diffusers` knows by these words, ``ᾱ_t = Π (1 − β_s)`` over s ≤ t.
+
+  Args:
+    beta_schedule: a key of `BETAS`.
+    beta_start: of the first step; the cosine schedule has its own.
+    beta_end: of the last.
+    num_train_timesteps: how many steps.
+
+  Raises:
+    ValueError: on another schedule, or when there is no such.
+  """
+  if beta_schedule not in BETAS:
+    raise ValueError(f"`beta_schedule` is {beta_schedule!r}; known: {', '.join(BETAS)}")
+  if not 2 <= num_train_timesteps <= MOST_STEPS:
+    raise ValueError(f"`num_train_timesteps` is {num_train_timesteps}; want 2 to {MOST_STEPS}")
+  if not 0 < beta_start <= beta_end < 1:
+    raise ValueError(f"`beta_start`, `beta_end` are {beta_start}, {beta_end}; want 0 < start <= end < 1")
+  return discrete(np.cumprod(1 - BETAS[beta_schedule](beta_start, beta_end, num_train_timesteps)))
+
+
+def _cosine_betas(start: float, end: float, steps: int) -> Float[np.ndarray, " {steps}"]:
+  """Return β of Nichol & Dhariwal 2021, eq. 17: from the ratio of neighbours' ᾱ, 0.999 at most."""
+  angle = (np.arange(steps + 1) / steps + 0.008) / 1.008 * np.pi / 2
+  return np.minimum(1 - np.cos(angle[1:]) ** 2 / np.cos(angle[:-1]) ** 2, 0.999)
+
+
+# By the names of `diffusers`: first β, last β, number of steps -> β of each step, float64.
+BETAS: dict[str, Callable[[float, float, int], Float[np.ndarray, " T"]]] = {
+  "linear": np.linspace,
+  "scaled_linear": lambda start, end, steps: np.linspace(start**0.5, end**0.5, steps) ** 2,
+  "squaredcos_cap_v2": _cosine_betas,
+}
 
 
 def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> Schedule:

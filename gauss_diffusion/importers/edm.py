@@ -1,16 +1,14 @@
 """Translate state dicts of the EDM reference (Karras et al. 2022) to our parameters and back.
 
-The table, with `*` for any text between dots and P for params["model"]:
+The table, with `*` for any text between dots and P for params["model"]; layouts are those of `tensors`:
 
-    model.enc.*.conv0.weight     [O, I, H, W]   P["enc_*"]["conv0"]["kernel"]   [H, W, I, O]
-    model.dec.*.affine.weight    [O, I]         P["dec_*"]["affine"]["kernel"]  [I, O]
-    model.map_layer0.weight      [O, I]         P["map_layer0"]["kernel"]       [I, O]
-    model.map_label.weight       [O, I]         P["map_label"]["kernel"], of ADM ["table"]  [I, O]
-    model.map_noise.freqs        [C]            P["map_noise"]["freqs"]         [C]
-    model.*.norm0.weight         [C]            P[*]["norm0"]["scale"]          [C]
-    model.*.bias                 [C]            P[*]["bias"]                    [C]
-    model.*.resample_filter      [1, 1, K, K]   none: follows from the option of this name
-    u                            [M + 1]        none: `edm.iddpm_sigmas`
+    model.enc.*.conv0.weight     P["enc_*"]["conv0"]["kernel"]
+    model.dec.*.affine.weight    P["dec_*"]["affine"]["kernel"]
+    model.map_label.weight       P["map_label"]["kernel"], of ADM ["table"]
+    model.map_noise.freqs        P["map_noise"]["freqs"]
+    model.*.norm0.weight         P[*]["norm0"]["scale"]
+    model.*.resample_filter      none: follows from the option of this name
+    u                            none: `edm.iddpm_sigmas`
 """
 
 from collections.abc import Mapping
@@ -21,8 +19,7 @@ import jax
 import numpy as np
 
 from gauss_diffusion import edm, networks, results
-from gauss_diffusion.command_line import printable
-from gauss_diffusion.importers import pickles
+from gauss_diffusion.importers import architecture, pickles, tensors
 from gauss_diffusion.networks.preconditioned import Preconditioned
 
 PRECONDITIONINGS = {  # by the reference's class: our name, and the class's default of `model_type`
@@ -34,10 +31,8 @@ PRECONDITIONINGS = {  # by the reference's class: our name, and the class's defa
 MODELS = {"SongUNet": "ddpmpp", "DhariwalUNet": "adm"}  # defaults of these are the reference's
 # Precision on GPUs, and what only samplers and losses read.
 NO_EFFECT = ("use_fp16", "sigma_min", "sigma_max", "epsilon_t")
-LEAVES = {"kernel": "weight", "scale": "weight", "table": "weight", "bias": "bias", "freqs": "freqs"}
 # Of filters and noise levels, relative: rounding to float16, and the reference's recursion in float32.
 BUFFER_TOLERANCE = 2e-3
-TO_REFERENCE = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}  # axes by rank: HWIO to OIHW, IO to OI
 
 
 def from_state_dict(
@@ -58,17 +53,8 @@ def from_state_dict(
       that is wrong or unknown.
   """
   network = _network(config)
-  shapes = flax.traverse_util.flatten_dict(networks.shapes(network))
-  names = {_name(path): path for path in shapes}
   buffers = _buffers(network)
-  for name in state:
-    if name not in names and name not in buffers:
-      raise ValueError(
-        f"`{name}` has no place in this network; its tensors are named like `{next(iter(names))}`"
-      )
-  for name in (*names, *buffers):
-    if name not in state:
-      raise ValueError(f"`{name}` is missing from the state dict")
+  params = tensors.placed(state, network, _name, buffers)
   for name, value in buffers.items():
     if np.shape(state[name]) != value.shape or not np.allclose(
       state[name], value, rtol=BUFFER_TOLERANCE, atol=0
@@ -76,40 +62,87 @@ def from_state_dict(
       raise ValueError(
         f"`{name}` is not what the configuration says; want {np.array2string(value, threshold=9)}"
       )
-  params = {path: _tensor(name, state[name]) for name, path in names.items()}
-  for name, path in names.items():
-    if params[path].shape != shapes[path].shape:
-      wanted = tuple(shapes[path].shape[axis] for axis in TO_REFERENCE[shapes[path].ndim])
-      raise ValueError(f"`{name}` has shape {np.shape(state[name])}; want {wanted}")
-  return network, flax.traverse_util.unflatten_dict(params)
+  return network, params
 
 
-def load(path: results.Path) -> tuple[Preconditioned, dict]:
-  """Return the network and the parameters in a file that the reference wrote; nothing in it is run.
+def from_record(path: results.Path, network: pickles.Record) -> tuple[Preconditioned, dict]:
+  """Return the network and the parameters of an object that the reference pickled; nothing in it is run.
 
   Args:
-    path: a network pickle, of which `ema` is taken, or a training state in torch.save's format, which has
-      only `net`, the network without averaging.
+    path: the file.
+    network: what was found in it, which says of what class it is, and with which arguments it was made.
 
   Returns:
     network, params: as from `from_state_dict`.
 
   Raises:
-    ValueError: says what in the file is damaged, not admitted, or other than `from_state_dict` wants it.
-    OSError: when the file cannot be read.
+    ValueError: says what is damaged, or other than `from_state_dict` wants it.
   """
-  content = pickles.read(path)
-  if not isinstance(content, dict) or not content.keys() & {"ema", "net"}:
-    raise ValueError(f"`{path}` holds no network: want `ema`, of a snapshot, or `net`, of a training state")
-  network = content.get("ema", content.get("net"))
-  if not isinstance(network, pickles.Record) or not isinstance(network.state, dict):
-    raise ValueError(f"`{path}` has something other than a network of the reference as `ema` or `net`")
-  try:
-    state = pickles.arrays(path, _tensors(network))
-    with np.errstate(over="ignore"):  # what overflows is refused by name
-      return from_state_dict(state, _arguments(network, state))
-  except ValueError as reason:  # its names are the file's
-    raise ValueError(printable(reason)) from None
+  state, config = opened(path, network)
+  with np.errstate(over="ignore"):  # what overflows is refused by name
+    return from_state_dict(state, config | {"class_name": network.name})
+
+
+def opened(path: results.Path, network: pickles.Record) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+  """Return the tensors of an object that `persistence` pickled, and the arguments that it was made with.
+
+  Args:
+    path: the file.
+    network: what was found in it.
+
+  Returns:
+    state, config: tensors by the names of its state dict; arguments, plain and no larger than its weights.
+
+  Raises:
+    ValueError: says what is damaged, or too large.
+  """
+  state = pickles.arrays(path, _tensors(network))
+  return state, _arguments(network, state)
+
+
+def from_names(
+  state: Mapping[str, np.ndarray], preconditioning: str = "", sigma_data: float | None = None
+) -> tuple[Preconditioned, dict]:
+  """Return the network and the parameters of a state dict that comes without a configuration.
+
+  Args:
+    state: tensors by the reference's names; those of a raw network, without ``model.``, will do.
+    preconditioning: ``edm``, ``vp``, ``ve`` or ``iddpm``, with the reference's constants; improved DDPM's has
+      its noise levels among the tensors, and may be left out.
+    sigma_data: EDM's constant, which only its preconditioning has.
+
+  Returns:
+    network, params: as from `from_state_dict`.
+
+  Raises:
+    ValueError: as there, and when the preconditioning is not said, or is another than the tensors'.
+  """
+  state = {
+    name if name == "u" or name.startswith("model.") else f"model.{name}": state[name] for name in state
+  }
+  config = architecture.infer(state)
+  classes = {ours: class_name for class_name, (ours, _) in PRECONDITIONINGS.items()}
+  if "u" in state:
+    preconditioning = preconditioning or "iddpm"
+    config["M"] = state["u"].size - 1
+  if preconditioning not in classes:
+    said = f"`preconditioning` is {preconditioning!r}" if preconditioning else "it is a plain state dict"
+    raise ValueError(
+      f"{said}, and names and shapes do not say how the image is scaled: add --preconditioning=edm "
+      f"--sigma_data={edm.SIGMA_DATA}, which is EDM's own, or --preconditioning=vp, ve or iddpm"
+    )
+  if ("u" in state) != (preconditioning == "iddpm"):
+    raise ValueError(
+      f"`preconditioning` is {preconditioning!r}; a network has levels `u` if it is iddpm's, and only then"
+    )
+  if (sigma_data is None) == (preconditioning == "edm"):
+    wanted = (
+      f"add --sigma_data={edm.SIGMA_DATA}, EDM's own, or another" if sigma_data is None else "leave it out"
+    )
+    raise ValueError(f"`sigma_data` is {sigma_data}, and `preconditioning` {preconditioning!r}; {wanted}")
+  constants = {} if sigma_data is None else {"sigma_data": sigma_data}
+  with np.errstate(over="ignore"):  # what overflows is refused by name
+    return from_state_dict(state, config | constants | {"class_name": classes[preconditioning]})
 
 
 def to_state_dict(network: Preconditioned, params: dict) -> dict[str, np.ndarray]:
@@ -129,7 +162,7 @@ def to_state_dict(network: Preconditioned, params: dict) -> dict[str, np.ndarray
   if (card["out_channels"] or card["img_channels"]) != wanted:
     raise ValueError(f"`out_channels` is {card['out_channels']}; the reference has {wanted}")
   flat = flax.traverse_util.flatten_dict(jax.device_get(params))
-  state = {_name(path): np.transpose(leaf, TO_REFERENCE[leaf.ndim]) for path, leaf in flat.items()}
+  state = {_name(path): np.transpose(leaf, tensors.TO_TORCH[leaf.ndim]) for path, leaf in flat.items()}
   return state | _buffers(network)
 
 
@@ -153,7 +186,7 @@ def _network(config):
 def _name(path):
   *modules, leaf = path
   modules = [module.replace("enc_", "enc.").replace("dec_", "dec.") for module in modules]
-  return ".".join([*modules, LEAVES[leaf]])
+  return ".".join([*modules, tensors.LEAVES.get(leaf, leaf)])
 
 
 def _buffers(network):
@@ -175,17 +208,9 @@ def _buffers(network):
   return buffers
 
 
-def _tensor(name, value):
-  value = np.asarray(value, np.float32)
-  if not np.isfinite(value).all():
-    raise ValueError(f"`{name}` holds values that are not finite")
-  axes = TO_REFERENCE.get(value.ndim)
-  return value if axes is None else np.transpose(value, np.argsort(axes))
-
-
 def _tensors(network):
   """Return a module's tensors by the names of its state dict."""
-  tensors, left, seen = {}, [("", network)], set()
+  found, left, seen = {}, [("", network)], set()
   while left:
     prefix, module = left.pop()
     if not isinstance(module, pickles.Record) or not isinstance(module.state, dict) or id(module) in seen:
@@ -198,14 +223,14 @@ def _tensors(network):
     left += [(f"{prefix}{name}.", value) for name, value in fields["_modules"].items() if value is not None]
     for name, value in (fields["_parameters"] | fields["_buffers"]).items():
       if isinstance(value, pickles.Tensor):
-        tensors[prefix + name] = value
+        found[prefix + name] = value
       elif value is not None:
         raise ValueError(f"`{prefix}{name}` is no tensor")
-  return tensors
+  return found
 
 
 def _arguments(network, state):
-  """Return the class and the arguments that a network was made with, plain and no larger than its weights."""
+  """Return the arguments that a network was made with, plain and no larger than its weights."""
   config = network.state.get("_init_kwargs")
   if not isinstance(config, dict) or network.state.get("_init_args"):
     raise ValueError("`_init_kwargs` has to name every argument that the network was made with")
@@ -219,4 +244,4 @@ def _arguments(network, state):
   levels, blocks = config.get("channel_mult", ()), config.get("num_blocks", 1)
   if isinstance(levels, list | tuple) and isinstance(blocks, int) and len(levels) * blocks > len(state):
     raise ValueError(f"`num_blocks` is {blocks}; the file has no more than {len(state)} tensors")
-  return config | {"class_name": network.name}
+  return config

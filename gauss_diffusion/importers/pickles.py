@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from gauss_diffusion import results
@@ -26,8 +27,10 @@ STORAGES = {
   "torch.DoubleStorage": np.dtype("<f8"),
   "torch.FloatStorage": np.dtype("<f4"),
   "torch.HalfStorage": np.dtype("<f2"),
+  "torch.BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
   "torch.LongStorage": np.dtype("<i8"),
   "torch.IntStorage": np.dtype("<i4"),
+  "torch.ByteStorage": np.dtype("u1"),
   "torch.BoolStorage": np.dtype("?"),
 }
 AXES = 64  # of a tensor at most, as in torch
@@ -92,7 +95,8 @@ def read(path: results.Path) -> Any:
   """Return what a pickle or a torch.save file holds: dicts, lists, numbers, `Tensor`s and `Record`s.
 
   An object of EDM's `persistence` becomes ``Record(class_name, state)``; the source code that it carries is
-  dropped. An archive's tensors stay there, see `arrays`.
+  dropped, and so is what a state dict says of its modules' versions. An archive's tensors stay there, see
+  `arrays`.
 
   Raises:
     ValueError: names the global or instruction that is not admitted, or says what is damaged.
@@ -103,7 +107,9 @@ def read(path: results.Path) -> Any:
       if file.read(2) == b"PK":
         return _read_archive(path)
       file.seek(0)
-      return _run(file, _calls(os.path.getsize(path)), _no_storage)
+      held = os.path.getsize(path)
+      value = _run(file, _calls(held), _no_storage)
+      return _legacy(file, lambda: _calls(held)) if value == MAGIC else value
   except DAMAGE as reason:
     raise ValueError(f"`{path}` is no pickle of tensors and plain data: {_words(reason)}") from None
 
@@ -184,9 +190,10 @@ def _run(file, calls, storage) -> Any:
         stack.append(calls[function.name](*arguments))
       case "BUILD":
         state = stack.pop()
-        if not isinstance(stack[-1], Record):
+        if isinstance(stack[-1], Record):
+          stack[-1].state = state
+        elif not isinstance(stack[-1], dict) or not isinstance(state, dict) or [*state] != ["_metadata"]:
           raise ValueError("it sets the state of something that has none")
-        stack[-1].state = state
       case "BINPERSID":
         stack.append(storage(stack.pop()))
       case "STOP":
@@ -206,7 +213,9 @@ def _take(stack, marks, name):
 
 def _admit(name, calls):
   if name not in calls and name not in STORAGES:
-    raise ValueError(f"`{printable(name, NAME)}` is nothing that such a file needs, and was not run")
+    raise ValueError(
+      f"`{printable(name, NAME)}` is nothing that such a file needs, and was not run; save a state dict"
+    )
   return _Global(name)
 
 
@@ -257,17 +266,55 @@ def _array(tensor, data):
 
 
 def _load_storage(data):
-  """Return a storage that torch pickled in place: five pickles, a count, and the numbers."""
+  """Return a storage that torch pickled in place."""
   file = io.BytesIO(data)
-  magic, _, system = (_run(file, {}, _no_storage) for _ in range(3))
-  if magic != MAGIC or system["little_endian"] is not True:
-    raise ValueError("a storage that is big-endian or in a format other than torch's")
-  dtype, key, size = _run(file, {}, _reference)
+  if _run(file, {}, _no_storage) != MAGIC:
+    raise ValueError("a storage in a format other than torch's")
+  storage = _legacy(file, dict)
+  if not isinstance(storage, Storage):
+    raise ValueError("something other than a storage where torch pickles one")
+  return storage
+
+
+def _legacy(file, calls) -> Any:
+  """Return what torch.save wrote before it wrote archives, and still writes for a storage.
+
+  These are `MAGIC`, a version, the system, the value, the storages' keys, then each storage's count and
+  numbers. The value says how large storages are, and comes before them: it is read twice.
+
+  Args:
+    file: behind `MAGIC`.
+    calls: returns what the value's program may call, anew for each reading.
+  """
+  _, system = (_run(file, {}, _no_storage) for _ in range(2))
+  if system["little_endian"] is not True:
+    raise ValueError("numbers that are big-endian")
+  start = file.tell()
+  claimed: dict[str, tuple[np.dtype, int]] = {}
+
+  def claim(reference):
+    dtype, key, size = _reference(reference)
+    if claimed.setdefault(key, (dtype, size)) != (dtype, size):
+      raise ValueError(f"storage `{key}` is claimed to be different things")
+    return Storage(dtype, size, key)
+
+  _run(file, calls(), claim)
   keys = _run(file, {}, _no_storage)
-  count, start = int.from_bytes(file.read(8), "little"), file.tell()
-  if keys != [key] or count != size or len(data) - start != size * dtype.itemsize:
-    raise ValueError(f"a storage of {size} numbers of {dtype} has {len(data) - start} bytes")
-  return Storage(dtype, size, memoryview(data)[start:])
+  left, storages = memoryview(file.read()), {}
+  for key, (dtype, size) in claimed.items():
+    if key not in keys:
+      raise ValueError(f"a storage of {size} numbers of {dtype} that the file does not list")
+  for key in keys:
+    dtype, size = claimed[key]
+    count, left = int.from_bytes(left[:8], "little"), left[8:]
+    end = size * dtype.itemsize
+    if count != size or len(left) < end:
+      raise ValueError(f"a storage of {size} numbers of {dtype} has {len(left)} bytes")
+    storages[key], left = Storage(dtype, size, left[:end]), left[end:]
+  if left:
+    raise ValueError(f"{len(left)} bytes that are no storage's")
+  file.seek(start)
+  return _run(file, calls(), lambda reference: storages[_reference(reference)[1]])
 
 
 def _reference(reference):

@@ -17,8 +17,9 @@ import numpy as np
 from jaxtyping import Float, Key
 
 from gauss_diffusion import edm
-from gauss_diffusion.networks import dhariwal_unet, dit, layers, skip_net, song_unet
-from gauss_diffusion.networks.preconditioned import Preconditioned
+from gauss_diffusion.denoisers import parametrisations
+from gauss_diffusion.networks import dhariwal_unet, diffusers_unet, dit, edm2, layers, skip_net, song_unet
+from gauss_diffusion.networks.preconditioned import PREDICTIONS, Preconditioned
 from gauss_diffusion.types import Array, ArrayLike, Image, Sigma
 
 
@@ -49,6 +50,8 @@ NETWORKS = {
   "adm": Architecture(dhariwal_unet.DhariwalUNet, dhariwal_unet.check, {}),
   "skip": Architecture(skip_net.SkipNet, skip_net.check, {}),
   "dit": Architecture(dit.DiT, dit.check, {}),
+  "edm2": Architecture(edm2.EDM2, edm2.check, {}),
+  "diffusers": Architecture(diffusers_unet.DiffusersUNet, diffusers_unet.check, {}),
 }
 
 
@@ -64,7 +67,7 @@ class Trained(flax.struct.PyTreeNode):
 
 
 def create(name: str, *, preconditioning: str = "edm", **options: Any) -> Preconditioned:
-  """Return the named network under a preconditioning of EDM's table 1, as a linen module.
+  """Return the named network as a denoiser, under a preconditioning of EDM's table 1 or by what it predicts.
 
   ``network.apply({"params": params}, x, sigma, class_labels=None)`` is D(x; sigma) for x [N, H, W, C]
   in [-1, 1] plus noise, sigma [N] and class labels [N, label_dim], one-hot; for training add
@@ -72,7 +75,7 @@ def create(name: str, *, preconditioning: str = "edm", **options: Any) -> Precon
 
   Args:
     name: a key of `NETWORKS`.
-    preconditioning: a key of `edm.PRECONDITIONINGS`.
+    preconditioning: a key of `edm.PRECONDITIONINGS`, or of `preconditioned.PREDICTIONS`.
     **options: fields of the module, by the names of the reference's constructor, and constants of the
       preconditioning, such as `sigma_data` of EDM's.
 
@@ -92,6 +95,10 @@ def create(name: str, *, preconditioning: str = "edm", **options: Any) -> Precon
       raise ValueError(f"`{option}` is missing: {name} cannot do without it")
   for option, default in constants.items():
     value = constants[option] = options.pop(option, default)
+    if isinstance(default, str):  # a name, which `levels` looks up
+      if not isinstance(value, str):
+        raise ValueError(f"`{option}` is {value!r}; want a name")
+      continue
     if not _is_real(value) or not 0 < value < float("inf"):
       raise ValueError(f"`{option}` is {value!r}; want a positive number")
     if isinstance(default, int) and not isinstance(value, numbers.Integral):
@@ -102,7 +109,21 @@ def create(name: str, *, preconditioning: str = "edm", **options: Any) -> Precon
     **{option: _typed(option, value, types[option]) for option, value in options.items()}
   )
   architecture.check(raw)
-  return Preconditioned(raw, preconditioning, tuple(constants.items()))
+  network = Preconditioned(raw, preconditioning, tuple(constants.items()))
+  levels(network)
+  return network
+
+
+def levels(network: Preconditioned) -> tuple[float, float]:
+  """Return the lowest and the highest noise level that a network knows.
+
+  Raises:
+    ValueError: when its constants make no schedule.
+  """
+  if network.preconditioning not in PREDICTIONS:
+    return 0.0, math.inf
+  schedule = parametrisations.trained_steps(**dict(network.constants))  # type: ignore[arg-type]
+  return schedule.low, schedule.high
 
 
 def known(options: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
@@ -168,11 +189,13 @@ def _fields(module: nn.Module | type[nn.Module]) -> dict[str, dataclasses.Field]
 
 def _constants(preconditioning: str) -> dict[str, Any]:
   """Return the constants of a preconditioning's formula and their defaults, or refuse an unknown name."""
-  if preconditioning not in edm.PRECONDITIONINGS:
-    raise ValueError(
-      f"`preconditioning` has no {preconditioning!r}; known: {', '.join(edm.PRECONDITIONINGS)}"
-    )
-  _, *constants = inspect.signature(edm.PRECONDITIONINGS[preconditioning]).parameters.values()
+  known = [*edm.PRECONDITIONINGS, *PREDICTIONS]
+  if preconditioning not in known:
+    raise ValueError(f"`preconditioning` has no {preconditioning!r}; known: {', '.join(known)}")
+  if preconditioning in PREDICTIONS:
+    constants = list(inspect.signature(parametrisations.trained_steps).parameters.values())
+  else:
+    _, *constants = inspect.signature(edm.PRECONDITIONINGS[preconditioning]).parameters.values()
   return {constant.name: constant.default for constant in constants}
 
 
@@ -180,7 +203,7 @@ def _typed(option: str, value: Any, kind: Any) -> Any:
   """Return the option as its field's type; counts are positive where 0 has no meaning, rates in [0, 1)."""
 
   def integer(v: Any) -> bool:
-    at_least = 0 if option.endswith("_dim") or option == "out_channels" else 1
+    at_least = 0 if option.endswith("_dim") or option in ("out_channels", "norm_num_groups") else 1
     return _is_whole(v) and v >= at_least
 
   if typing.get_origin(kind) is typing.Literal:
@@ -194,7 +217,7 @@ def _typed(option: str, value: Any, kind: Any) -> Any:
   if kind is float and _is_real(value) and 0 <= value < 1:
     return float(value)
   if kind not in (bool, int, float) and isinstance(value, tuple | list) and all(map(integer, value)):
-    if value or option == "attn_resolutions":
+    if value or option.endswith("attn_resolutions"):
       return tuple(int(v) for v in value)
   wanted = {bool: "true or false", int: "a whole number, positive", float: "a rate in [0, 1)"}.get(
     kind, "a tuple of positive whole numbers"

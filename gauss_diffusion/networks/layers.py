@@ -19,7 +19,7 @@ from jaxtyping import Float, Key
 
 from gauss_diffusion.types import Array, ArrayLike
 
-GAUSSIAN = ("freqs", "table")
+GAUSSIAN = ("freqs", "table", "direction")
 FOURIER_SCALE = 16.0  # standard deviation of the Fourier features' frequencies
 BOX = (1, 1)  # the filter that averages two neighbours, or repeats a pixel
 
@@ -53,7 +53,7 @@ class Linear(nn.Module):
     fans = x.shape[-1], self.features
     of_kernel, of_bias = self.law(*fans)
     kernel = self.param("kernel", spread(self.gain * of_kernel), fans).astype(x.dtype)
-    y = jnp.matmul(x, kernel, precision=_precision(x.dtype))
+    y = jnp.matmul(x, kernel, precision=precision(x.dtype))
     if self.use_bias:
       bias = self.param("bias", spread(self.gain * of_bias), (self.features,)).astype(x.dtype)
       y = y + jnp.expand_dims(bias, range(x.ndim - 1))
@@ -61,9 +61,10 @@ class Linear(nn.Module):
 
 
 class Conv(nn.Module):
-  """Convolution of odd width, stride 1, of an image in a sea of zeros.
+  """Convolution of odd width of an image in a sea of zeros.
 
-  `margin` pixels beyond the image's border are put out as well.
+  `margin` pixels beyond the image's border are put out as well. With a `stride` of 2 every other pixel is put
+  out, from the one of index `first` on, 0 or 1.
   """
 
   features: int
@@ -71,6 +72,8 @@ class Conv(nn.Module):
   gain: float = 1.0
   law: Callable[[int, int], tuple[float, float]] = glorot
   margin: int = 0
+  stride: int = 1
+  first: int = 0
 
   @nn.compact
   def __call__(self, x: Float[ArrayLike, "N H W I"]) -> Float[Array, "N h w F"]:
@@ -78,13 +81,14 @@ class Conv(nn.Module):
     of_kernel, of_bias = self.law(*(math.prod(window) * c for c in (x.shape[-1], self.features)))
     kernel = self.param("kernel", spread(self.gain * of_kernel), (*window, x.shape[-1], self.features))
     bias = self.param("bias", spread(self.gain * of_bias), (self.features,)).astype(x.dtype)
+    around = self.width // 2 + self.margin
     y = jax.lax.conv_general_dilated(
       x,  # type: ignore[arg-type]  # NumPy's arrays are welcome too
       kernel.astype(x.dtype),
-      (1, 1),
-      [(self.width // 2 + self.margin,) * 2] * 2,
+      (self.stride, self.stride),
+      [(around - self.first, around + self.first + 1 - self.stride)] * 2,
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
-      precision=_precision(x.dtype),
+      precision=precision(x.dtype),
     )
     return y + bias[None, None, None]
 
@@ -97,21 +101,19 @@ class Table(nn.Module):
   @nn.compact
   def __call__(self, labels: Float[ArrayLike, "*n L"]) -> Float[Array, "*n F"]:
     table = self.param("table", spread(1.0), (labels.shape[-1], self.features)).astype(labels.dtype)
-    return jnp.matmul(labels, table, precision=_precision(labels.dtype))
+    return jnp.matmul(labels, table, precision=precision(labels.dtype))
 
 
-def _precision(dtype):
+def precision(dtype: jnp.dtype) -> str | None:
   """Return what keeps an accelerator from rounding float32 factors to TF32 or bfloat16."""
   return None if dtype == jnp.bfloat16 else "highest"
 
 
 class GroupNorm(nn.Module):
-  """Normalise each image over space and groups of at least four channels, at most 32 groups.
-
-  Statistics are float32 at least.
-  """
+  """Normalise each image over space and groups of channels. Statistics are float32 at least."""
 
   eps: float
+  groups: int = 0  # 0 for at least four channels in each, 32 at most
 
   @nn.compact
   def __call__(self, x: Float[ArrayLike, "N H W C"]) -> Float[Array, "N H W C"]:
@@ -119,7 +121,7 @@ class GroupNorm(nn.Module):
     _, h, w, channels = x.shape
     scale = self.param("scale", spread(1.0), (channels,))
     bias = self.param("bias", spread(0.0), (channels,))
-    groups = min(32, channels // 4)
+    groups = self.groups or min(32, channels // 4)
     if channels % groups:
       raise ValueError(
         f"{channels} channels do not split into {groups} groups; try a multiple of 32 as `model_channels`"
@@ -214,9 +216,9 @@ def _filter(
 ) -> Float[Array, "N h w C"]:
   # A matmul along each axis: several times faster on CPU than a convolution of each channel by itself.
   rows, columns = (jnp.asarray(matrix_of(size), x.dtype) for size in x.shape[1:3])
-  precision = _precision(x.dtype)
-  x = jnp.einsum("ih,nhwc->niwc", rows, x, precision=precision)
-  return jnp.einsum("jw,niwc->nijc", columns, x, precision=precision)
+  exact = precision(x.dtype)
+  x = jnp.einsum("ih,nhwc->niwc", rows, x, precision=exact)
+  return jnp.einsum("jw,niwc->nijc", columns, x, precision=exact)
 
 
 def resample(x: Float[Array, "N H W C"], how: str, taps: tuple[int, ...] = BOX) -> Float[Array, "N h w C"]:
@@ -233,9 +235,9 @@ def attend(qkv: Float[Array, "N H W Q"], heads: int = 1) -> Float[Array, "N H W 
   n, h, w, channels = qkv.shape
   size = channels // (3 * heads)
   q, k, v = jnp.moveaxis(qkv.reshape(n, h * w, heads, size, 3), -1, 0)
-  precision, at_least_single = _precision(qkv.dtype), jnp.promote_types(qkv.dtype, jnp.float32)
+  exact, at_least_single = precision(qkv.dtype), jnp.promote_types(qkv.dtype, jnp.float32)
   logits = jnp.einsum(
-    "nqhc,nkhc->nhqk", q, k, precision=precision, preferred_element_type=at_least_single
+    "nqhc,nkhc->nhqk", q, k, precision=exact, preferred_element_type=at_least_single
   ) / math.sqrt(size)
   weight = jax.nn.softmax(logits, axis=-1).astype(qkv.dtype)
-  return jnp.einsum("nhqk,nkhc->nqhc", weight, v, precision=precision).reshape(n, h, w, -1)
+  return jnp.einsum("nhqk,nkhc->nqhc", weight, v, precision=exact).reshape(n, h, w, -1)

@@ -4,7 +4,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -210,7 +210,11 @@ def _check_model(
     raise ValueError(
       f"`{where}` has both `surrogate` and `{given[0]}`; only a network trained here has draws"
     )
-  known = network_card(config, model, shape)["network"].get("label_dim", 0) if model.checkpoint else 0
+  known = 0
+  if model.checkpoint:
+    card = network_card(config, model, shape)["network"]
+    _check_levels(config.sampler, where, networks.levels(networks.create(**card)))
+    known = card.get("label_dim", 0)
   if schema.source(model) != "training":
     classes.check_label(where, model, known, num_classes)
     return
@@ -226,6 +230,28 @@ def _check_model(
   classes.check_label(where, model, num_classes if model.train.conditional else 0, num_classes)
   network = networks.create(**network_card(config, model, shape, num_classes)["network"])
   networks.compute(network, dtype=model.train.dtype, remat=model.train.remat)
+
+
+def _check_levels(sampler: ConfigDict, where: str, levels: tuple[float, float]) -> None:
+  """Refuse noise levels that a network's schedule lacks."""
+  low, high = levels
+  wanted = {}
+  if sampler.sigma_min < low:
+    wanted["sigma_min"] = _rounded(low, math.ceil)
+  if sampler.sigma_max > high:
+    wanted["sigma_max"] = _rounded(high, math.floor)
+  if wanted:
+    flags = " ".join(f"--config.sampler.{field}={value:g}" for field, value in wanted.items())
+    raise ValueError(
+      f"`sampler.sigma_min`, `sampler.sigma_max` are {sampler.sigma_min}, {sampler.sigma_max}; the network "
+      f"of `{where}` knows no levels but those from {low:.5g} to {high:.5g}: add {flags}"
+    )
+
+
+def _rounded(value: float, direction: Callable[[float], int]) -> float:
+  """Return a positive number with four digits, rounded up or down."""
+  unit = 10.0 ** (math.floor(math.log10(value)) - 3)
+  return direction(value / unit) * unit
 
 
 def _check_alarm(where: str, model: ConfigDict) -> None:
@@ -249,6 +275,11 @@ def _check_noise_law(where: str, model: ConfigDict) -> None:
     raise ValueError(
       f"`{where}.train.sigma_min`, `sigma_max` are {low}, {high}; noise levels must be positive and not "
       "falling, from 1e-6 to 1e6"
+    )
+  if model.network.preconditioning in networks.PREDICTIONS:
+    raise ValueError(
+      f"`{where}.network.preconditioning` is {model.network.preconditioning!r}, which networks trained here "
+      f"cannot have; known: {', '.join(edm.PRECONDITIONINGS)}"
     )
   law = train.noise_law or model.network.preconditioning
   if (low, high) != (edm.SIGMA_MIN, edm.SIGMA_MAX) and "sigma_min" not in loop.NOISE_FIELDS.get(law, ()):

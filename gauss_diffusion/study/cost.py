@@ -393,12 +393,12 @@ def _bound(model: Model) -> _Network:
     case "skip":
       side, attended = net.img_resolution, 0
       blocks, width, heads = 2 * net.num_levels + 1, net.model_channels, 0
-    case "ddpmpp" | "ncsnpp" | "adm":
+    case "ddpmpp" | "ncsnpp" | "adm" | "edm2" | "diffusers":
       levels = len(net.channel_mult)
       side = net.img_resolution
       attended = min(side, max(net.attn_resolutions, default=0) or side >> (levels - 1))
       blocks, width = levels * (2 * net.num_blocks + 3) + 2, net.model_channels * max(net.channel_mult)
-      heads = 1 + width // 64
+      heads = width // (getattr(net, "attention_head_dim", 64) or width) + 1
     case _:
       return _network(model)
   numbers = blocks * (MAPS * width * side**2 + ATTENTIONS * heads * attended**4)

@@ -38,7 +38,9 @@ def default() -> ConfigDict:
 
   config.network = ConfigDict()
   config.network.preconditioning = "edm"  # or vp, ve, iddpm, none
-  config.network.name = "ddpmpp"  # or ncsnpp, adm, skip, dit; each takes those of the fields that it knows
+  config.network.name = (
+    "ddpmpp"  # or ncsnpp, adm, edm2, diffusers, skip, dit; each takes those of the fields that it knows
+  )
   config.network.model_channels = 16
   config.network.channel_mult = (1, 2)
   config.network.num_blocks = 1
