@@ -131,7 +131,7 @@ def test_where_a_verdict_would_change_numbers_are_kept_whole(whole, unpacked, tm
       shutil.copy(path, folder)
 
   monkeypatch.setattr(keep, "_same_verdicts", lambda found, wanted: False)
-  monkeypatch.setattr(rebuild, "rebuild", lambda folder: folder == whole or drawn_before(folder))
+  monkeypatch.setattr(rebuild, "rebuild", lambda folder, *offered: folder == whole or drawn_before(folder))
   keep.keep(whole, tmp_path / "kept")
   keep._unpack(tmp_path / "kept" / keep.ARCHIVE, tmp_path)
   for label in LABELS:
