@@ -29,12 +29,13 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from gauss_diffusion import interrupts
+from gauss_diffusion import command_line, interrupts
 
 # Of ``python -m gauss_diffusion.main``, which finds the module while ``-m`` stands in its name's place. The
 # imports below take seconds.
 if sys.argv[:1] == ["-m"] and any(word.startswith("gauss_diffusion.") for word in sys.orig_argv):
   interrupts.die()
+  command_line.greet()
 
 from gauss_diffusion import (
   data,

@@ -10,9 +10,16 @@ from absl import flags
 MOST = 2000  # characters of an error
 
 
-def refuse(reason: object) -> NoReturn:
-  """End with one line on what is wrong and exit code 2."""
-  print(f"error: {printable(reason)}", file=sys.stderr)
+def greet() -> None:
+  """Say on a terminal that a command has begun, before imports that take seconds."""
+  if sys.stderr.isatty():
+    print("starting ...", file=sys.stderr, flush=True)
+
+
+def refuse(*reasons: object) -> NoReturn:
+  """End with a line on each thing that is wrong and exit code 2."""
+  for reason in reasons:
+    print(f"error: {printable(reason)}", file=sys.stderr)
   sys.exit(2)
 
 

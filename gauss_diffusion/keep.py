@@ -9,6 +9,7 @@ and how numbers were shortened: of the networks of one model the first keeps its
 moments, so that figures of several networks have bands over networks and none over images.
 """
 
+import contextlib
 import io
 import lzma
 import pathlib
@@ -16,6 +17,7 @@ import shutil
 import tarfile
 import tempfile
 import typing
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,7 @@ if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
 
 ARCHIVE = "results.tar.xz"
+OFFERED = ("png",)  # kinds of files that lie beside a kept report
 BITS = 12  # of a number's mantissa: 0.01 % of it, and of a mean over 100 images a tenth of that
 STEP = 1 / 128  # of a pixel in [−1, 1], as in 8 bits: far below what tells two pictures apart
 PRINTED = 1e-3  # last digit of a statistic in the tables, by which none may move
@@ -72,7 +75,7 @@ def keep(workdir: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
     for short in (True, False):
       scratch = pathlib.Path(place) / f"short-{short}"
       _copy_small(workdir, scratch, config, short)
-      rebuild.rebuild(scratch)
+      rebuild.rebuild(scratch, OFFERED)
       if _same_verdicts(results.read_json(scratch / rebuild.CLAIMS), wanted):
         break
     shutil.rmtree(folder / "figures", ignore_errors=True)
@@ -87,8 +90,12 @@ def is_kept(folder: pathlib.Path) -> bool:
   return (folder / asked.FILE).exists() and not (folder / "results").exists()
 
 
-def report(folder: pathlib.Path) -> None:
+@contextlib.contextmanager
+def reported(folder: pathlib.Path) -> Iterator[pathlib.Path]:
   """Decide claims, draw figures and write the report of a kept study; files that stay the same stay as is.
+
+  Yields:
+    A working directory with its results, which is gone afterwards.
 
   Raises:
     ValueError: when a file is damaged, naming it and what to do.
@@ -99,10 +106,11 @@ def report(folder: pathlib.Path) -> None:
     shutil.copy(folder / asked.FILE, scratch)
     _unpack(folder / ARCHIVE, scratch)
     try:
-      rebuild.rebuild(scratch)
+      rebuild.rebuild(scratch, OFFERED)
     except ValueError as error:
       raise ValueError(str(error).replace(str(scratch), str(folder / ARCHIVE))) from error
     _show(scratch, folder)
+    yield scratch
 
 
 def _copy_small(workdir: pathlib.Path, scratch: pathlib.Path, config: dict[str, Any], short: bool) -> None:

@@ -4,15 +4,19 @@
 
 The same command again continues where it stopped, and a changed one does only what changed. Processes that
 share a workdir can divide its models among them, each with ``--tasks=N --task=I``, I from 0 to N - 1; the
-command without them gathers what they found. ``--dry_run`` checks everything, says what the study would cost,
-and computes nothing.
+command without them gathers what they found. ``--dry_run`` checks everything, says all that is wrong and what
+the study would cost, and computes nothing.
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 import shlex
 import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
 
 import jax
 from absl import app, flags, logging
@@ -20,7 +24,7 @@ from ml_collections import ConfigDict, config_flags
 
 from gauss_diffusion import data, interrupts, results
 from gauss_diffusion.command_line import prepare, printable, quiet_threads, refuse
-from gauss_diffusion.study import check, classes, cost, pipeline, rebuild, subjects, workdir
+from gauss_diffusion.study import check, classes, cost, pipeline, progress, rebuild, subjects, workdir
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "A file in configs/, with :smoke for a quick look.")
@@ -39,6 +43,9 @@ def parse(argv: list[str]) -> list[str]:
     FLAGS.config.lock()
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError, OSError) as reason:
     refuse(reason)
+  except Exception as reason:  # a config file is code, in which anything may go wrong
+    place = traceback.extract_tb(reason.__traceback__)[-1]
+    refuse(f"`{place.filename}`, line {place.lineno}: {type(reason).__name__}: {reason}")
   if rest[1:]:
     refuse(f"`{rest[1]}` is not an option; a field is set as --config.FIELD=VALUE")
   return rest
@@ -68,42 +75,70 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
     folder: its working directory.
     command: that runs it.
   """
+  start = time.monotonic()
   logging.set_verbosity(logging.FATAL)  # orbax tells its every move, and errors twice
   jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/gauss_diffusion/jax"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
   jax.config.update("jax_num_cpu_devices", check.cpu_devices(config))
   with contextlib.ExitStack() as kept:
+    wrong: list[Exception] = []  # of a dry run, which goes on; any other ends at the first
+    noted = functools.partial(_noted, wrong) if FLAGS.dry_run else contextlib.nullcontext
     try:
-      check.check_text(config)
+      with noted():
+        check.check_text(config)
       dataset = data.load(**config.data, seed=config.seed)
+      shape, num_pool, num_classes = dataset.pool.shape[1:], len(dataset.pool), len(dataset.classes)
       num_held_out = classes.fewest_held_out(config, dataset)
-      check.check(config, dataset.pool.shape[1:], len(dataset.pool), num_held_out, len(dataset.classes))
-      check.check_devices(config, jax.local_device_count())
+      for problem in check.problems(config, shape, num_pool, num_held_out, num_classes):
+        with noted():
+          raise ValueError(problem)
+      if wrong:  # it is no study that anything else could be said of
+        refuse(*wrong)
+      with noted():
+        check.check_devices(config, jax.local_device_count())
       models = subjects.models(config, dataset, folder)
-      classes.check(config, models)
+      with noted():
+        classes.check(config, models)
       share = pipeline.share(models, FLAGS.task, FLAGS.tasks)
       loaded = subjects.functions(share, (config.sampler.sigma_min, config.sampler.sigma_max))
       if FLAGS.dry_run:
         print(cost.table(cost.estimate(config, models, len(dataset.held_out))))
-      else:
+      with noted():
         workdir.check(folder, models)
       memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-      cost.check(config, share, len(dataset.held_out), folder, memory)
+      with noted():
+        cost.check(config, share, len(dataset.held_out), folder, memory)
       if FLAGS.dry_run:
-        return
+        return refuse(*wrong) if wrong else None
       interrupts.check()
       kept.enter_context(workdir.held(folder, share, FLAGS.tasks))
       workdir.take(folder, config, models, command)
     except (ValueError, OSError) as reason:
-      refuse(reason)
+      refuse(*wrong, reason)
 
-    pipeline.train_models(share, folder, dataset.held_out)
-    pipeline.analyse_models(config, dataset, share, loaded, folder)
+    begin: Callable[[str], None] = pipeline.unsaid
+    if left := progress.undone(share, folder):
+      stages = progress.remaining(cost.estimate(config, share, len(dataset.held_out)), left)
+      progress.tell(progress.plan(config, dataset, share, stages))
+      begin = progress.announcer(stages)
+    with progress.compiling():
+      pipeline.train_models(share, folder, dataset.held_out, begin)
+      pipeline.analyse_models(config, dataset, share, loaded, folder, begin)
     interrupts.check()
     if lacking := rebuild.lacking(folder):
       return print(f"task {FLAGS.task} of {FLAGS.tasks} is done; not finished yet: {', '.join(lacking)}")
+    begin(progress.REPORT)
     rebuild.rebuild(folder)
     print(rebuild.summary(folder), end="")
+    progress.tell(f"done in {cost.amount(time.monotonic() - start, cost.SECONDS)}")
+
+
+@contextlib.contextmanager
+def _noted(wrong: list[Exception]) -> Iterator[None]:
+  try:
+    yield
+  except (ValueError, OSError) as reason:
+    wrong.append(reason)
 
 
 if __name__ == "__main__":

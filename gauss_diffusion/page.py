@@ -1,19 +1,27 @@
-"""Write the report of a study: one self-contained HTML file that works offline."""
+"""Write the report of a study, or several side by side: one self-contained HTML file that works offline."""
 
 import base64
 import collections
+import colorsys
 import functools
+import hashlib
 import pathlib
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 import jinja2
 
 from gauss_diffusion import analyses, plots, results
+from gauss_diffusion.plots.svg import Inline
 
 NAME = "report.html"
 TEMPLATE = pathlib.Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+DARK_PAPER = "#17191c"  # behind a page for dark rooms
+SIDE_BY_SIDE = "studies side by side"  # how the title of a comparison ends
+GREY = 0.01  # channels of a grey differ by less
+LEAST_CONTRAST = 3  # of a curve with it: WCAG 2.2, 1.4.11
 _FIRST = {plots.KNOWLEDGE: plots.STUDY_PLOTS[plots.KNOWLEDGE], plots.STRIPS: plots.strips}
-_FIGURES = _FIRST | plots.STUDY_PLOTS | analyses.FIGURES
+FIGURES = _FIRST | plots.STUDY_PLOTS | analyses.FIGURES
 # Of a verdict, what the page's style calls it.
 _VERDICTS = {"holds": "holds", "does not hold": "fails", "not decided": "open", "too few to decide": "open"}
 # Roles and verdicts of controls that must not meet.
@@ -21,53 +29,76 @@ _WRONG = {("negative", "holds"), ("reference", "does not hold")}
 _MARKS = {"negative": ("□", "◧", "■"), "reference": ("○", "◐", "●")}  # fails, is not decided, passes
 
 
-def write(
-  workdir: results.Path,
-  *,
-  title: str,
-  command: str,
-  about: dict[str, dict],
-  config: dict[str, Any],
-  subjects: list[dict],
-  headline: list[dict],
-  meanings: dict[str, str],
-  claims: list[dict],
-  absent: list[dict],
-  figures: dict[str, dict],
-  smoke: bool,
-  made_from: str,
-) -> pathlib.Path:
-  """Write ``<workdir>/report.html`` with every figure inside it.
+class Drawn(NamedTuple):
+  """A figure of a study."""
 
-  A table's row is a dict, column -> value, and its columns are those of the first row. A value is a
-  string, a number, None, or ``(mean, low, high)``, shown with its interval beneath.
+  inline: Inline
+  settings: dict[str, Any]  # behind it
+  files: dict[str, str]  # what it can be had as: kind -> address relative to the page
+  results: dict[str, str]  # the numbers behind it: of which network -> address of the NetCDF file
 
-  Args:
-    workdir: the study's folder, where ``figures/<analysis>.png`` and ``.pdf`` lie.
-    title: of the study.
-    command: that makes this report.
-    about: what was run: heading -> {name: value}, such as data, versions, device, wall times.
-    config: the study's nested fields, shown folded.
-    subjects: one row per model: what it is, parameters, images, ...
-    headline: one row per model: the numbers to remember.
-    meanings: of these numbers, name -> what it says.
-    claims: one row per claim of the paper, decided, as `readings.claims.judge` returns them.
-    absent: one row per analysis that a model cannot have, with the reason.
-    figures: name -> settings behind it, in any order: the report has those of the whole study first, then
-      follows `analyses.FIGURES`.
-    smoke: whether it is a quick look, from which nothing follows.
-    made_from: a digest of all that it shows, see `is_made_from`.
 
-  Returns:
-    The path of the report.
+class Study(NamedTuple):
+  """All that a page says of a study.
+
+  A table's row is a dict, column -> value, and its columns are those of the first row. A value is a string, a
+  number, None, or ``(mean, low, high)``, shown with its interval beneath.
+  """
+
+  title: str
+  command: str  # that makes it
+  about: dict[str, dict]  # what was run: heading -> {name: value}, such as data, versions, device, wall times
+  config: dict[str, Any]  # its nested fields, shown folded
+  subjects: list[dict]  # a row for each model: what it is, parameters, images, ...
+  headline: list[dict]  # a row for each model: the numbers to remember
+  meanings: dict[str, str]  # of these numbers, name -> what it says
+  claims: list[dict]  # a row for each claim of the paper, decided, as `readings.claims.judge` returns them
+  absent: list[dict]  # a row for each analysis that a model cannot have, with the reason
+  figures: dict[str, Drawn]  # in any order: a page follows `FIGURES`
+  smoke: bool  # a quick look, from which nothing follows
+  made_from: str  # a digest of all that is shown, see `is_made_from`
+
+
+def write(workdir: results.Path, study: Study) -> pathlib.Path:
+  """Write ``<workdir>/report.html`` with every figure inside it, and return its path.
 
   Raises:
-    ValueError: when an analysis has no plot or its figure is not there.
+    ValueError: when a figure is none of `FIGURES`.
   """
-  workdir = pathlib.Path(workdir)
-  for name in figures:
-    if name not in _FIGURES:
-      raise ValueError(f"`figures` has no plot for {name!r}; known: {', '.join(_FIGURES)}")
+  path = pathlib.Path(workdir) / NAME
+  _write(path, {"": study}, study.title)
+  return path
+
+
+def compare(path: results.Path, studies: dict[str, Study]) -> None:
+  """Write a page of several studies, what each is called -> the study: verdicts and numbers in columns.
+
+  Figures of one name stand beside one another, and are switched together.
+
+  Raises:
+    ValueError: when a figure is none of `FIGURES`.
+  """
+  _write(pathlib.Path(path), studies, f"{len(studies)} {SIDE_BY_SIDE}")
+
+
+def is_made_from(workdir: results.Path, made_from: str) -> bool:
+  """Tell whether the report in `workdir` was written with this digest of all that it shows."""
+  path = pathlib.Path(workdir) / NAME
+  return path.exists() and f'<meta name="made-from" content="{made_from}">'.encode() in path.read_bytes()
+
+
+def is_comparison(path: results.Path) -> bool:
+  """Tell whether a file is a page that `compare` wrote."""
+  with open(path, "rb") as file:
+    head = file.read(1000)
+  return b'<meta name="made-from"' in head and f" {SIDE_BY_SIDE}</title>".encode() in head
+
+
+def _write(path: pathlib.Path, studies: dict[str, Study], title: str) -> None:
+  drawn = {name: of.figures for name, of in studies.items()}
+  for name in dict.fromkeys(name for figures in drawn.values() for name in figures):
+    if name not in FIGURES:
+      raise ValueError(f"`figures` has no plot for {name!r}; known: {', '.join(FIGURES)}")
   environment = jinja2.Environment(
     autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
   )
@@ -77,46 +108,112 @@ def write(
     mark=_mark,
     measured=_text,
     tally=lambda rows: collections.Counter(row["verdict"] for row in rows).most_common(),
+    leaves=results.leaves,
     setting=functools.partial(_text, floats="g"),
     fact=functools.partial(_text, floats=".4g"),
   )
+  colors = {color for figures in drawn.values() for each in figures.values() for color in each.inline.colors}
   html = environment.from_string(TEMPLATE).render(
     title=title,
-    command=command,
-    about=about,
-    config=list(results.leaves(config)),
-    subjects=subjects,
-    absent=absent,
-    made_from=made_from,
-    headline=headline,
-    meanings=meanings,
-    smoke=smoke,
-    claims=claims,
-    figures=[_figure(workdir, name, figures[name]) for name in _FIGURES if name in figures],
+    studies=studies,
+    compared=len(studies) > 1,
+    claims_rows=_claims_beside(studies),
+    numbers_rows=_numbers_beside(studies),
+    differences=_differences(studies),
+    meanings={name: line for of in studies.values() for name, line in of.meanings.items()},
+    absent=[
+      ({"study": name} if len(studies) > 1 else {}) | row for name, of in studies.items() for row in of.absent
+    ],
+    figures=[_figure(name, drawn) for name in FIGURES if any(name in own for own in drawn.values())],
+    colors={color: _in_the_dark(color) for color in sorted(colors)},
+    dark_paper=DARK_PAPER,
+    script=_script(),
+    made_from=" ".join(of.made_from for of in studies.values()),
   )
-  path = workdir / NAME
   with results.writing(path) as file:
     file.write(html.encode())
-  return path
 
 
-def is_made_from(workdir: results.Path, made_from: str) -> bool:
-  """Tell whether the report in `workdir` was written with this digest of all that it shows."""
-  path = pathlib.Path(workdir) / NAME
-  return path.exists() and f'<meta name="made-from" content="{made_from}">'.encode() in path.read_bytes()
-
-
-def _figure(workdir: pathlib.Path, name: str, settings: dict) -> dict:
-  path = workdir / "figures" / f"{name}.png"
-  if not path.exists():
-    raise ValueError(f"`{path}` is missing; draw it with `plots.save` before writing the report")
+def _figure(name: str, drawn: dict[str, dict[str, Drawn]]) -> dict[str, Any]:
+  of = {study: figures[name] for study, figures in drawn.items() if name in figures}
   return {
     "name": name,
-    "title": _FIGURES[name].TITLE,
-    "look_for": _FIGURES[name].LOOK_FOR,
-    "settings": list(results.leaves(settings)),
-    "png": base64.b64encode(path.read_bytes()).decode(),
+    "title": FIGURES[name].TITLE,
+    "look_for": FIGURES[name].LOOK_FOR,
+    "of": of,
+    "series": {series: color for each in of.values() for series, color in each.inline.series.items()},
   }
+
+
+def _script() -> str:
+  """Return the digest of the page's script, by which a browser runs it and no other."""
+  found = re.search(r"<script>(.*?)</script>", TEMPLATE, re.DOTALL)
+  digest = hashlib.sha256(found[1].encode()).digest() if found else b""
+  return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _in_the_dark(color: str) -> str:
+  """Return what a colour "rrggbb" of a figure becomes on dark paper, as CSS.
+
+  Greys go from ink to paper as before from black to white; a colour grows lighter until it can be seen.
+  """
+  channels = [each / 255 for each in bytes.fromhex(color)]
+  if max(channels) - min(channels) < GREY:
+    return f"color-mix(in srgb, var(--ink) {100 * (1 - channels[0]):.0f}%, var(--paper))"
+  hue, lightness, saturation = colorsys.rgb_to_hls(*channels)
+  while contrast(color, DARK_PAPER[1:]) < LEAST_CONTRAST:
+    lightness += 0.02
+    color = bytes(round(255 * each) for each in colorsys.hls_to_rgb(hue, lightness, saturation)).hex()
+  return f"#{color}"
+
+
+def contrast(one: str, other: str) -> float:
+  """Return the contrast of two colours "rrggbb", from 1 to 21 (WCAG 2.2)."""
+  dark, light = sorted(map(_luminance, (one, other)))
+  return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(color: str) -> float:
+  linear = [
+    c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+    for c in (each / 255 for each in bytes.fromhex(color))
+  ]
+  return sum(weight * each for weight, each in zip((0.2126, 0.7152, 0.0722), linear))
+
+
+def _claims_beside(studies: dict[str, Study]) -> list[tuple[str, str, dict[str, dict | None]]]:
+  """Return every claim: statement, statistic, and what it is in each study, None where it is not judged."""
+  statements = {row["claim"]: row["statistic"] for of in studies.values() for row in of.claims}
+  found = {name: {row["claim"]: row for row in of.claims} for name, of in studies.items()}
+  return [
+    (claim, statistic, {name: rows.get(claim) for name, rows in found.items()})
+    for claim, statistic in statements.items()
+  ]
+
+
+def _numbers_beside(studies: dict[str, Study]) -> list[tuple[str, list[tuple[str, list]]]]:
+  """Return every headline number: its name, and for each model that has it what it is in each study."""
+  found: dict[str, dict[str, dict[str, Any]]] = {}
+  for name, of in studies.items():
+    for row in of.headline:
+      for number, value in row.items():
+        if number != "model":
+          found.setdefault(number, {}).setdefault(row["model"], {})[name] = value
+  return [
+    (number, [(model, [values.get(name) for name in studies]) for model, values in models.items()])
+    for number, models in found.items()
+  ]
+
+
+def _differences(studies: dict[str, Study]) -> list[dict[str, Any]]:
+  """Return a row for each field in which configurations differ."""
+  fields = {name: dict(results.leaves(of.config)) for name, of in studies.items()}
+  every = dict.fromkeys(field for own in fields.values() for field in own)
+  return [
+    {"field": field} | {name: _text(own.get(field), "g") for name, own in fields.items()}
+    for field in every
+    if len({repr(own.get(field)) for own in fields.values()}) > 1
+  ]
 
 
 def _mark(control: dict[str, Any]) -> str:

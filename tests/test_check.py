@@ -244,3 +244,30 @@ def test_devices_must_share_the_batch(config):
   with pytest.raises(ValueError, match="`models.n1437.train.batch` is 32.*multiple of 5"):
     checks.check_devices(config, 5)
   assert 32 % checks.cpu_devices(config) == 0
+
+
+def test_everything_wrong_is_found_at_once_and_what_follows_from_it_is_not(config):
+  config.analyses = ("linearity", "gains")
+  config.sampler.levels = 1
+  config.linearity.alpha2 = (0.5, 0.5)
+  config.models.n16.train.batch = 0
+  config.models.n1437.size = 5000
+  found = list(checks.problems(config, SHAPE, POOL, HELD_OUT))
+  wanted = (
+    "no 'gains'",
+    "linearity.alpha2` is",
+    "sampler.levels` is 1",
+    "n16.train.batch` is 0",
+    "1437.size` is",
+  )
+  for wrong in wanted:
+    assert sum(wrong in each for each in found) == 1, (wrong, found)
+  assert len(found) == len(wanted)
+  with pytest.raises(ValueError, match="no 'gains'"):
+    check(config)
+
+
+def test_what_goes_wrong_otherwise_is_not_hidden(config, monkeypatch):
+  monkeypatch.setattr(checks, "_check_sampler", lambda sampler: sampler.nothing)
+  with pytest.raises(AttributeError):
+    list(checks.problems(config, SHAPE, POOL, HELD_OUT))

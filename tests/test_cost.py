@@ -372,4 +372,4 @@ def test_models_of_one_network_share_its_compiles():
   ],
 )
 def test_numbers_are_read_at_a_glance(value, units, text):
-  assert cost._in(value, units) == text
+  assert cost.amount(value, units) == text

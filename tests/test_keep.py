@@ -73,7 +73,8 @@ def test_a_report_writes_what_is_lost_and_touches_nothing_else(kept, copy):
   lost = [copy / "claims.json", copy / "report.html", copy / "figures" / "samples.png"]
   for path in lost:
     path.unlink()
-  keep.report(copy)
+  with keep.reported(copy):
+    pass
   assert contents(copy) == contents(kept)
   assert {path for path, when in before.items() if path.stat().st_mtime_ns != when} == set(lost)
 
@@ -129,7 +130,7 @@ def test_where_a_verdict_would_change_numbers_are_kept_whole(whole, unpacked, tm
       shutil.copy(path, folder)
 
   monkeypatch.setattr(keep, "_same_verdicts", lambda found, wanted: False)
-  monkeypatch.setattr(rebuild, "rebuild", lambda folder: folder == whole or drawn_before(folder))
+  monkeypatch.setattr(rebuild, "rebuild", lambda folder, *offered: folder == whole or drawn_before(folder))
   keep.keep(whole, tmp_path / "kept")
   keep._unpack(tmp_path / "kept" / keep.ARCHIVE, tmp_path)
   for label in LABELS:
@@ -161,10 +162,12 @@ def test_damage_names_the_file_and_the_remedy(copy):
   for damaged in (stored[: len(stored) // 2], stored[:1000] + b"x" + stored[1001:], b""):
     path.write_bytes(damaged)
     with pytest.raises(ValueError, match=remedy):
-      keep.report(copy)
+      with keep.reported(copy):
+        pass
   path.unlink()
   with pytest.raises(ValueError, match=remedy):
-    keep.report(copy)
+    with keep.reported(copy):
+      pass
 
 
 def test_a_config_of_another_study_is_refused(copy):
@@ -172,7 +175,8 @@ def test_a_config_of_another_study_is_refused(copy):
   config["score_gap"]["images"] += 1
   (copy / "config.json").write_text(json.dumps(config))
   with pytest.raises(ValueError, match=rf"`{copy / keep.ARCHIVE}` has no current results of score_gap"):
-    keep.report(copy)
+    with keep.reported(copy):
+      pass
 
 
 def test_an_unfinished_study_and_a_folder_of_something_else_are_refused(whole, tmp_path):

@@ -1,7 +1,9 @@
 """The command as a user meets it: a whole smoke study, its continuation, and one line for wrong input."""
 
 import json
+import os
 import pathlib
+import pty
 import re
 import shutil
 import subprocess
@@ -31,6 +33,7 @@ WRONG = {
   "unknown data set": (["--config.data.name=cifar11"], "cifar11.*cifar10"),
   "unknown variant": (["--config=configs/digits.py:huge"], "`huge`.*smoke"),
   "missing config": (["--config=configs/digit.py"], "configs/digit.py"),
+  "config file fails": (["--config=FOLDER/config.py"], r"config\.py`, line 3: ZeroDivisionError: division"),
   "missing file": (["--config.data.name=files", "--config.data.path=nowhere.npz"], "nowhere.npz"),
   "not an option": (["train.steps=3"], "`train.steps=3` is not an option"),
   "too many images": (["--config.models.n16.size=2000"], "models.n16.size.*1437"),
@@ -71,6 +74,7 @@ def h(x, sigma): return x * float('nan')
 def refused(tmp_path_factory):
   folder, ended = tmp_path_factory.mktemp("functions"), {}
   (folder / "bad.py").write_text(BAD)
+  (folder / "config.py").write_text("def get_config():\n  steps = 3\n  return steps / 0\n")
   with commands.copies(tmp_path_factory.mktemp("printed"), cwd=REPOSITORY) as run:
     for name, (arguments, _) in WRONG.items():
       arguments = [argument.replace("FOLDER", str(folder)) for argument in arguments]
@@ -96,18 +100,25 @@ def study(tmp_path_factory):
   run = start(*SMOKE, f"--workdir={workdir}")
   out, err = run.communicate(timeout=600)
   assert run.returncode == 0, err
-  return workdir, out
+  return workdir, out, err
 
 
 def test_a_study_leaves_networks_results_figures_and_report(study):
-  workdir, out = study
+  workdir, out, err = study
   assert f"report: {workdir / 'report.html'}" in out
   assert "GL score" in out
+  # Before any work, the plan; then every stage with its number, and at the end how long it all took.
+  said = [line for line in re.split(r"[\r\n]+", err) if line]
+  assert [line.split()[0] for line in said[:5]] == ["data", "models", "analyses", "to", "cost"]
+  stages = [re.match(r"stage (\d+) of 15: ([\w ]+); about .* left in all", line) for line in said]
+  numbered = [(int(found[1]), found[2]) for found in stages if found]
+  assert [number for number, _ in numbered] == list(range(1, 16))
+  assert numbered[0][1] == "train n16" and numbered[-1][1] == "report" and said[-1].startswith("done in ")
   rows = json.loads((workdir / "headline.json").read_text())
   assert [row["model"] for row in rows] == ["N = 16", "N = 1437"]
   assert all(low <= mean <= high for row in rows for mean, low, high in [row["GL score"]])
   page = (workdir / "report.html").read_text()
-  assert page.count("data:image/png;base64,") >= 7
+  assert page.count("<svg") >= 7
   for label in ("n16", "n1437"):
     assert (workdir / "models" / label / "metrics.jsonl").exists()
     for analysis in ("distillation", "linearity", "score_gap", "trajectories", "samples", "gain"):
@@ -119,18 +130,30 @@ def test_a_study_leaves_networks_results_figures_and_report(study):
 
 
 def test_the_same_command_again_finds_nothing_to_do(study):
-  workdir, out = study
+  workdir, out, _ = study
   before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()}
   run = start(*SMOKE, f"--workdir={workdir}")
   again, err = run.communicate(timeout=120)
   assert run.returncode == 0, err
-  assert again == out
+  assert again == out and "stage" not in err
   changed = [path.name for path, time in before.items() if path.stat().st_mtime_ns != time]
   assert set(changed) <= {"config.json", "training.json", ".lock"}
 
 
+def test_a_terminal_is_told_at_once_and_what_is_piped_is_not():
+  command = [sys.executable, "-m", "gauss_diffusion.report"]
+  ours, theirs = pty.openpty()
+  with subprocess.Popen(command, cwd=REPOSITORY, stdout=theirs, stderr=theirs) as run:
+    os.close(theirs)
+    first = os.read(ours, 100)
+    assert run.poll() is None  # it is importing
+  os.close(ours)
+  assert first.startswith(b"starting ...")
+  assert subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stderr.startswith("error: ")
+
+
 def test_another_studys_workdir_is_refused(study):
-  workdir, _ = study
+  workdir, *_ = study
   run = start(*SMOKE, "--config.seed=1", f"--workdir={workdir}")
   out, err = run.communicate(timeout=120)
   assert run.returncode == 2 and "has trained 'n16' with `models.n16.seed` = 0, not 1" in err and not out
@@ -142,6 +165,17 @@ def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path):
   assert run.returncode == 0, err
   assert "train" in out and "score_gap" in out and "total" in out.lower()
   assert not (tmp_path / "study").exists()
+
+
+def test_a_dry_run_says_everything_that_is_wrong(tmp_path):
+  wrong = ["--config.sampler.levels=1", "--config.train.batch=0", "--config.models.n16.size=2000"]
+  run = start("--config=configs/digits.py:smoke", *wrong, "--dry_run", f"--workdir={tmp_path / 'study'}")
+  out, err = run.communicate(timeout=120)
+  assert run.returncode == 2 and not out
+  lines = err.splitlines()
+  assert all(line.startswith("error: ") for line in lines) and len(lines) == 4  # the batch of each model
+  for field in ("sampler.levels", "n16.size", "n1437.train.batch"):
+    assert any(field in line for line in lines), err
 
 
 def test_a_changed_command_does_only_what_changed(study, tmp_path):

@@ -1,6 +1,7 @@
 """A report is a function of results alone: no data, no networks, no devices; it is new when they are."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -154,6 +155,45 @@ def test_a_terminal_of_any_encoding_is_written_to(finished):
   _, folder = finished
   done = report(folder, LC_ALL="C", PYTHONIOENCODING="ascii")
   assert done.returncode == 0 and "\\u03c3" in done.stdout and "report: " in done.stdout, done.stderr
+
+
+def test_several_studies_stand_side_by_side(finished, tmp_path):
+  _, folder = finished
+  copy, page = tmp_path / "copy", tmp_path / "both.html"
+  shutil.copytree(folder, copy)
+  done = report(folder, copy, f"--to={page}")
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.count("report: ") == 2 and done.stdout.endswith(f"side by side: {page}\n")
+  first = page.read_bytes()
+  text = first.decode()
+  assert text.count(f'<th scope="col">{folder}</th><th scope="col">{copy}</th>') == 2  # numbers, claims
+  ids = re.findall(r' id="([^"]+)"', text)
+  assert len(set(ids)) == len(ids)  # figures of one name, side by side
+  assert report(folder, copy, f"--to={page}").returncode == 0 and page.read_bytes() == first
+
+
+def test_what_cannot_stand_side_by_side_is_one_line_and_nothing_is_written(finished, tmp_path):
+  _, folder = finished
+  (tmp_path / "empty").mkdir()
+  (tmp_path / "mine.html").write_text("mine")
+  page = f"--to={tmp_path / 'both.html'}"
+  for arguments, want in (
+    ((folder, tmp_path / "empty", page), "holds no study"),
+    ((folder, folder / ".." / folder.name, page), "want each study once"),
+    ((folder, finished_link(folder, tmp_path), page), "want each study once"),
+    ((folder, tmp_path / "kept", f"--to={tmp_path / 'mine.html'}"), "is no comparison of studies"),
+  ):
+    shutil.copytree(folder, tmp_path / "kept", dirs_exist_ok=True)
+    done = report(*arguments)
+    assert done.returncode == 2 and not done.stdout, done.stderr
+    assert len(done.stderr.splitlines()) == 1 and want in done.stderr, done.stderr
+  assert not (tmp_path / "both.html").exists() and (tmp_path / "mine.html").read_text() == "mine"
+
+
+def finished_link(folder, tmp_path):
+  link = tmp_path / "link"
+  link.symlink_to(folder)
+  return link
 
 
 WRONG = {

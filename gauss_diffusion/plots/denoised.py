@@ -49,7 +49,7 @@ def draw(results: style.Results) -> Figure:
     for label, networks in results.items():
       compared = [found.sel(compared=name) for found in networks]
       for axis, field in zip(axes, ("cosine", "nmse")):
-        line = {"label": label} if name == "network" else {"linewidth": 1.4}
+        line = {"label": label} if name == "network" else {"gid": label, "linewidth": 1.4}
         values = [each[field] for each in compared]
         style.curve(axis, compared[0].sigma, values, color=colors[label], linestyle=dashes, **line)
   gaussian = {"color": "0.35", "linestyle": (0, (3, 1.5)), "linewidth": 1.4}

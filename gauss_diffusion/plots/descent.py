@@ -45,11 +45,13 @@ def draw(results: style.Results) -> Figure:
   for label, networks in results.items():
     at, color = [_at_level(found) for found in networks], colors[label]
     style.curve(axes[0], at[0].step, _each(at, "asymmetry"), color=color, label=label)
-    axes[0].axhline(np.mean(_each(at, "best_asymmetry")), color=color, linestyle=":", linewidth=1.6)
+    axes[0].axhline(
+      np.mean(_each(at, "best_asymmetry")), color=color, linestyle=":", linewidth=1.6, gid=label
+    )
     rank = np.arange(1, at[0].sizes["rank"] + 1)
     dots = {"linestyle": "none", "marker": ".", "markersize": 5}
-    style.curve(axes[1], rank, _each(at, "singular_values"), color=color, **dots)
-    axes[1].plot(rank, np.mean(_each(at, "gains"), axis=0), color=color, linewidth=1.4)
+    style.curve(axes[1], rank, _each(at, "singular_values"), color=color, gid=label, **dots)
+    axes[1].plot(rank, np.mean(_each(at, "gains"), axis=0), color=color, gid=label, linewidth=1.4)
   sigma = f"σ = {at[0].sigma.item():.2g}"
   _steps_axis(axes[0])
   axes[0].set_title(f"Asymmetry of the map, {sigma}")
@@ -75,10 +77,11 @@ def _draw_gap(axis: Axes, networks: Sequence) -> None:
   steps, sigmas = networks[0].step.to_numpy(), networks[0].sigma.to_numpy()
   for sigma, color in zip(sigmas, style.level_colors(len(sigmas))):
     at = [found.sel(sigma=sigma) for found in networks]
-    style.curve(axis, steps, _each(at, "weight_gap"), color=color, label=f"σ = {sigma:.2g}")
+    name = f"σ = {sigma:.2g}"
+    style.curve(axis, steps, _each(at, "weight_gap"), color=color, label=name)
     expected = np.mean(_each(at, "expected_gap"), axis=0)
-    axis.plot(steps, expected, color=color, linestyle="--", linewidth=1.3)
-    axis.axhline(np.mean(_each(at, "best_gap")), color=color, linestyle=":", linewidth=1.6)
+    axis.plot(steps, expected, color=color, linestyle="--", linewidth=1.3, gid=name)
+    axis.axhline(np.mean(_each(at, "best_gap")), color=color, linestyle=":", linewidth=1.6, gid=name)
   for name, dashes in (("descent", "-"), ("expected", "--"), ("least squares", ":")):
     axis.plot([], [], color="0.35", linestyle=dashes, linewidth=1.6, label=name)
   axis.set_yscale("log")

@@ -43,7 +43,7 @@ def draw(results: style.Results) -> Figure:
       sigma, of_law = networks[0].sigma, [found.sel(law=law) for found in networks]
       gaps, noise = (_mean(of_law, name) for name in ("weight_gap2", "weight_noise2"))
       axis.plot(sigma, signed_root(gaps), "o-", markersize=5, color=colors[label], label=label)
-      axis.plot(sigma, signed_root(noise), ":", linewidth=1.4, color=colors[label])
+      axis.plot(sigma, signed_root(noise), ":", linewidth=1.4, color=colors[label], gid=label)
     axis.plot([], [], ":", linewidth=1.4, color="0.35", label="noise alone")
     axis.plot(sigma, np.ones(len(sigma)), "--", linewidth=1.4, color="0.35", label="W$_L$ = 0")
     axis.set_title(heading)
@@ -58,14 +58,15 @@ def draw(results: style.Results) -> Figure:
   for axis, k in zip(panels, dimensions):
     for label, networks in results.items():
       sigma, of_k = networks[0].sigma, [found.sel(law="held-out", k=k) for found in networks]
-      axis.plot(sigma, _mean(of_k, "subspace"), "o-", markersize=4, color=colors[label])
-      axis.plot(sigma, _mean(of_k, "subspace_between_fits"), "--", linewidth=1.2, color=colors[label])
+      axis.plot(sigma, _mean(of_k, "subspace"), "o-", markersize=4, color=colors[label], label=label)
+      between = _mean(of_k, "subspace_between_fits")
+      axis.plot(sigma, between, "--", linewidth=1.2, color=colors[label], gid=label)
     axis.set_title(f"k = {k}")
     style.sigma_axis(axis)
   panels[0].set_ylim(-0.03, 1.03)
   panels[0].set_ylabel("mean cos², held-out")
-  between = panels[0].plot([], [], "--", linewidth=1.2, color="0.35", label="between two fits")
-  bottom.legend(handles=between, loc="outside right upper")
+  dashes = panels[0].plot([], [], "--", linewidth=1.2, color="0.35", label="between two fits")
+  bottom.legend(handles=dashes, loc="outside right upper")
   return figure
 
 

@@ -58,10 +58,10 @@ def draw(results: style.Results) -> Figure:
 
   energy, inputs, images, components = bottom.subplots(1, 4)
   for (title, networks), color in zip(results.items(), style.model_colors(results).values()):
-    style.curve(energy, sigma, [explained.energy(found) for found in networks], color=color)
-    _draw_inputs(inputs, networks, color)
+    style.curve(energy, sigma, [explained.energy(found) for found in networks], color=color, gid=title)
+    _draw_inputs(inputs, networks, color=color, gid=title)
     each = np.sort(np.mean([explained.of_images(found)[level] for found in networks], axis=0))
-    images.plot(each, (np.arange(len(each)) + 0.5) / len(each), color=color)
+    images.plot(each, (np.arange(len(each)) + 0.5) / len(each), color=color, gid=title)
     left = [explained.of_components(found)[level] for found in networks]
     place = np.mean([found.eigenvalues for found in networks], axis=0) / sigma[level] ** 2
     style.curve(components, place, left, color=color, marker="o", markersize=4, label=title)
@@ -119,15 +119,15 @@ def _draw_credit(axis: Axes, networks: Sequence, level: int) -> None:
   axis.set_ylim(-0.7, len(colors) - 0.3)
 
 
-def _draw_inputs(axis: Axes, networks: Sequence, color: Any) -> None:
+def _draw_inputs(axis: Axes, networks: Sequence, **line: Any) -> None:
   """Draw what the ideal denoisers explain together on each law of inputs, with intervals on held-out ones."""
   sigma = networks[0].sigma.to_numpy()
   for law, dash in _DASHES.items():
     values = [explained.together(found, law) for found in networks]
     if law == "held-out":
-      style.curve(axis, sigma, values, color=color)
+      style.curve(axis, sigma, values, **line)
     else:
-      axis.plot(sigma, np.mean([each.mean(-1) for each in values], axis=0), color=color, linestyle=dash)
+      axis.plot(sigma, np.mean([each.mean(-1) for each in values], axis=0), linestyle=dash, **line)
 
 
 def _by_level(values: Sequence[ArrayLike]) -> list[list[np.ndarray]]:

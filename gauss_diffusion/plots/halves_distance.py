@@ -68,7 +68,7 @@ def _against_level(axis: Axes, found: dict[int, Distances], colors: dict) -> Non
     color = colors[f"N = {size}"]
     for name, look in _POINTS.items():
       label = f"{size:,}" if name == "predicted" else ""
-      axis.plot(distances.sigma, getattr(distances, name), color=color, label=label, **look)
+      axis.plot(distances.sigma, getattr(distances, name), color=color, label=label, gid=f"{size:,}", **look)
   _squared(axis)
   style.sigma_axis(axis)
   if found:
@@ -81,9 +81,10 @@ def _against_size(axis: Axes, found: dict[int, Distances]) -> None:
   levels = style.spread(np.flatnonzero(measures.within(sigma, measures.MIDDLE)), _LEVELS) if found else []
   for level, color in zip(levels, style.level_colors(len(levels))):
     for name, look in _POINTS.items():
-      label = f"{sigma[level]:.2g}" if name == "predicted" else ""
+      of_level = f"{sigma[level]:.2g}"
+      label = of_level if name == "predicted" else ""
       values = [getattr(distances, name)[level] for distances in found.values()]
-      axis.plot(sizes, values, color=color, label=label, **look)
+      axis.plot(sizes, values, color=color, label=label, gid=of_level, **look)
   _squared(axis)
   axis.set_xscale("log")
   axis.set_xticks(sizes, [style.count(size) for size in sizes])
@@ -98,7 +99,8 @@ def _ratio(axis: Axes, found: dict[int, Distances], colors: dict, name: str) -> 
   axis.axhline(1, color="0.35", linewidth=1.2)
   for size, distances in found.items():
     ratio = getattr(distances, name) / distances.predicted
-    axis.plot(distances.sigma, ratio, color=colors[f"N = {size}"], **_POINTS[name] | {"linestyle": ":"})
+    look = _POINTS[name] | {"linestyle": ":", "color": colors[f"N = {size}"], "gid": f"{size:,}"}
+    axis.plot(distances.sigma, ratio, **look)
   axis.set_yscale("log")
   style.plain_log(axis.yaxis)
   style.sigma_axis(axis)

@@ -42,7 +42,7 @@ def draw(results: style.Results) -> Figure:
         found = [_map_gap(fit) if gap == "weight" else _output_gap(fit.sel(evaluated=law)) for fit in fits]
         measured, noise = np.mean(found, axis=0)  # of the model's networks
         sigma, line = networks[0].sigma, {"color": colors[label], "label": label}
-        axis.plot(sigma, np.sqrt(measured), linewidth=1.2, alpha=0.4, color=colors[label])
+        axis.plot(sigma, np.sqrt(measured), linewidth=1.2, alpha=0.4, color=colors[label], gid=label)
         axis.plot(sigma, signed_root(measured - noise), "o-", markersize=4.5, **line)
       style.sigma_axis(axis)
       axis.label_outer()

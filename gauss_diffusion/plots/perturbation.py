@@ -39,7 +39,7 @@ def draw(results: style.Results) -> Figure:
   for label, networks in results.items():
     for direction, dashes in (("first singular vector", "-"), ("random", "--")):
       changes = [found.change.sel(direction=direction).mean("sign") for found in networks]
-      line = {"color": colors[label], "linestyle": dashes, "label": label if dashes == "-" else None}
+      line = {"color": colors[label], "linestyle": dashes, "label" if dashes == "-" else "gid": label}
       style.curve(axis, networks[0].sigma, changes, marker="o", **line)
   strength = (found.length / found.sigma).to_numpy()[0]
   axis.set_title(f"Change of the sample by a push of {strength:g} σ")

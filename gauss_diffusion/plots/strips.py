@@ -23,12 +23,13 @@ class _Look(NamedTuple):
   color: str
   symbol: str
   ink: str  # of the symbol
+  gid: str | None = style.AS_IS  # of the symbol, black or white on its colour
 
 
 _LOOKS = {
   "holds": _Look(style.BLUE, "+", "white"),
   "does not hold": _Look(style.ORANGE, "−", "black"),
-  "not decided": _Look("0.87", "?", "0.3"),
+  "not decided": _Look("0.87", "?", "0.3", None),
 }
 _OTHER = _Look(
   style.PURPLE, "!", "black"
@@ -80,6 +81,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
       ha="center",
       weight="bold",
       color=look.ink,
+      gid=look.gid,
       **place,
       bbox={"boxstyle": "circle,pad=0.22", "facecolor": look.color, "linewidth": 0},
     )
@@ -105,7 +107,8 @@ def _draw_strip(axis: Axes, middle: float, strip: dict[str, Any]) -> None:
   for low, high, look in zip(edges, edges[1:], [_look(strip["verdict"][i]) for i in order]):
     cell: dict[str, Any] = {"facecolor": look.color, "edgecolor": "white", "linewidth": 1.5}
     axis.barh(middle, high - low, _CELL, low, **cell)
-    axis.annotate(look.symbol, (np.sqrt(low * high), middle), ha="center", va="center", color=look.ink)
+    text: dict[str, Any] = {"ha": "center", "va": "center", "color": look.ink, "gid": look.gid}
+    axis.annotate(look.symbol, (np.sqrt(low * high), middle), **text)
 
 
 def _edges(sigma: np.ndarray) -> np.ndarray:

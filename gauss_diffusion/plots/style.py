@@ -32,6 +32,7 @@ Entries = tuple[list[Artist], list[str]]  # of a legend: handles and labels
 
 WIDTH = 12.8  # inches; a 16:9 slide is 12.8 x 7.2
 SMALL = 11.5  # points, the smallest text
+AS_IS = "as is"  # the `gid` of what keeps its colours in a dark page, such as text on a coloured ground
 
 talk = mpl.rc_context(
   {
@@ -189,7 +190,7 @@ def curve(axis: Axes, x: ArrayLike, values: Sequence[ArrayLike], **line: typing.
     axis: to draw on.
     x: [X].
     values: one array [X, images] for each network.
-    line: keywords of `Axes.plot`.
+    line: keywords of `Axes.plot`; a `gid` in place of a `label` is that of a curve it goes along with.
   """
   x = np.asarray(x)
   axis.update_datalim([(at, mean) for means in _network_means(values).T for at, mean in zip(x, means)])
@@ -199,6 +200,7 @@ def curve(axis: Axes, x: ArrayLike, values: Sequence[ArrayLike], **line: typing.
     band = PolyCollection(
       [outline], facecolor=drawn.get_color(), linewidth=0, zorder=1.5, alpha=_BAND_ALPHA[look]
     )
+    band.set_gid(line.get("label") or line.get("gid"))
     axis.add_collection(band, autolim=look == "images")
 
 
@@ -227,6 +229,7 @@ def points(axis: Axes, x: ArrayLike, values: Sequence[Sequence[ArrayLike]], **li
     drawn_bars = LineCollection(
       ends, color=drawn.get_color(), linewidth=_BAR_WIDTH[look], zorder=drawn.get_zorder()
     )
+    drawn_bars.set_gid(line.get("label") or line.get("gid"))
     axis.add_collection(drawn_bars, autolim=look == "images")
 
 

@@ -36,7 +36,7 @@ def draw(results: style.Results) -> Figure:
   left, right = top.subplots(1, 2)
   colors = style.model_colors(results)
   for label, networks in results.items():
-    saved = networks[0].saved.to_numpy()
+    saved, name = networks[0].saved.to_numpy(), label
     for start, dashes in _DASHES.items():
       errors = [ratio(found.error.sel(start=start), found.full_error) for found in networks]
       line = {"color": colors[label], "linestyle": dashes}
@@ -45,14 +45,14 @@ def draw(results: style.Results) -> Figure:
         continue
       if start == "teleported":
         free = _free(style.interval(errors).mean)
-        line["label"] = f"{label}: {saved[free]} saved"
-        mark = {"markersize": 9, "markerfacecolor": "white", "markeredgewidth": 2, "zorder": 4}
+        line["label"] = name = f"{label}: {saved[free]} saved"
+        mark = {"gid": name, "markersize": 9, "markerfacecolor": "white", "markeredgewidth": 2, "zorder": 4}
         left.plot(saved[free], style.interval(errors).mean[free], "o", color=colors[label], **mark)
       else:
-        line["linewidth"] = 1.4
+        line |= {"gid": name, "linewidth": 1.4}
       style.curve(left, saved, errors, **line)
     changes = [found.change.sel(start="teleported").isel(sigma=slice(1, None)) for found in networks]
-    style.curve(right, networks[0].sigma[1:], changes, color=colors[label])
+    style.curve(right, networks[0].sigma[1:], changes, color=colors[label], gid=name)
   left.axhline(1, color="0.35", linestyle=":", linewidth=1.4, zorder=1)
   left.set(title="Error, over the full run's", ylabel="distance to the fine run, relative", yscale="log")
   left.set_xlabel(f"calls of the denoiser saved, of {networks[0].calls.item()}")

@@ -34,8 +34,8 @@ def draw(results: style.Results) -> Figure:
   for label, networks in results.items():
     for i, found in enumerate(networks):
       images, loss = found.images.to_numpy(), found.loss.to_numpy()
-      line = {"color": colors[label], "linewidth": 2.2 if len(networks) == 1 else 1.2}
-      axis.plot(images, loss, color=colors[label], alpha=0.25 / len(networks), linewidth=1)
+      line = {"color": colors[label], "gid": label, "linewidth": 2.2 if len(networks) == 1 else 1.2}
+      axis.plot(images, loss, color=colors[label], gid=label, alpha=0.25 / len(networks), linewidth=1)
       axis.plot(*_smooth(images, loss), label=label if i == 0 else None, **line)
   axis.set(xscale="log", yscale="log", ylabel="training loss  (EDM weighting)")
   style.plain_log(axis.yaxis)
@@ -56,14 +56,13 @@ def _draw_alarm(errors: Axes, copies: Axes, results: style.Results, colors: dict
       if "alarm_gap" not in found:
         continue
       at = found.isel(line=np.flatnonzero(found.alarm_gap.notnull()))
-      images, line = (
-        at.images.to_numpy(),
-        {"color": colors[label], "linewidth": 2.2 if len(networks) == 1 else 1.2},
-      )
+      images = at.images.to_numpy()
+      line = {"color": colors[label], "gid": label, "linewidth": 2.2 if len(networks) == 1 else 1.2}
       errors.plot(images, np.exp(at.alarm_gap), **line)
       copies.plot(images, at.alarm_copies, **line)
       for first in np.flatnonzero(at.alarm_memorizing)[:1]:
         mark = {"markersize": 9, "markerfacecolor": "white", "markeredgewidth": 2, "color": colors[label]}
+        mark["gid"] = label
         errors.plot(images[first], np.exp(at.alarm_gap[first]), "o", **mark)
         copies.plot(images[first], at.alarm_copies[first], "o", **mark)
   errors.axhline(2, color="0.35", linestyle=":", linewidth=1.4, zorder=1)

@@ -1,10 +1,11 @@
 """What a study cannot be, refused before any compute is spent."""
 
 import difflib
+import functools
 import math
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -59,6 +60,63 @@ def check(config: ConfigDict, shape: Shape, num_pool: int, num_held_out: int, nu
   Raises:
     ValueError: naming the field in question and what would be right.
   """
+  for wrong in problems(config, shape, num_pool, num_held_out, num_classes):
+    raise ValueError(wrong)
+
+
+def problems(
+  config: ConfigDict, shape: Shape, num_pool: int, num_held_out: int, num_classes: int = 0
+) -> Iterator[str]:
+  """Yield all that `check` would refuse, one after another; of one thing what is wrong first."""
+  found = False
+  for part in _parts(config, shape, num_pool, num_held_out, num_classes):
+    try:
+      part()
+    except ValueError as wrong:
+      found = True
+      yield str(wrong)
+    except Exception:
+      if not found:  # else it follows from what was wrong before
+        raise
+
+
+def _parts(
+  config: ConfigDict, shape: Shape, num_pool: int, num_held_out: int, num_classes: int
+) -> Iterator[Callable[[], object]]:
+  """Yield the parts of the check: names first, then values, then what needs what."""
+  part = functools.partial
+  yield part(_check_outline, config, shape)
+  yield part(_check_names, "analyses", config.analyses, analyses.ANALYSES)
+  yield part(_check_names, "figures", config.figures, plots.STUDY_PLOTS)
+  yield part(_check_names, "claims", config.claims, claims.CLAIMS)
+  if config.sweep:
+    yield part(_check_names, "sweep", [config.sweep], measures.SWEEPS)
+  yield part(_check_names, "sampler.solver", [config.sampler.solver], sampling.SOLVERS)
+  for name in config.analyses:
+    yield part(_check_settings, config, name)
+  for label, model in config.models.items():
+    yield part(_check_width, label, model)
+  yield part(_check_titles, config)
+  yield part(_check_sampler, config.sampler)
+  for label, model in config.models.items():
+    for field in (*_COUNTS, *_REALS) if schema.source(model) == "training" else ():
+      yield part(_check_number, label, model, field)
+    yield part(_check_model, config, label, model, shape, num_pool, num_classes)
+  yield part(_check_names, "controls", config.controls, members.CONTROLS)
+  yield part(members.check, config)
+  yield part(_check_families, config, shape, num_pool)
+  for name in config.analyses:
+    yield part(_check_analysis, name, config, shape, num_held_out)
+  for name in config.claims:
+    yield part(_check_claim, name, config, shape)
+  for name in config.figures:
+    yield part(_check_figure, name, config)
+  if config.sweep:
+    yield part(_check_sweep, config)
+
+
+def _check_outline(config: ConfigDict, shape: Shape) -> None:
+  """Refuse images that are no squares, and a study of nothing."""
   if shape[0] != shape[1]:
     raise ValueError(
       f"the images are {shape[0]} x {shape[1]}; networks want squares: set `data.crop` or `data.size`"
@@ -69,33 +127,24 @@ def check(config: ConfigDict, shape: Shape, num_pool: int, num_held_out: int, nu
       raise ValueError(f"`{field}` is empty; want {wanted}")
   if not config.models:
     raise ValueError("`models` is empty; a study needs at least one")
-  _check_names("analyses", config.analyses, analyses.ANALYSES)
-  _check_names("figures", config.figures, plots.STUDY_PLOTS)
-  _check_names("claims", config.claims, claims.CLAIMS)
-  if config.sweep:
-    _check_names("sweep", [config.sweep], measures.SWEEPS)
-  _check_names("sampler.solver", [config.sampler.solver], sampling.SOLVERS)
-  _check_numbers(config)
+
+
+def _check_titles(config: ConfigDict) -> None:
   if len({model.title for model in config.models.values()}) < len(config.models):
     raise ValueError("two `models` have the same `title`; figures tell models apart by it")
-  _check_sampler(config.sampler)
-  for label, model in config.models.items():
-    # Labels become names of folders.
-    if not re.fullmatch(r"\w[\w-]{0,99}", label):
-      raise ValueError(f"`models` has {label!r}; want a label of letters, digits, _ and -, at most 100")
-    _check_model(config, f"models.{label}", model, shape, num_pool, num_classes)
-  _check_names("controls", config.controls, members.CONTROLS)
-  members.check(config)
-  _check_families(config, shape, num_pool)
-  for name in config.analyses:
-    analyses.ANALYSES[name].check(config, shape, num_held_out)
-  for name in config.claims:
-    _check_needs(f"`claims` has {name!r}", claims.CLAIMS[name].needs, config)
-    _check_pairs(f"`claims` has {name!r}", claims.CLAIMS[name].needs.pairs * math.prod(shape), config)
-  for name in config.figures:
-    _check_needs(f"`figures` has {name!r}", plots.STUDY_PLOTS[name].NEEDS, config)
-  if config.sweep:
-    _check_sweep(config)
+
+
+def _check_analysis(name: str, config: ConfigDict, shape: Shape, num_held_out: int) -> None:
+  analyses.ANALYSES[name].check(config, shape, num_held_out)
+
+
+def _check_figure(name: str, config: ConfigDict) -> None:
+  _check_needs(f"`figures` has {name!r}", plots.STUDY_PLOTS[name].NEEDS, config)
+
+
+def _check_claim(name: str, config: ConfigDict, shape: Shape) -> None:
+  _check_needs(f"`claims` has {name!r}", claims.CLAIMS[name].needs, config)
+  _check_pairs(f"`claims` has {name!r}", claims.CLAIMS[name].needs.pairs * math.prod(shape), config)
 
 
 def check_text(config: ConfigDict) -> None:
@@ -151,25 +200,26 @@ def network_card(config: ConfigDict, model: ConfigDict, shape: Shape, num_classe
   return {"network": options}
 
 
-def _check_numbers(config: ConfigDict) -> None:
+def _check_settings(config: ConfigDict, name: str) -> None:
   """Refuse counts that no machine finishes, lists that hold something else, and numbers that stand twice."""
-  for name in config.analyses:
-    for field, default in analyses.ANALYSES[name].DEFAULTS.items():
-      value = config[name][field]
-      most = _LEVELS if field == "levels" else _MOST
-      if isinstance(value, int) and value > most:
-        raise ValueError(f"`{name}.{field}` is {value}; want at most {most}")
-      if isinstance(default, tuple) and default:
-        kind, wanted = next((kind, wanted) for kind, wanted in _ENTRIES if isinstance(default[0], kind))
-        if not all(isinstance(item, kind) for item in value):
-          raise ValueError(f"`{name}.{field}` is {value}; want {wanted}")
-        if not isinstance(default[0], tuple | str) and len(set(value)) < len(value):
-          raise ValueError(f"`{name}.{field}` is {value}; want every number once")
-  for label, model in config.models.items():
-    for field, value in model.network.items():
-      for item in value if isinstance(value, tuple) else (value,):
-        if isinstance(item, int) and item > _WIDEST:
-          raise ValueError(f"`models.{label}.network.{field}` is {value}; want at most {_WIDEST}")
+  for field, default in analyses.ANALYSES[name].DEFAULTS.items():
+    value = config[name][field]
+    most = _LEVELS if field == "levels" else _MOST
+    if isinstance(value, int) and value > most:
+      raise ValueError(f"`{name}.{field}` is {value}; want at most {most}")
+    if isinstance(default, tuple) and default:
+      kind, wanted = next((kind, wanted) for kind, wanted in _ENTRIES if isinstance(default[0], kind))
+      if not all(isinstance(item, kind) for item in value):
+        raise ValueError(f"`{name}.{field}` is {value}; want {wanted}")
+      if not isinstance(default[0], tuple | str) and len(set(value)) < len(value):
+        raise ValueError(f"`{name}.{field}` is {value}; want every number once")
+
+
+def _check_width(label: str, model: ConfigDict) -> None:
+  for field, value in model.network.items():
+    for item in value if isinstance(value, tuple) else (value,):
+      if isinstance(item, int) and item > _WIDEST:
+        raise ValueError(f"`models.{label}.network.{field}` is {value}; want at most {_WIDEST}")
 
 
 def _check_sampler(sampler: ConfigDict) -> None:
@@ -183,9 +233,22 @@ def _check_sampler(sampler: ConfigDict) -> None:
     raise ValueError(f"`sampler.levels` is {sampler.levels}; want 2 to {_LEVELS}")
 
 
+def _check_number(label: str, model: ConfigDict, field: str) -> None:
+  value, where = model.train[field], f"`models.{label}.train.{field}`"
+  least, most = (_COUNTS | _REALS)[field]
+  if field in _COUNTS and not least <= value <= most:
+    raise ValueError(f"{where} is {value}; want {least} to {most}")
+  if field in _REALS and not least < value < most:
+    raise ValueError(f"{where} is {value}; want between {least} and {most:g}")
+
+
 def _check_model(
-  config: ConfigDict, where: str, model: ConfigDict, shape: Shape, num_pool: int, num_classes: int
+  config: ConfigDict, label: str, model: ConfigDict, shape: Shape, num_pool: int, num_classes: int
 ) -> None:
+  # Labels become names of folders.
+  if not re.fullmatch(r"\w[\w-]{0,99}", label):
+    raise ValueError(f"`models` has {label!r}; want a label of letters, digits, _ and -, at most 100")
+  where = f"models.{label}"
   if not 0 <= model.size <= num_pool:
     raise ValueError(f"`{where}.size` is {model.size}; the data has {num_pool} training images")
   if model.part not in (0, 1):
@@ -218,12 +281,6 @@ def _check_model(
   if schema.source(model) != "training":
     classes.check_label(where, model, known, num_classes)
     return
-  for field, (least, most) in _COUNTS.items():
-    if not least <= model.train[field] <= most:
-      raise ValueError(f"`{where}.train.{field}` is {model.train[field]}; want {least} to {most}")
-  for field, (low, high) in _REALS.items():
-    if not low < model.train[field] < high:
-      raise ValueError(f"`{where}.train.{field}` is {model.train[field]}; want between {low} and {high:g}")
   _check_noise_law(where, model)
   _check_alarm(where, model)
   classes.check_training(where, model, config.data.name, num_classes)

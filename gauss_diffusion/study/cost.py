@@ -32,6 +32,8 @@ PARAMETER = 4  # bytes
 # to 0.07 by `compiled.memory_analysis()` of DDPM++, ADM and DiT at 8 x 8 and 32 x 32.
 KEPT_IN_TRAINING, KEPT_IN_DENOISING = 0.4, 0.06
 LATENTS, PROBES = 32, 16  # at a time: of `analyses.subject.sample`, of `jacobian.random_probes`
+SHARED = ("statistics", "compile")  # stages that are no step of their own: others wait for them
+DRAWING, FIGURE = 2.0, 500_000  # seconds, and bytes on disk, of one figure and its part of the report
 RESULT = 100_000  # bytes of a result and its card, but for maps; images may add a few MB
 # Operations of factorisations of n x n, in units of n³: what a matrix product does in their time at n = 1024.
 EIGH, SVD, SOLVE = 20, 50, 5
@@ -117,6 +119,8 @@ def estimate(config: ConfigDict, models: list[Model], num_held_out: int) -> list
     for name in analyses_of(config, model.member):
       if derivatives or not analyses.ANALYSES[name].DERIVATIVES:
         stages.append(_analyse(name, config, model, num_held_out))
+  figures = len(config.analyses) + len(config.figures) + 2  # of training and of what is known, or of claims
+  stages.append(Stage("report", 0, DRAWING * figures, 0, FIGURE * figures))
   compiled = _programs(config, models)
   return [*stages, Stage(f"compile {len(compiled)} programs", 0, sum(compiled.values()), 0, 0)]
 
@@ -128,8 +132,8 @@ def table(stages: list[Stage]) -> str:
   lines = [f"{'stage':<13} {'model':<28} {'evaluations':>14} {'time':>9} {'memory':>9} {'disk':>9}"]
   for stage in [*stages, Stage("total", count, seconds, memory, disk)]:
     kind, _, label = stage.what.partition(" ")
-    numbers = _in(stage.evaluations), _in(stage.seconds, SECONDS)
-    sizes = _in(stage.bytes_memory, BYTES), _in(stage.bytes_disk, BYTES)
+    numbers = amount(stage.evaluations), amount(stage.seconds, SECONDS)
+    sizes = amount(stage.bytes_memory, BYTES), amount(stage.bytes_disk, BYTES)
     label = label if len(label) <= 28 else f"{label[:27]}…"
     lines.append(f"{kind:<13} {label:<28} {numbers[0]:>14} {numbers[1]:>9} {sizes[0]:>9} {sizes[1]:>9}")
   devices = f"{jax.local_device_count()} × {jax.local_devices()[0].device_kind}"
@@ -178,7 +182,7 @@ def check(
     if _bytes(peak) > memory:
       most = int((memory - peak.fixed) / peak.each) if peak.each else 0
       fits = f"`{peak.field}` of at most {most}" if most > 0 else "smaller images, by `data.size`"
-      needed, there = _in(_bytes(peak), BYTES), _in(memory, BYTES)
+      needed, there = amount(_bytes(peak), BYTES), amount(memory, BYTES)
       raise ValueError(f"`{peak.what}` needs about {needed} of memory, and there are {there}; want {fits}")
 
 
@@ -492,7 +496,7 @@ def _programs(config: ConfigDict, models: list[Model]) -> dict[tuple, float]:
   return found
 
 
-def _in(value: int | float, units: tuple[tuple[str, int | float], ...] = (("", 1),)) -> str:
+def amount(value: int | float, units: tuple[tuple[str, int | float], ...] = (("", 1),)) -> str:
   """Return a number with two digits in the largest unit of which there is one, such as ``3.8 h``."""
   if not value:
     return "–"

@@ -2,6 +2,7 @@
 
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -53,7 +54,16 @@ def share(models: list[Model], task: int, tasks: int) -> list[Model]:
   return [model for run in runs(models)[task::tasks] for model in run]
 
 
-def train_models(models: list[Model], folder: pathlib.Path, held_out: Pixels | None = None) -> int:
+def unsaid(what: str) -> None:
+  """Say nothing of what begins."""
+
+
+def train_models(
+  models: list[Model],
+  folder: pathlib.Path,
+  held_out: Pixels | None = None,
+  begin: Callable[[str], None] = unsaid,
+) -> int:
   """Train every network that has not had all its steps; returns how many were worked on.
 
   Of models that are one run, each starts where the one before it stopped: batches, noise and schedules are
@@ -63,6 +73,7 @@ def train_models(models: list[Model], folder: pathlib.Path, held_out: Pixels | N
     models: all or some of a study's.
     folder: the study's working directory.
     held_out: for `train.alarm_every`: what networks are watched with, and do not train on.
+    begin: is told what is trained next, "train LABEL".
   """
   worked = 0
   for run in runs([model for model in models if model.source == "training"]):
@@ -72,6 +83,7 @@ def train_models(models: list[Model], folder: pathlib.Path, held_out: Pixels | N
       if model.entry.surrogate:  # draws have no pixels to be copied
         settings = settings._replace(alarm_every=0)
       if (step := checkpoint.sound_step(model.folder)) != settings.steps:
+        begin(f"train {model.label}")
         if before is not None and step is None:
           loop.branch(before.folder, model.folder)
         network = networks.create(**model.card["network"])
@@ -90,6 +102,7 @@ def analyse_models(
   models: list[Model],
   loaded: dict[str, tuple[Denoiser, str]],
   folder: pathlib.Path,
+  begin: Callable[[str], None] = unsaid,
 ) -> int:
   """Run every analysis whose result is not current; returns how many were run.
 
@@ -99,8 +112,9 @@ def analyse_models(
     models: those to look at, trained.
     loaded: from `subjects.functions`.
     folder: the study's working directory.
+    begin: is told what is run next, "ANALYSIS LABEL".
   """
-  study = _Study(config, asked.plain(config), dataset, loaded, folder)
+  study = _Study(config, asked.plain(config), dataset, loaded, folder, begin)
   # Best affine maps last: they are found by the analysis of another model.
   return sum(_analyse(study, model) for model in sorted(models, key=lambda model: bool(model.entry.linear)))
 
@@ -113,6 +127,7 @@ class _Study(NamedTuple):
   dataset: data.Dataset
   loaded: dict[str, tuple[Denoiser, str]]
   folder: pathlib.Path
+  begin: Callable[[str], None]
 
 
 def _analyse(study: _Study, model: Model) -> int:
@@ -126,6 +141,7 @@ def _analyse(study: _Study, model: Model) -> int:
     if results.current(place, inputs):
       continue
     interrupts.check()
+    study.begin(f"{name} {model.label}")
     start, found = time.perf_counter(), None
     absent = _why_not(name, model, examined)
     if not absent:

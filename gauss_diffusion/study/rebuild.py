@@ -3,11 +3,13 @@
 import hashlib
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from tqdm import tqdm
 
 from gauss_diffusion import analyses, page, plots, results
+from gauss_diffusion.plots import svg
 from gauss_diffusion.readings import claims, headline
 from gauss_diffusion.readings.measures import Reading
 from gauss_diffusion.study import asked
@@ -16,14 +18,16 @@ from gauss_diffusion.study.members import Member, analyses_of, members
 MAPS = ("weight", "bias")  # of distillation: as large as the data, and in no figure
 HEADLINE, CLAIMS = "headline.json", "claims.json"
 TRAINING = "training"  # the result that holds a network's metrics
+OFFERED = ("png", "pdf", "nc")  # what a figure can be had as, and the results that it shows
 Cards = dict[str, dict[str, dict[str, Any]]]  # analysis -> label -> card
 
 
-def rebuild(folder: pathlib.Path) -> bool:
+def rebuild(folder: pathlib.Path, offered: tuple[str, ...] = OFFERED) -> bool:
   """Decide the claims, draw the figures and write the report, unless all of it is of these very results.
 
   Args:
     folder: the working directory of a study: ``config.json`` and ``results/`` are read.
+    offered: kinds of files that will lie beside the report, to which it refers.
 
   Returns:
     Whether anything had to be written.
@@ -46,8 +50,34 @@ def rebuild(folder: pathlib.Path) -> bool:
   written += [folder / HEADLINE, folder / CLAIMS]
   if all(path.exists() for path in written) and page.is_made_from(folder, _digest(folder, config, cards)):
     return False
-  _write(folder, config, cards)
+  readings = _readings(folder, config, cards)
+  rows = [{"model": title} | headline.headlines(networks) for title, networks in _by_title(readings).items()]
+  decided = claims.judge(config["claims"], readings, config["sweep"])
+  figures = {}
+  for name, figure in _draw(config, readings, decided):
+    plots.save(figure, folder / "figures" / name)
+    figures[name] = _drawn(config, readings, name, figure, "", offered)
+  results.write_json(folder / HEADLINE, rows)
+  results.write_json(folder / CLAIMS, decided)
+  page.write(folder, _study(folder, config, cards, readings, figures))
   return True
+
+
+def shown(folder: pathlib.Path, prefix: str) -> page.Study:
+  """Return what the report of a study shows, which `rebuild` has written, for another page.
+
+  Args:
+    folder: the working directory.
+    prefix: of the ids in its figures, which no other study of the page has.
+  """
+  config = asked.read(folder)
+  cards = _cards(folder, config)
+  readings = _readings(folder, config, cards)
+  figures = {
+    name: _drawn(config, readings, name, figure, prefix, ())
+    for name, figure in _draw(config, readings, results.read_json(folder / CLAIMS))
+  }
+  return _study(folder, config, cards, readings, figures)
 
 
 def lacking(folder: pathlib.Path) -> dict[str, list[str]]:
@@ -66,42 +96,50 @@ def summary(folder: pathlib.Path) -> str:
   return f"{headline.table(rows)}\n{headline.verdicts(decided)}report: {folder / page.NAME}\n"
 
 
-def _write(folder: pathlib.Path, config: dict[str, Any], cards: Cards) -> None:
-  readings = _readings(folder, config, cards)
-  models: dict[str, list[Reading]] = {}
-  for reading in readings:
-    models.setdefault(reading.title, []).append(reading)
-  rows = [{"model": title} | headline.headlines(networks) for title, networks in models.items()]
-  decided = claims.judge(config["claims"], readings, config["sweep"])
-  drawn = _draw(folder, config, readings)
-  if decided:
-    plots.save(plots.strips.draw(_rows(decided)), folder / "figures" / plots.STRIPS)
-    drawn.append(plots.STRIPS)
-  results.write_json(folder / HEADLINE, rows)
-  results.write_json(folder / CLAIMS, decided)
+def _study(
+  folder: pathlib.Path,
+  config: dict[str, Any],
+  cards: Cards,
+  readings: list[Reading],
+  figures: dict[str, page.Drawn],
+) -> page.Study:
+  """Return all that a page says, headline and claims as they were written."""
+  rows = results.read_json(folder / HEADLINE)
   absent = [
     {"model": reading.title, "analysis": name, "why": f"{reading.title}: {reason}"}
     for reading in readings
     for name, reason in reading.absent.items()
   ]
-  page.write(
-    folder,
+  subjects = [
+    _describe(cards[config["analyses"][0]][member.label], reading)
+    for member, reading in zip(_subjects(config), readings)
+  ]
+  return page.Study(
     title=config["title"],
     command=config["command"],
     about=_about(cards),
     config={name: value for name, value in config.items() if name != "command"},
-    subjects=[
-      _describe(cards[config["analyses"][0]][member.label], reading)
-      for member, reading in zip(members(config), readings)
-    ],
+    subjects=subjects,
     headline=rows,
     meanings=headline.meanings(rows),
-    claims=decided,
+    claims=results.read_json(folder / CLAIMS),
     absent=absent,
-    figures={name: _settings(config, name) for name in drawn},
+    figures=figures,
     smoke=config.get("smoke", False),
     made_from=_digest(folder, config, cards),
   )
+
+
+def _subjects(config: dict[str, Any]) -> list[Member]:
+  """Return the members that are no controls, in the order of `_readings`."""
+  return [member for member in members(config) if not member.control]
+
+
+def _by_title(readings: list[Reading]) -> dict[str, list[Reading]]:
+  models: dict[str, list[Reading]] = {}
+  for reading in readings:
+    models.setdefault(reading.title, []).append(reading)
+  return models
 
 
 def _rows(decided: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -144,23 +182,42 @@ def _reading(folder: pathlib.Path, config: dict[str, Any], cards: Cards, member:
   )
 
 
-def _draw(folder: pathlib.Path, config: dict[str, Any], readings: list[Reading]) -> list[str]:
-  """Draw and save every figure that has something to show; returns their names."""
-  drawn = []
+def _draw(
+  config: dict[str, Any], readings: list[Reading], decided: list[dict[str, Any]]
+) -> Iterator[tuple[str, Any]]:
+  """Yield the name and the figure of everything that has something to show."""
   for name in tqdm([*_figures(config), *config["analyses"], TRAINING], "figures", unit="figure", delay=2):
     if name in plots.STUDY_PLOTS:
-      figure = plots.STUDY_PLOTS[name].draw(readings, config["sweep"])
-    else:
-      shown: dict[str, list] = {}
-      for reading in readings:
-        if name in reading.found:
-          shown.setdefault(reading.title, []).append(reading.found[name])
-      if not shown:
-        continue
-      figure = analyses.FIGURES[name].draw(shown)
-    plots.save(figure, folder / "figures" / name)
-    drawn.append(name)
-  return drawn
+      yield name, plots.STUDY_PLOTS[name].draw(readings, config["sweep"])
+      continue
+    found = [reading for reading in readings if name in reading.found]
+    if found:
+      of_models = {title: [one.found[name] for one in own] for title, own in _by_title(found).items()}
+      yield name, analyses.FIGURES[name].draw(of_models)
+  if decided:
+    yield plots.STRIPS, plots.strips.draw(_rows(decided))
+
+
+def _drawn(
+  config: dict[str, Any],
+  readings: list[Reading],
+  name: str,
+  figure: Any,
+  prefix: str,
+  offered: tuple[str, ...],
+) -> page.Drawn:
+  files = {kind.upper(): f"figures/{name}.{kind}" for kind in offered if kind != "nc"}
+  labels = [
+    (f"{one.title}, network {one.replicate + 1}" if one.replicate else one.title, member.label)
+    for member, one in zip(_subjects(config), readings)
+    if name in one.found
+  ]
+  return page.Drawn(
+    inline=svg.inline(figure, page.FIGURES[name].TITLE, f"{prefix}{name}"),
+    settings=_settings(config, name),
+    files=files,
+    results={title: f"results/{name}/{label}.nc" for title, label in labels} if "nc" in offered else {},
+  )
 
 
 def _figures(config: dict[str, Any]) -> list[str]:
