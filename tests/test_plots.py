@@ -460,3 +460,10 @@ def test_the_training_figure_shows_what_the_alarm_saw_and_where_it_began():
   assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (loud.images[first], np.exp(gap[first]))
   np.testing.assert_allclose(copies.lines[1].get_ydata(), gap[first] / 4)
   assert len(FIGURES["training"].draw({"N = 64": [quiet]}).axes) == 1
+
+
+def test_a_legend_names_as_many_models_as_it_has_room_for():
+  found = fake("linearity", 39)
+  figure = plots.linearity.draw(found)
+  named = [text.get_text() for text in figure.legends[0].get_texts() if text.get_text() in found]
+  assert len(named) == 16 and [named[0], named[-1]] == [list(found)[0], list(found)[-1]] and legible(figure)

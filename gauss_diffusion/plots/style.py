@@ -32,6 +32,7 @@ Entries = tuple[list[Artist], list[str]]  # of a legend: handles and labels
 
 WIDTH = 12.8  # inches; a 16:9 slide is 12.8 x 7.2
 SMALL = 11.5  # points, the smallest text
+_ENTRIES = 16  # of a legend; models beyond have colours between those of their neighbours
 AS_IS = "as is"  # the `gid` of what keeps its colours in a dark page, such as text on a coloured ground
 
 talk = mpl.rc_context(
@@ -241,7 +242,7 @@ def entries(
   images: bool = True,
   unit: str = "networks",
 ) -> Entries:
-  """Return the handles and labels of a legend: those of `axis`, and what its bands or bars are.
+  """Return the handles and labels of a legend: those of `axis`, thinned out, and what its bands or bars are.
 
   Args:
     axis: with labelled lines.
@@ -250,7 +251,8 @@ def entries(
     images: whether there is an interval over images.
     unit: what a model has several of.
   """
-  handles, labels = axis.get_legend_handles_labels()
+  named = spread(list(zip(*axis.get_legend_handles_labels())), _ENTRIES)
+  handles, labels = [handle for handle, _ in named], [label for _, label in named]
   more_handles, more_labels = interval_entries(results, bars=bars, images=images, unit=unit)
   return handles + more_handles, labels + more_labels
 
