@@ -64,6 +64,15 @@ def test_controls_are_filled_where_they_pass_and_red_where_they_are_wrong():
     assert mark.get_marker() == ("s" if name.startswith("negative") else "o")
 
 
+def test_of_many_levels_neighbours_of_one_verdict_share_a_symbol():
+  said = ["holds"] * 30 + ["not decided"] * 4 + ["holds"] * 15
+  strip = {"sigma": np.geomspace(80, 0.002, 49), "verdict": said}
+  axis = strips.draw([{"claim": "A", "verdict": "holds", "strip": strip}]).axes[0]
+  assert len(axis.patches) == 49
+  symbols = [text for text in axis.texts if text.get_ha() == "center" and text.xycoords == "data"]
+  assert [text.get_text() for text in sorted(symbols, key=lambda text: text.xy[0])] == ["+", "?", "+"]
+
+
 def test_one_level_and_no_levels_and_no_controls():
   alone = {"sigma": [4.0], "value": [[0, 0, 0]], "verdict": ["holds"]}
   figure = strips.draw(

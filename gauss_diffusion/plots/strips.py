@@ -38,6 +38,7 @@ _ALARM, _CALM = style.VERMILLION, "0.35"
 _WRONG = {("negative", "holds"), ("reference", "does not hold")}
 _SHAPES = {"negative": "s", "reference": "o"}  # of controls, by their role
 _FILLS = {"holds": "full", "does not hold": "none"}  # else half
+_SYMBOLS = 16  # levels that have a symbol each
 _LETTERS = 40  # in a line of a statement
 _LINE, _LEAST, _CELL = 0.235, 0.6, 0.36  # inches: a line of text, the least height of a row, that of a cell
 _HEADER, _FOOTER = 1.3, 1.65  # inches
@@ -102,13 +103,18 @@ def _look(verdict: str) -> _Look:
 
 
 def _draw_strip(axis: Axes, middle: float, strip: dict[str, Any]) -> None:
+  """Draw a cell for each level; of many levels, neighbours of one verdict share a symbol."""
   order = np.argsort(strip["sigma"])
   edges = _edges(np.asarray(strip["sigma"], float)[order])
-  for low, high, look in zip(edges, edges[1:], [_look(strip["verdict"][i]) for i in order]):
+  looks = [_look(strip["verdict"][i]) for i in order]
+  for low, high, look in zip(edges, edges[1:], looks):
     cell: dict[str, Any] = {"facecolor": look.color, "edgecolor": "white", "linewidth": 1.5}
     axis.barh(middle, high - low, _CELL, low, **cell)
+  starts = [i for i in range(len(looks)) if i == 0 or len(looks) <= _SYMBOLS or looks[i] != looks[i - 1]]
+  for start, end in zip(starts, [*starts[1:], len(looks)]):
+    place, look = np.sqrt(edges[start] * edges[end]), looks[start]
     text: dict[str, Any] = {"ha": "center", "va": "center", "color": look.ink, "gid": look.gid}
-    axis.annotate(look.symbol, (np.sqrt(low * high), middle), **text)
+    axis.annotate(look.symbol, (place, middle), **text)
 
 
 def _edges(sigma: np.ndarray) -> np.ndarray:
