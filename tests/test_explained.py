@@ -329,7 +329,7 @@ def test_every_variant_of_the_study_passes_its_own_checks(arg):
   cifar = {"": ((32, 32, 3), 50_000, 10_000), "cpu": ((16, 16, 3), 50_000, 2_000)}
   asked = config.get_config(arg)
   check.check(asked, *cifar.get(arg, small))
-  assert asked.replicates >= readings.LEAST and asked.analyses == ("explained",)
+  assert asked.replicates >= readings.LEAST and asked.analyses == ("explained", "samples")
 
 
 def test_an_unknown_variant_of_the_study_is_refused():

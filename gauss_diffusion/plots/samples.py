@@ -50,7 +50,7 @@ def _draw_model(axis: Axes, label: str, networks: Sequence) -> None:
   own, shown = [each.sel(denoiser=first) for each in networks], found.isel(sample=slice(_SHOWN))
   above = shown.sel(denoiser=first)
   images = np.stack([above.samples, above.neighbours, *shown.samples.sel(denoiser=others)])
-  apart = {name: np.mean([measures.pfd(each, name, first) for each in networks]) for name in others}
+  apart = {name: measures.pfd(found, name, first) for name in others}
   rows = [style.row_name(first), "nearest"]
   rows += [f"{style.row_name(name)}\nPFD {distance:.2f}" for name, distance in apart.items()]
   style.sheet(axis, images, rows, [f"{score:.2f}" for score in above.gl.to_numpy()], block=2)

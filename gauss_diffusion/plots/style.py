@@ -242,7 +242,9 @@ def entries(
   images: bool = True,
   unit: str = "networks",
 ) -> Entries:
-  """Return the handles and labels of a legend: those of `axis`, thinned out, and what its bands or bars are.
+  """Return the handles and labels of a legend: those of `axis`, and what its bands or bars are.
+
+  Of more than sixteen models some are named, from the first to the last.
 
   Args:
     axis: with labelled lines.
@@ -251,8 +253,10 @@ def entries(
     images: whether there is an interval over images.
     unit: what a model has several of.
   """
-  named = spread(list(zip(*axis.get_legend_handles_labels())), _ENTRIES)
-  handles, labels = [handle for handle, _ in named], [label for _, label in named]
+  drawn = list(zip(*axis.get_legend_handles_labels()))
+  models = spread([label for _, label in drawn if label in results], _ENTRIES)
+  shown = [(handle, label) for handle, label in drawn if label in models or label not in results]
+  handles, labels = [handle for handle, _ in shown], [label for _, label in shown]
   more_handles, more_labels = interval_entries(results, bars=bars, images=images, unit=unit)
   return handles + more_handles, labels + more_labels
 

@@ -50,16 +50,7 @@ def rebuild(folder: pathlib.Path, offered: tuple[str, ...] = OFFERED) -> bool:
   written += [folder / HEADLINE, folder / CLAIMS]
   if all(path.exists() for path in written) and page.is_made_from(folder, _digest(folder, config, cards)):
     return False
-  readings = _readings(folder, config, cards)
-  rows = [{"model": title} | headline.headlines(networks) for title, networks in _by_title(readings).items()]
-  decided = claims.judge(config["claims"], readings, config["sweep"])
-  figures = {}
-  for name, figure in _draw(config, readings, decided):
-    plots.save(figure, folder / "figures" / name)
-    figures[name] = _drawn(config, readings, name, figure, "", offered)
-  results.write_json(folder / HEADLINE, rows)
-  results.write_json(folder / CLAIMS, decided)
-  page.write(folder, _study(folder, config, cards, readings, figures))
+  _write(folder, config, cards, offered)
   return True
 
 
@@ -94,6 +85,19 @@ def summary(folder: pathlib.Path) -> str:
   """Return the headline and verdicts of a finished report, and where it lies, as text."""
   rows, decided = results.read_json(folder / HEADLINE), results.read_json(folder / CLAIMS)
   return f"{headline.table(rows)}\n{headline.verdicts(decided)}report: {folder / page.NAME}\n"
+
+
+def _write(folder: pathlib.Path, config: dict[str, Any], cards: Cards, offered: tuple[str, ...]) -> None:
+  readings = _readings(folder, config, cards)
+  rows = [{"model": title} | headline.headlines(networks) for title, networks in _by_title(readings).items()]
+  decided = claims.judge(config["claims"], readings, config["sweep"])
+  figures = {}
+  for name, figure in _draw(config, readings, decided):
+    plots.save(figure, folder / "figures" / name)
+    figures[name] = _drawn(config, readings, name, figure, "", offered)
+  results.write_json(folder / HEADLINE, rows)
+  results.write_json(folder / CLAIMS, decided)
+  page.write(folder, _study(folder, config, cards, readings, figures))
 
 
 def _study(
