@@ -32,6 +32,8 @@ def get_config(arg: str = "") -> ConfigDict:
   config.sweep = "time"
   config.analyses = ("distillation", "linearity", "score_gap", "samples", "denoised")
   config.figures = ("sweep",)
+  if arg == "cpu":
+    recipes.without_maps(config)
   claims = (
     "time turns",
     "time overfits",
