@@ -21,7 +21,7 @@ SMALL = {
   "score_gap": {"images": 12},
   "trajectories": {"latents": 2},
   "samples": {"num": 10},
-  "halves": {"images": 12},
+  "halves": {"images": 12, "latents": 4, "pairs": 2},
   "gain": {"pairs": 2, "directions": 5},
   "directions": {"images": 8, "directions": 5},
   "calibration": {"images": 4},

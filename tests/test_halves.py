@@ -15,10 +15,12 @@ from gauss_diffusion.analyses.subject import IMAGE, Subject
 from gauss_diffusion.images import to_float
 from gauss_diffusion.plots import halves as plot
 from gauss_diffusion.plots import halves_distance
+from gauss_diffusion.probes import finite_data
 from gauss_diffusion.readings import halves as readings_of
 from gauss_diffusion.readings.measures import Reading
 from gauss_diffusion.study import check
 
+FEW = {"images": 2, "latents": 3, "pairs": 2}
 SIGMA = np.geomspace(80, 0.002, 10)
 FLOAT32 = 2e-5  # of images of norm about 1 per pixel, after a few matmuls of 64 terms
 
@@ -48,12 +50,20 @@ def subject_of(dataset, images):
 
 def reading(found, size, part, replicate=0, group=""):
   entry = {"size": size, "part": part, "group": group or f"halves of {size}"}
-  return Reading(f"halves of {size}, {part + 1}", entry, {"halves": found}, {}, replicate)
+  found = {"halves": found, "samples": drawn(size + part + 5 * replicate)}
+  return Reading(f"halves of {size}, {part + 1}", entry, found, {}, replicate)
+
+
+def drawn(seed):
+  samples = np.random.default_rng(seed).normal(size=(2, 5, 4, 4, 1)).astype(np.float32)
+  return results.labelled(
+    {"samples": (("denoiser", "latent", *IMAGE), samples)}, {"denoiser": ["network", "gaussian"]}
+  )
 
 
 def test_outputs_are_those_of_shared_inputs(dataset):
   subject = subject_of(dataset, data.subset(dataset, 128, 1).images)
-  found = halves.compute(subject, ConfigDict({"images": 6}), "test")
+  found = halves.compute(subject, ConfigDict(FEW | {"images": 6}), "test")
   assert found.outputs.shape == (2, 5, 6, 8, 8, 1) and found.outputs.dtype == np.float32
   np.testing.assert_array_equal(found.outputs.sel(denoiser="network"), found.outputs.sel(denoiser="gaussian"))
   noise = np.random.default_rng([0, *b"halves"]).standard_normal((6, 8, 8, 1), np.float32)
@@ -74,7 +84,7 @@ def test_what_is_predicted_is_what_halves_of_digits_are_apart(dataset):
     images = dataset.pool[rng.permutation(len(dataset.pool))]
     for part in (0, 1):
       subject = subject_of(dataset, images[part * size : (part + 1) * size])
-      found = halves.compute(subject, ConfigDict({"images": 30}), "test")
+      found = halves.compute(subject, ConfigDict(FEW | {"images": 30}), "test")
       readings.append(reading(found, size, part, replicate))
   found = readings_of.by_size(readings)[size]
   np.testing.assert_allclose(found.gaussian, found.predicted, rtol=0.25)
@@ -84,13 +94,47 @@ def test_what_is_predicted_is_what_halves_of_digits_are_apart(dataset):
 def test_a_subject_without_the_pool_is_refused(dataset):
   subject = subject_of(dataset, dataset.pool[:45])._replace(pool=None)
   with pytest.raises(AssertionError, match="all training images"):
-    halves.compute(subject, ConfigDict({"images": 2}), "test")
+    halves.compute(subject, ConfigDict(FEW), "test")
 
 
-@pytest.mark.parametrize("images", [0, 361])
-def test_refuses(images):
-  settings = ConfigDict({"halves": {"images": images}})
-  with pytest.raises(ValueError, match=f"^`halves.images` is {images}; there are 360 held-out"):
+def test_samples_are_predicted_with_the_sampler_of_the_study(dataset):
+  """Two Gaussian denoisers of 128 digits each, sampled by the study's solver, not by the exact flow."""
+  size, settings = 128, ConfigDict(FEW | {"latents": 40, "pairs": 12})
+  one, two = (subject_of(dataset, data.subset(dataset, size, part).images) for part in (0, 1))
+  found = halves.compute(one, settings, "test")
+  assert found.samples_predicted.shape == (12, 40)
+  latents = subjects.noise(one, "latents", 40)
+  drawn = []
+  for subject in (one, two):
+    rows = to_float(subject.train).reshape(size, 64).astype(np.float64)
+    values, basis = np.linalg.eigh(np.cov(rows.T, bias=True))
+    levels = np.append(subject.sigmas, 0)
+    x = levels[0] * latents.reshape(40, 64) - rows.mean(0)
+    gain = np.prod([1 + (s - t) / t * t**2 / (values + t**2) for t, s in zip(levels, levels[1:])], axis=0)
+    drawn.append(rows.mean(0) + x @ basis * gain @ basis.T)
+  apart = np.linalg.norm(drawn[0][:, None] - drawn[1][None], axis=-1)
+  same = np.diagonal(apart)
+  measured = np.mean(same / ((apart.sum(1) - same) / 39))
+  spread = found.samples_predicted.mean("latent").to_numpy()
+  assert abs(measured / spread.mean() - 1) < 0.1 + 3 * spread.std() / spread.mean()
+  exact = finite_data.halves_samples(
+    one.pool, latents, one.sigmas, size, method="exact", pairs=12, seed=0
+  ).mean()
+  assert abs(exact / spread.mean() - 1) > 0.01
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("images", 0, "there are 360 held-out"),
+    ("images", 361, "there are 360 held-out"),
+    ("latents", 1, "want at least 2"),
+    ("pairs", 0, "want at least 1"),
+  ],
+)
+def test_refuses(field, value, message):
+  settings = ConfigDict({"halves": FEW | {field: value}})
+  with pytest.raises(ValueError, match=f"^`halves.{field}` is {value}; {message}"):
     halves.check(settings, (8, 8, 1), 360)
 
 
@@ -102,6 +146,7 @@ def fake(seed, network=2.0, size=16):
     {
       "outputs": (("denoiser", "sigma", "image", *IMAGE), outputs / np.sqrt(size)),
       "predicted": (("sigma", "image"), rng.uniform(1, 3, (10, 7)) / size),
+      "samples_predicted": (("pair", "latent"), rng.uniform(0.5, 1, (2, 6))),
     },
     {"denoiser": ["network", "gaussian"], "sigma": SIGMA},
   )
@@ -130,6 +175,12 @@ def test_distances_are_means_over_pairs_and_inputs():
   np.testing.assert_allclose(found[16].gaussian, gaussian, rtol=1e-6)
   np.testing.assert_allclose(found[16].predicted, np.mean(predicted, 0))
   np.testing.assert_array_equal(found[16].sigma, SIGMA)
+  pairs = [readings_of.distances((readings[i], readings[j])) for i, j in ((3, 2), (7, 6))]
+  assert found[16].samples_predicted == np.mean([pair.samples_predicted for pair in pairs])
+  a, b = (drawn(16 + part).samples.to_numpy()[0].reshape(5, 16).astype(np.float64) for part in (0, 1))
+  apart = np.linalg.norm(a[:, None] - b[None], axis=-1)
+  want = np.diagonal(apart) / ((apart.sum(1) - np.diagonal(apart)) / 4)
+  np.testing.assert_allclose(pairs[0].samples_network, want.mean())
 
 
 @pytest.mark.parametrize("sizes", [(16,), (16, 45, 128, 256, 718), (64, 782, 6_250, 25_000)])
@@ -140,14 +191,18 @@ def test_the_figure_of_the_study_draws_the_readings(sizes):
   assert all(f"{size:,}" in words for size in sizes)
   assert all(word in words for word in ("networks", "predicted", "Gaussian denoisers", "σ"))
   found = readings_of.by_size(readings)
-  over_level, over_size, gaussians, networks = figure.axes
+  over_level, over_size, over_samples, gaussians, networks, of_predicted = figure.axes
   for i, size in enumerate(sizes):
     lines = over_level.lines[3 * i : 3 * i + 3]
-    for line, values in zip(lines, found[size][1:]):
+    for line, values in zip(lines, found[size][1:4]):
       np.testing.assert_allclose(line.get_xdata(), SIGMA)
       np.testing.assert_allclose(line.get_ydata(), values)
     for axis, values in ((gaussians, found[size].gaussian), (networks, found[size].network)):
       np.testing.assert_allclose(axis.lines[i + 1].get_ydata(), values / found[size].predicted)
+  samples = [found[size].samples_network for size in sizes]
+  np.testing.assert_allclose(over_samples.lines[-1].get_ydata(), samples)
+  predicted = [found[size].samples_predicted for size in sizes]
+  np.testing.assert_allclose(of_predicted.lines[-1].get_ydata(), np.divide(samples, predicted))
   lowest = over_size.lines[-3]
   level = np.flatnonzero((SIGMA >= 0.1) & (SIGMA <= 20))[-1]
   assert list(lowest.get_xdata()) == list(sizes)

@@ -21,9 +21,10 @@ LOOK_FOR = (
   "mean: one pair alone scatters about it, at high noise by some 40 %. "
   "Open points: the two networks. On the line they differ no more than Gaussian denoisers of these halves "
   "must; above it each has learned its own images; below it they have found something that the two halves "
-  "share and their covariances do not."
+  "share and their covariances do not. Right, the same of what they draw from the same noise, relative to "
+  "what two unrelated samples are apart: predicted from Gaussians as they would be fitted to so many images."
 )
-NEEDS = measures.Needs({"halves": ()}, paired=True)
+NEEDS = measures.Needs({"halves": (), "samples.denoisers": ("network", "gaussian")}, paired=True)
 BAND = 0.1  # of the ratio, the accuracy asked of the prediction
 _LEVELS = 4  # noise levels drawn against the size
 _POINTS: dict[str, dict[str, Any]] = {
@@ -49,15 +50,20 @@ def draw(readings: list[Reading], sweep: str) -> Figure:
   del sweep
   found = halves.by_size(readings)
   figure = style.figure(8.4)
-  axes = figure.subplots(2, 2)
+  axes = figure.subplots(2, 3)
   colors = style.model_colors(f"N = {size}" for size in found)
   _against_level(axes[0, 0], found, colors)
   _against_size(axes[0, 1], found)
-  for axis, name, title in zip(axes[1], ("gaussian", "network"), ("Gaussian denoisers", "Networks")):
+  for axis, name in zip(axes[1], ("gaussian", "network")):
     _ratio(axis, found, colors, name)
-    axis.set_title(f"{title}, of the predicted distance")
-  axes[0, 0].set_title("Each size over the noise level")
-  axes[0, 1].set_title("Each noise level over the size")
+  axes[0, 0].set_title("Denoisers, over the noise level")
+  axes[0, 1].set_title("Denoisers, over the size")
+  axes[1, 0].set_title("Gaussians, of the predicted")
+  axes[1, 1].set_title("Networks, of the predicted")
+  _samples(axes[0, 2], found)
+  _samples(axes[1, 2], found, of_predicted=True)
+  axes[0, 2].set_title("Samples, over the size")
+  axes[1, 2].set_title("Samples, of the predicted")
   keys = [Line2D([], [], color="0.3", label=_NAMES[name], **look) for name, look in _POINTS.items()]
   figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
   return figure
@@ -86,12 +92,28 @@ def _against_size(axis: Axes, found: dict[int, Distances]) -> None:
       values = [getattr(distances, name)[level] for distances in found.values()]
       axis.plot(sizes, values, color=color, label=label, gid=of_level, **look)
   _squared(axis)
+  _size_axis(axis, sizes)
+  if found:
+    axis.legend(title="σ")
+
+
+def _samples(axis: Axes, found: dict[int, Distances], *, of_predicted: bool = False) -> None:
+  predicted = np.array([distances.samples_predicted for distances in found.values()])
+  if of_predicted:
+    axis.axhspan(1 - BAND, 1 + BAND, color="0.9", linewidth=0)
+  for name, look in _POINTS.items():
+    values = np.array([getattr(distances, f"samples_{name}") for distances in found.values()])
+    axis.plot(list(found), values / predicted if of_predicted else values, color="0.2", **look)
+  _size_axis(axis, list(found))
+  axis.set_ylim(bottom=0)
+  axis.set_ylabel("measured / predicted" if of_predicted else "distance  (1 = unrelated)")
+
+
+def _size_axis(axis: Axes, sizes: list[int]) -> None:
   axis.set_xscale("log")
   axis.set_xticks(sizes, [style.count(size) for size in sizes])
   axis.minorticks_off()
   axis.set_xlabel("images in a half")
-  if found:
-    axis.legend(title="σ")
 
 
 def _ratio(axis: Axes, found: dict[int, Distances], colors: dict, name: str) -> None:

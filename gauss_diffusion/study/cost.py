@@ -317,6 +317,8 @@ def _maps(
       pairs = counts["network"] / (fits * maps)
       operations = maps * (fits * least_squares(pairs) + ((fits + 2) * EIGH + 12) * cube)
       return operations, 2 * maps * a_map + max(problem, 8 * 8 * square), maps * a_map  # then stacked
+    case "halves":  # the pairs of Gaussians that are drawn, by singular value decomposition
+      return 2 * settings.pairs * SVD * cube, problem, 0
     case "input_law":
       sigmas = min(len(settings.sigmas), levels)
       maps = len(settings.denoisers) * len(subjects.LAWS) * sigmas * settings.repeats

@@ -173,6 +173,8 @@ def shrink(config: ConfigDict) -> None:
   config.teleportation.latents = 4
   config.teleportation.fine = 16
   config.halves.images = 16
+  config.halves.latents = 4
+  config.halves.pairs = 1
   config.gain.pairs = 2
   config.gain.directions = 8
   config.directions.images = 16
