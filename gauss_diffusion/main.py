@@ -5,7 +5,7 @@
 The same command again continues where it stopped, and a changed one does only what changed. Processes that
 share a workdir can divide its models among them, each with ``--tasks=N --task=I``, I from 0 to N - 1; the
 command without them gathers what they found. ``--dry_run`` checks everything, says all that is wrong and what
-the study would cost, and computes nothing.
+the study would cost, and computes nothing. Any field of a study is set as ``--config.FIELD=VALUE``.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import os
 import pathlib
 import shlex
 import sys
+import textwrap
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from ml_collections import ConfigDict, config_flags
 
 from gauss_diffusion import data, interrupts, results
 from gauss_diffusion.command_line import prepare, printable, quiet_threads, refuse
-from gauss_diffusion.study import check, classes, cost, pipeline, progress, rebuild, subjects, workdir
+from gauss_diffusion.study import check, classes, cost, pipeline, progress, rebuild, schema, subjects, workdir
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "A file in configs/, with :smoke for a quick look.")
@@ -38,6 +39,9 @@ flags.mark_flags_as_required(["config", "workdir"])
 def parse(argv: list[str]) -> list[str]:
   """Parse the command line; an unknown or ill-typed field is refused like any other wrong input."""
   prepare(argv)
+  if "--help" in argv:
+    print(usage())
+    sys.exit()
   try:
     rest = FLAGS(argv)
     FLAGS.config.lock()
@@ -49,6 +53,14 @@ def parse(argv: list[str]) -> list[str]:
   if rest[1:]:
     refuse(f"`{rest[1]}` is not an option; a field is set as --config.FIELD=VALUE")
   return rest
+
+
+def usage() -> str:
+  """Return what the command does, its options, and every field of a study with its default and meaning."""
+  entries = [f"  {name} ({field.default!r}): {field.meaning}" for name, field in schema.fields()]
+  wrapped = [textwrap.fill(entry, 100, subsequent_indent=" " * 6) for entry in entries]
+  options = FLAGS.module_help(sys.modules[__name__])
+  return "\n".join([f"{__doc__}{options}", "", "fields of a study (default): meaning", "", *wrapped])
 
 
 def main(argv: list[str]) -> None:

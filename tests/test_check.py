@@ -24,6 +24,32 @@ def check(config):
   checks.check(config, SHAPE, POOL, HELD_OUT)
 
 
+def leaves(tree, path=""):
+  for name, value in tree.items():
+    if isinstance(value, dict):
+      yield from leaves(value, f"{path}{name}.")
+    else:
+      yield f"{path}{name}", value
+
+
+def test_every_field_has_a_meaning(config):
+  """What `--help` lists is what a config has, model by model and section by section."""
+  want = dict(leaves(schema.default().to_dict()))
+  assert "network.depth" in want and "denoisers.kernel.bandwidth" in want
+  listed = dict(schema.fields())
+  of_study = {name: field for name, field in listed.items() if not name.startswith("models.")}
+  assert {name: field.default for name, field in of_study.items()} == want
+  assert all(field.meaning.strip() for field in listed.values())
+  of_model = {f"models.LABEL.{name}" for name in config.models.n16} - {
+    "models.LABEL.network",
+    "models.LABEL.train",
+  }
+  assert of_model == {name for name in listed if name.startswith("models.")} - {
+    "models.LABEL.network.FIELD",
+    "models.LABEL.train.FIELD",
+  }
+
+
 def test_models_follow_the_study_until_they_differ(config):
   config.train.steps = 7
   config.models.n16.train.steps = 9

@@ -207,3 +207,17 @@ def test_a_function_goes_through_the_whole_report_from_one_command(tmp_path):
   page = (workdir / "report.html").read_text()
   assert "external: it is a function outside JAX and has no derivatives" in page and 'id="gain"' not in page
   assert 'id="linearity"' in page and not (workdir / "models").exists()
+
+
+def test_help_lists_every_field():
+  command = start("--help")
+  said, errors = command.communicate(timeout=120)
+  assert command.returncode == 0 and not errors
+  for words in (
+    "--config: A file",
+    "--[no]dry_run",
+    "data.held_out (360): images kept",
+    "likelihood.products",
+  ):
+    assert words in said, words
+  assert max(map(len, said.splitlines())) <= 120

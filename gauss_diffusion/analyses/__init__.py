@@ -5,7 +5,7 @@ Beside `compute` a file has
 - ``VERSION``, raised whenever its results can differ from those of the code before;
 - ``DERIVATIVES``, whether it differentiates the network;
 - ``FIGURE``, the file in `plots` that draws what it found;
-- ``DEFAULTS``, which become the section of its name in a study's config;
+- ``DEFAULTS``, which become the section of its name in a study's config, and their ``MEANINGS``;
 - ``uses(settings)``, the denoisers that it evaluates, and ``evaluations(...)``, on how many images;
 - ``check(config, shape, num_held_out)``, which refuses settings that cannot be.
 """

@@ -18,6 +18,10 @@ VERSION = 2
 DERIVATIVES = True
 FIGURE = figure
 DEFAULTS = {"images": 32, "probes": 16}
+MEANINGS = {
+  "images": "held-out images",
+  "probes": "random vectors for the trace of a Jacobian, of each image",
+}
 BATCH = 32  # images at a time, each with all of its probes
 SHOWN = 2  # images of which pictures are kept
 PRODUCTS = 192  # with the Jacobian, for one picture of uncertainty; as many as pixels, if these are fewer

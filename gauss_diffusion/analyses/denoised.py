@@ -21,11 +21,18 @@ VERSION = 1
 DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {
-  "sigmas": (60.0, 4.0, 1.5, 0.5),  # of noisy images
-  "pure_noise": (4.0,),  # of inputs without an image
+  "sigmas": (60.0, 4.0, 1.5, 0.5),
+  "pure_noise": (4.0,),
   "denoisers": ("network", "gaussian", "linear (held-out)", "multi-delta"),
   "shown": 4,
   "images": 100,
+}
+MEANINGS = {
+  "sigmas": "noise levels of noisy images, the nearest of the sampler's",
+  "pure_noise": "noise levels of inputs that hold no image",
+  "denoisers": "that denoise them, a row each",
+  "shown": "images that are drawn",
+  "images": "held-out images that are measured",
 }
 COMPARED = ("network", "gaussian")  # whose likeness to the identity is measured
 

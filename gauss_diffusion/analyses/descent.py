@@ -26,11 +26,19 @@ DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {
   "law": "held-out",
-  "sigmas": (4.0, 0.5, 0.1),  # the nearest of the sampler's levels are taken
+  "sigmas": (4.0, 0.5, 0.1),
   "steps": 120,
   "batch": 128,
   "record_every": 2,
   "vectors": 25,
+}
+MEANINGS = {
+  "law": "of the images that noise is added to, train or held-out",
+  "sigmas": "noise levels, the nearest of the sampler's",
+  "steps": "of gradient descent",
+  "batch": "pairs of noisy image and output in a step",
+  "record_every": "steps",
+  "vectors": "leading singular vectors that are compared",
 }
 
 

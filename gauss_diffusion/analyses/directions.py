@@ -21,6 +21,10 @@ VERSION = 1
 DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {"images": 100, "directions": 32}
+MEANINGS = {
+  "images": "held-out images",
+  "directions": "eigenvectors of the training covariance, spread over their rank",
+}
 
 
 def uses(settings: ConfigDict) -> tuple[str, ...]:

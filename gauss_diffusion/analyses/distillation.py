@@ -32,10 +32,17 @@ DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {
   "method": "closed_form",
-  "pairs": 640,  # of each of the two fits
+  "pairs": 640,
   "steps": 2000,
-  "reserved": 100,  # the first held-out images: no map is fitted to them, so that maps can be evaluated there
-  "subspaces": (1, 2, 4, 8, 16, 32),  # dimensions, of the leading singular vectors
+  "reserved": 100,
+  "subspaces": (1, 2, 4, 8, 16, 32),
+}
+MEANINGS = {
+  "method": "closed_form, least squares, or gradient_descent, as the paper has it",
+  "pairs": "of noisy image and output, for each of the two fits",
+  "steps": "of gradient descent",
+  "reserved": "first held-out images, to which no map is fitted, so that maps can be evaluated there",
+  "subspaces": "dimensions of leading singular vectors that are compared",
 }
 METHODS = ("closed_form", "gradient_descent")
 FITS = 2  # on independent pairs

@@ -23,9 +23,14 @@ VERSION = 1
 DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {
-  "denoisers": ("gaussian", "kernel", "multi-delta"),  # that explain, in the order in which they are drawn
-  "images": 64,  # of each law of inputs
+  "denoisers": ("gaussian", "kernel", "multi-delta"),
+  "images": 64,
   "directions": 32,
+}
+MEANINGS = {
+  "denoisers": "that explain, in the order in which they are drawn",
+  "images": "of each law of inputs",
+  "directions": "eigenvectors of the training covariance, spread over their rank",
 }
 LAWS = (*subjects.LAWS, "trajectory")  # of the inputs
 MOST = 8  # denoisers: shares are taken over all their subsets

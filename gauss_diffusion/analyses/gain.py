@@ -18,6 +18,10 @@ VERSION = 1
 DERIVATIVES = True
 FIGURE = figure
 DEFAULTS = {"pairs": 8, "directions": 16}
+MEANINGS = {
+  "pairs": "of held-out images",
+  "directions": "eigenvectors of the training covariance, spread over their rank",
+}
 
 
 def uses(settings: ConfigDict) -> tuple[str, ...]:

@@ -22,7 +22,12 @@ if typing.TYPE_CHECKING:
 VERSION = 2
 DERIVATIVES = False
 FIGURE = figure
-DEFAULTS = {"images": 100, "latents": 100, "pairs": 4}  # pairs of Gaussians drawn to predict samples
+DEFAULTS = {"images": 100, "latents": 100, "pairs": 4}
+MEANINGS = {
+  "images": "held-out images",
+  "latents": "from which samples' distance is predicted",
+  "pairs": "of Gaussian denoisers drawn to predict it",
+}
 DENOISERS = ("network", "gaussian")
 
 

@@ -28,10 +28,17 @@ DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {
   "denoisers": ("multi-delta", "network"),
-  "sigmas": (10.0, 4.0, 1.5, 0.5, 0.1, 0.02),  # the nearest of the sampler's levels are taken
+  "sigmas": (10.0, 4.0, 1.5, 0.5, 0.1, 0.02),
   "pairs": 2048,
   "repeats": 2,
-  "images": 100,  # that outputs are compared on: the first held-out ones, to which no map is fitted
+  "images": 100,
+}
+MEANINGS = {
+  "denoisers": "that are distilled",
+  "sigmas": "noise levels, the nearest of the sampler's",
+  "pairs": "of noisy image and output, for each fit",
+  "repeats": "fits on new pairs",
+  "images": "first held-out ones, to which no map is fitted, where maps are compared",
 }
 
 

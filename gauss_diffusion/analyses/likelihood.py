@@ -20,10 +20,16 @@ VERSION = 1
 DERIVATIVES = True
 FIGURE = figure
 DEFAULTS = {
-  "images": 16,  # of either kind
-  "sigmas": (2.0, 0.5, 0.1),  # noise whose law's density is asked for; images without noise have none
-  "levels": 64,  # from there up to the sampler's highest
-  "products": 64,  # with the Jacobian, for one trace
+  "images": 16,
+  "sigmas": (2.0, 0.5, 0.1),
+  "levels": 64,
+  "products": 64,
+}
+MEANINGS = {
+  "images": "training and as many held-out images",
+  "sigmas": "noise added to images, whose law's density is asked for; images without noise have none",
+  "levels": "of the integral, from there up to the sampler's highest",
+  "products": "with the Jacobian, for one trace",
 }
 DENSITIES = ("network", "gaussian", "multi-delta")
 

@@ -18,6 +18,11 @@ VERSION = 1
 DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {"levels": 20, "alpha2": (0.5,), "pairs": 100}
+MEANINGS = {
+  "levels": "noise levels, evenly spaced in the sampler's warped scale",
+  "alpha2": "squared weights of the first of two images",
+  "pairs": "of held-out images, and of pure noise",
+}
 INPUTS = ("noisy image", "pure noise")
 
 

@@ -22,6 +22,11 @@ VERSION = 2
 DERIVATIVES = True
 FIGURE = figure
 DEFAULTS = {"latents": 8, "vectors": 8, "iterations": 4}
+MEANINGS = {
+  "latents": "from which sampling starts",
+  "vectors": "leading singular vectors of the Jacobian",
+  "iterations": "of randomised subspace iteration",
+}
 
 
 def uses(settings: ConfigDict) -> tuple[str, ...]:

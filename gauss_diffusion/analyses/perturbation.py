@@ -19,6 +19,12 @@ DERIVATIVES = True
 FIGURE = figure
 # The paper's levels; the study's nearest are taken.
 DEFAULTS = {"levels": (22.79, 1.979, 0.002), "latents": 8, "strength": 3.0, "iterations": 4}
+MEANINGS = {
+  "levels": "noise levels of the push, the nearest of the sampler's",
+  "latents": "from which sampling starts",
+  "strength": "length of the push, in units of the noise level",
+  "iterations": "of randomised subspace iteration",
+}
 DIRECTIONS = ("first singular vector", "random")
 SIGNS = (-1, 1)
 

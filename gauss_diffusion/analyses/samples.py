@@ -19,6 +19,10 @@ VERSION = 2
 DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {"num": 100, "denoisers": ("network", "gaussian")}
+MEANINGS = {
+  "num": "samples of each denoiser, from the same noise",
+  "denoisers": "that are sampled",
+}
 
 
 def uses(settings: ConfigDict) -> tuple[str, ...]:

@@ -32,6 +32,10 @@ DEFAULTS = {
     ("linear (held-out)", "gaussian"),
   ),
 }
+MEANINGS = {
+  "images": "training and as many held-out images, and as many latents",
+  "pairs": "of denoisers between which distances are taken",
+}
 LAWS = (*subjects.LAWS, "trajectory")  # of the inputs of gaps; on a trajectory there is no clean image
 
 

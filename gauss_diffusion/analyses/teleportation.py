@@ -17,6 +17,10 @@ VERSION = 1
 DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {"latents": 32, "fine": 64}
+MEANINGS = {
+  "latents": "from which sampling starts",
+  "fine": "levels of the sampling that is held for exact",
+}
 SHOWN = 4  # latents of which samples are kept
 STARTS = ("teleported", "fewer levels")
 

@@ -16,6 +16,10 @@ VERSION = 1
 DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {"latents": 4, "denoisers": ("network", "gaussian", "linear (held-out)", "multi-delta")}
+MEANINGS = {
+  "latents": "from which sampling starts",
+  "denoisers": "that are sampled",
+}
 
 
 def uses(settings: ConfigDict) -> tuple[str, ...]:

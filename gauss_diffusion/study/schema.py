@@ -1,102 +1,160 @@
-"""The schema of a study: every field with its default, and how a config adds models.
+"""The schema of a study: every field with its default and meaning, and how a config adds models.
 
 A study is a `ConfigDict`: the data, the models to put under the microscope, the analyses to run. Files in
 `configs/` start from `default()` and change what differs.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from gauss_diffusion import analyses, edm
 from gauss_diffusion.denoisers import FAMILIES, family
 
+
+class Field(NamedTuple):
+  """One thing that a study says."""
+
+  default: Any
+  meaning: str  # and its unit
+
+
+STUDY = {
+  "title": Field("Untitled study", "what the report is called"),
+  "seed": Field(0, "of data order, weights, noise, latents"),
+  "smoke": Field(False, "a quick look, from which nothing follows: its report says so"),
+  "replicates": Field(1, "networks of each model: other seeds, and other images where the pool has more"),
+  "controls": Field(
+    (), "what is judged in the models' places: mean, skip, identity, untrained, gaussian, ..."
+  ),
+  "sweep": Field("", "what changes along the models: size, width or time"),
+  "analyses": Field(
+    ("distillation", "linearity", "score_gap", "trajectories", "samples", "gain"),
+    "that look at every model, each with a section of its name",
+  ),
+  "figures": Field((), "of the whole study, beside one for each analysis"),
+  "claims": Field((), "of the paper, to be decided by the results"),
+}
+SECTIONS = {
+  "data": {
+    "name": Field("digits", "digits, files, or any TFDS image data set"),
+    "dir": Field("", "TFDS: a prepared data directory; empty means TFDS's own default"),
+    "path": Field("", "files: a folder, a .zip, a .npy or .npz"),
+    "cache": Field("", "of decoded images and statistics; empty means ~/.cache/gauss_diffusion"),
+    "size": Field(0, "resize to size x size pixels; 0 leaves images as they are"),
+    "crop": Field(False, "centre-crop to a square first"),
+    "held_out": Field(360, "images kept apart from all training"),
+    "drop_duplicates": Field(False, "leave out images that equal or nearly equal another"),
+  },
+  "network": {
+    "preconditioning": Field("edm", "edm, vp, ve, iddpm or none"),
+    "name": Field(
+      "ddpmpp",
+      "ddpmpp, ncsnpp, adm, edm2, diffusers, skip or dit; each takes those of the fields that it knows",
+    ),
+    "model_channels": Field(16, "of the first level of a U-Net"),
+    "channel_mult": Field((1, 2), "times as many channels, level by level"),
+    "num_blocks": Field(1, "residual blocks a level"),
+    "attn_resolutions": Field((), "pixels a side of the levels with self-attention"),
+    "dropout": Field(0.0, "share of activations dropped in training"),
+    "num_levels": Field(1, "skip: how often the image is halved"),
+    "skip_channels": Field(4, "skip: channels of a skip connection"),
+    "patch_size": Field(2, "dit: pixels a side of a token"),
+    "hidden_size": Field(96, "dit: channels of a token"),
+    "depth": Field(4, "dit: blocks"),
+    "num_heads": Field(4, "dit: of attention"),
+    "sigma_data": Field(edm.SIGMA_DATA, "standard deviation of a pixel that the preconditioning supposes"),
+  },
+  "train": {
+    "steps": Field(500, "of training; 0: the network stays as it is initialised"),
+    "batch": Field(64, "images a step, over all devices"),
+    "learning_rate": Field(4e-3, "of Adam, after the ramp"),
+    "rampup_images": Field(5_000, "images until the learning rate is reached"),
+    "ema_halflife_images": Field(5_000.0, "images in which the moving average of parameters forgets half"),
+    "ema_rampup": Field(0.1, "the half-life is at most this share of the images seen"),
+    "flips": Field(False, "mirror images left to right, half of them"),
+    "noise_law": Field("", "edm, log-uniform, ...; empty: the one that goes with the preconditioning"),
+    "p_mean": Field(edm.P_MEAN, "edm: mean of ln sigma"),
+    "p_std": Field(edm.P_STD, "edm: standard deviation of ln sigma"),
+    "sigma_min": Field(edm.SIGMA_MIN, "log-uniform, and the plain autoencoder's own: lowest noise level"),
+    "sigma_max": Field(edm.SIGMA_MAX, "the same, highest; equal to sigma_min it is a single level"),
+    "log_every": Field(10, "steps"),
+    "checkpoint_every": Field(250, "steps"),
+    "keep": Field(2, "newest checkpoints kept"),
+    "alarm_every": Field(0, "steps between looks for memorization, a multiple of log_every; 0: none"),
+    "dtype": Field("float32", "in which networks compute, or bfloat16; parameters stay float32"),
+    "remat": Field(False, "recompute activations in the backward pass: less memory, more time"),
+    "conditional": Field(False, "the network is told the class, of data with labels; see `class_label`"),
+    "label_dropout": Field(0.0, "share of its training samples that have no class"),
+  },
+  "sampler": {
+    "levels": Field(10, "noise levels of samples, trajectories, distillation, score gaps"),
+    "sigma_min": Field(edm.SIGMA_MIN, "the lowest, in units of pixels in [-1, 1]"),
+    "sigma_max": Field(edm.SIGMA_MAX, "the highest"),
+    "solver": Field("euler", "euler or heun"),
+  },
+}
+MODEL = {
+  "title": Field("N = SIZE", "what figures call it"),
+  "size": Field(0, "number of training images; 0: all"),
+  "part": Field(0, "1 is the subset disjoint from part 0 of the same size"),
+  "group": Field("", "what claims and figures of the whole study know it by"),
+  "checkpoint": Field("", "a folder with a trained network, such as an imported one"),
+  "function": Field("", "FILE.py:NAME, a function of NumPy arrays, see `denoisers.external`"),
+  "jax": Field(
+    False, "that function is of JAX, of one image [H, W, C] and a scalar sigma: it has derivatives"
+  ),
+  "denoiser": Field(
+    "",
+    "an ideal denoiser or one that has learned nothing, fitted to the model's images, instead of a network",
+  ),
+  "linear": Field("", "the label of another model, whose best affine map on held-out images this one is"),
+  "surrogate": Field(False, "trained and looked at on draws from N(mean, covariance) in place of the images"),
+  "class_label": Field(
+    "",
+    "what a class-conditional network is told: none, or a class by its label; it is then held against the "
+    "images of that class, as any other denoiser that has a class here",
+  ),
+}
 SOURCES = (
   "checkpoint",
   "function",
   "denoiser",
   "linear",
-)  # fields of a model; the one that is set says where it comes from
+)  # fields of a model: the one set says where it is from
 
 
 def default() -> ConfigDict:
   """Return a study with every field at its default and no model yet; see `add_model`."""
-  config = ConfigDict()
-  config.title = "Untitled study"
-  config.seed = 0  # of data order, weights, noise, latents
-  config.smoke = False  # a quick look, from which nothing follows: its report says so
-
-  config.data = ConfigDict()
-  config.data.name = "digits"  # digits, files, or any TFDS image data set
-  config.data.dir = ""  # TFDS: a prepared data directory; empty means TFDS's own default
-  config.data.path = ""  # files: a folder, a .zip, a .npy or .npz
-  config.data.cache = ""  # decoded images and statistics; empty means ~/.cache/gauss_diffusion
-  config.data.size = 0  # resize to size x size pixels; 0 leaves images as they are
-  config.data.crop = False  # centre-crop to a square first
-  config.data.held_out = 360  # images kept apart from all training
-  config.data.drop_duplicates = False  # leave out images that equal or nearly equal another
-
-  config.network = ConfigDict()
-  config.network.preconditioning = "edm"  # or vp, ve, iddpm, none
-  config.network.name = (
-    "ddpmpp"  # or ncsnpp, adm, edm2, diffusers, skip, dit; each takes those of the fields that it knows
-  )
-  config.network.model_channels = 16
-  config.network.channel_mult = (1, 2)
-  config.network.num_blocks = 1
-  config.network.attn_resolutions = ()
-  config.network.dropout = 0.0
-  config.network.num_levels = 1  # skip
-  config.network.skip_channels = 4  # skip
-  config.network.patch_size = 2  # dit, and the three that follow
-  config.network.hidden_size = 96
-  config.network.depth = 4
-  config.network.num_heads = 4
-  config.network.sigma_data = edm.SIGMA_DATA
-
-  config.train = ConfigDict()
-  config.train.steps = 500  # 0: the network stays as it is initialised
-  config.train.batch = 64
-  config.train.learning_rate = 4e-3
-  config.train.rampup_images = 5_000
-  config.train.ema_halflife_images = 5_000.0
-  config.train.ema_rampup = 0.1
-  config.train.flips = False
-  config.train.noise_law = ""  # edm, log-uniform, ...; empty: the one that goes with the preconditioning
-  config.train.p_mean = edm.P_MEAN  # edm
-  config.train.p_std = edm.P_STD  # edm
-  config.train.sigma_min = edm.SIGMA_MIN  # log-uniform, and the plain autoencoder's own
-  config.train.sigma_max = edm.SIGMA_MAX  # the same; equal to sigma_min it is a single level
-  config.train.log_every = 10  # steps
-  config.train.checkpoint_every = 250  # steps
-  config.train.keep = 2  # newest checkpoints kept
-  config.train.alarm_every = 0  # steps between looks for memorization, a multiple of log_every; 0: none
-  config.train.dtype = "float32"  # in which networks compute, or bfloat16; parameters stay float32
-  config.train.remat = False  # recompute activations in the backward pass: less memory, more time
-  config.train.conditional = False  # the network is told the class, of data with labels; see `class_label`
-  config.train.label_dropout = 0.0  # share of its training samples that have no class
-
+  config = ConfigDict(_defaults(STUDY))
+  for name, fields in SECTIONS.items():
+    config[name] = ConfigDict(_defaults(fields))
   config.models = ConfigDict()
-  config.replicates = 1  # networks of each model: other seeds, and other images where the pool has more
-  config.controls = ()  # judged in the place of the models, see `study.members.CONTROLS`
-
-  config.sampler = ConfigDict()  # noise levels of samples, trajectories, distillation, score gaps
-  config.sampler.levels = 10
-  config.sampler.sigma_min = edm.SIGMA_MIN
-  config.sampler.sigma_max = edm.SIGMA_MAX
-  config.sampler.solver = "euler"
-
   config.denoisers = ConfigDict()  # options of the ideal denoisers
   for name, known in FAMILIES.items():
     config.denoisers[name] = ConfigDict(family.defaults(known))
-
-  config.sweep = ""  # what changes along the models: size, width or time
-  config.analyses = ("distillation", "linearity", "score_gap", "trajectories", "samples", "gain")
-  config.figures = ()  # of the whole study, beside one for each analysis, and `knowledge` of score_gap
-  config.claims = ()  # of the paper, to be decided by the results
   for name, analysis in analyses.ANALYSES.items():
     config[name] = ConfigDict(analysis.DEFAULTS)
   return config
+
+
+def fields() -> Iterator[tuple[str, Field]]:
+  """Yield every field of a study by its name on a command line, ``--config.NAME=VALUE``."""
+  yield from STUDY.items()
+  for section, own in SECTIONS.items():
+    yield from ((f"{section}.{name}", field) for name, field in own.items())
+  for name, field in MODEL.items():
+    yield f"models.LABEL.{name}", field
+  yield "models.LABEL.seed", Field("seed", "as that of the study, until set here")
+  for section in ("network", "train"):
+    yield f"models.LABEL.{section}.FIELD", Field(f"{section}.FIELD", "as that of the study, until set here")
+  for name, known in FAMILIES.items():
+    for option, value in known.options.items():
+      yield f"denoisers.{name}.{option}", Field(value.default, value.meaning)
+  for name, analysis in analyses.ANALYSES.items():
+    for option, meaning in analysis.MEANINGS.items():
+      yield f"{name}.{option}", Field(analysis.DEFAULTS[option], meaning)
 
 
 def add_model(
@@ -124,18 +182,8 @@ def add_model(
     title: what figures call it, ``N = <size>`` when left out.
     group: what claims and figures of the whole study know it by.
   """
-  model = ConfigDict({"title": title or f"N = {size or 'all'}", "size": size, "part": part, "group": group})
-  model.checkpoint = ""  # a folder with a trained network, such as an imported one
-  model.function = ""  # FILE.py:NAME, a function of NumPy arrays, see `denoisers.external`
-  model.jax = False  # that function is of JAX, of one image [H, W, C] and a scalar sigma, and has derivatives
-  model.denoiser = ""  # an ideal denoiser or one that has learned nothing, fitted to the model's images
-  model.linear = ""  # the label of another model, whose best affine map on held-out images this one is
-  model.surrogate = (
-    False  # trained and looked at on draws from N(mean, covariance) in the place of the images
-  )
-  # What a class-conditional network is told: 'none', or a class by its label, '3'. It is then held against
-  # the images of that class, as any other denoiser that has a class here.
-  model.class_label = ""
+  model = ConfigDict(_defaults(MODEL))
+  model.title, model.size, model.part, model.group = title or f"N = {size or 'all'}", size, part, group
   model.seed = config.get_oneway_ref("seed")
   for section in ("network", "train"):
     model[section] = ConfigDict({field: config[section].get_oneway_ref(field) for field in config[section]})
@@ -186,3 +234,7 @@ def shrink(config: ConfigDict) -> None:
   config.explained.directions = 8
   config.modes.latents = 2
   config.perturbation.latents = 2
+
+
+def _defaults(fields: dict[str, Field]) -> dict[str, Any]:
+  return {name: field.default for name, field in fields.items()}
