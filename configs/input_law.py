@@ -26,8 +26,10 @@ def get_config(arg: str = "") -> ConfigDict:
   config.analyses = ("input_law", "samples")
   claims = (
     "memorizer looks gaussian",
+    "training images flatter the memorizer",
     "memorizing network looks gaussian",
     "held-out images tell",
+    "held-out images tell knowledge",
   )
   recipes.judge(config, arg, claims, networks=True)
   for size in SIZES[arg]:

@@ -72,7 +72,7 @@ TEN = {
   "time turns": "early stopping would find a nearly Gaussian network",
   "stopping helps both": "stopped early, networks of few images agree, and that costs nothing",
   "halves agree": "networks that share no image draw the same pictures",
-  "held-out images tell": "distilled on held-out images, memory and knowledge part",
+  "held-out images tell knowledge": "distilled on held-out images, memory and knowledge part",
 }
 REGISTERED_ON, EXPLORATORY_SEED = "2026-11-24", 0
 SINCE = "## Changes since"

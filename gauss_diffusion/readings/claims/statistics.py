@@ -271,6 +271,28 @@ def law_ratio(denoiser: str, which: int) -> Statistic:
   )
 
 
+def more_than_share(denoiser: str, share: float, which: int) -> Statistic:
+  """Take by how much the squared gap of the map fitted on training images exceeds a share of the other's.
+
+  Unlike their ratio, it is a mean of unbiased estimates where the gap on held-out images is none.
+  """
+  return lambda readings: Prepared(
+    [measures.map_gap_at(readings[which], denoiser, law) for law in ("train", "held-out")],
+    lambda means: means[0] - share * means[1],
+  )
+
+
+def nearer_than_memory(readings: list[Reading]) -> Prepared:
+  """Return how much nearer the last network's map is to D_G than those of the nulls and the memorizer are.
+
+  The least squared held-out gap of these, minus the network's; 0 or less for each of these themselves.
+  """
+  reading = readings[-1]
+  gaps = [measures.map_gap_at(reading, name, "held-out") for name in ("network", "multi-delta")]
+  gaps += [measures.map_gap_at(reading.controls[null], "network", "held-out") for null in NULLS]
+  return Prepared(gaps, lambda means: means[1:].min(0) - means[0])
+
+
 def knowledge_over_memory(readings: list[Reading]) -> Prepared:
   """Return the last network's squared held-out gap over that of the exact memorizer of its images."""
   names = ("network", "multi-delta")
