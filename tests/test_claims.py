@@ -564,7 +564,7 @@ PASSED_BY = {
   "global before detail": (*SKIPS, "gaussian"),
   "nothing at low noise": NOTHING,
 }
-# Claims that are ratios of squared gaps, of which the lower one can be none; differences stand in their place.
+# Claims that are ratios of squared gaps, of which the lower one can be none; differences replace them.
 RATIOS = ("memorizer looks gaussian", "held-out images tell")
 # Claims that references do not pass: of fits of a single network there are no samples.
 MISSED_BY = {

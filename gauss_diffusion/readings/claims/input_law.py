@@ -33,7 +33,8 @@ CLAIMS = {
     MIDDLE,
   ),
   "training images flatter the memorizer": Claim(
-    "Distilled on noisy training images the exact memorizer is the Gaussian denoiser, on held-out ones it is not",
+    "Distilled on noisy training images the exact memorizer is the Gaussian denoiser, on held-out ones it is "
+    "not",
     "none: theorem",
     f"squared gap of its map to D_G fitted on training images, minus {TENTH:g} times that fitted on held-out "
     f"ones; fewest images, mean over {spelled(MIDDLE)}",
