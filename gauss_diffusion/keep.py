@@ -50,7 +50,7 @@ UNREAD = {
   "linearity": ("centred_cosine",),
 }
 # Pictures that are read of every member, and not of a model's first network alone.
-READ = {"explained": ("outputs",), "halves": ("outputs",), "perturbation": ("unmoved",)}
+READ = {"explained": ("outputs", "components"), "halves": ("outputs",), "perturbation": ("unmoved",)}
 
 
 def keep(workdir: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
