@@ -25,6 +25,7 @@ from absl import app, logging
 from PIL import Image
 
 from gauss_diffusion import interrupts, page, results
+from gauss_diffusion.analyses import explained
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.command_line import arguments, refuse
 from gauss_diffusion.readings.claims import CLAIMS
@@ -50,7 +51,7 @@ UNREAD = {
   "linearity": ("centred_cosine",),
 }
 # Pictures that are read of every member, and not of a model's first network alone.
-READ = {"explained": ("outputs", "components"), "halves": ("outputs",), "perturbation": ("unmoved",)}
+READ = {"explained": ("residual",), "halves": ("outputs",), "perturbation": ("unmoved",)}
 
 
 def keep(workdir: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
@@ -175,7 +176,7 @@ def _rounded(values: "xarray.DataArray") -> "xarray.DataArray":
   if values.dtype.kind != "f" or not {*SAMPLES, PICTURE} & set(values.dims):
     return values
   each = values.to_numpy()
-  if PICTURE in values.dims and values.attrs.get("units") == subjects.PIXELS:
+  if PICTURE in values.dims and values.attrs.get("units") in (subjects.PIXELS, explained.RAW):
     short = np.round(each / STEP) * STEP
   else:
     mantissa, exponent = np.frexp(each)

@@ -80,7 +80,7 @@ def on_gaussian():
 
 def test_the_gaussian_denoiser_explains_itself_and_the_others_add_nothing(on_gaussian):
   _, found = on_gaussian
-  assert found.gram.shape == (3, 4, 12, 4, 4) and found.outputs.shape == (4, 4, 12, 8, 8, 1)
+  assert found.gram.shape == (3, 4, 12, 4, 4) and found.residual.shape == (4, 12, 8, 8, 1)
   assert readings.families(found) == list(NAMES)
   for law in explained.LAWS:
     subsets = readings.subsets(found, law).mean(-1)
@@ -92,7 +92,7 @@ def test_the_gaussian_denoiser_explains_itself_and_the_others_add_nothing(on_gau
   assert abs(readings.of_components(found)).max() < 1e-5
 
 
-def test_outputs_are_those_of_shared_inputs_on_the_raw_scale(on_gaussian):
+def test_inner_products_are_those_of_shared_inputs_on_the_raw_scale(on_gaussian):
   subject, found = on_gaussian
   noise = np.random.default_rng([0, *b"explained"]).standard_normal((12, 64), np.float32)
   rows = to_float(subject.train).reshape(100, 64).astype(np.float64)
@@ -102,10 +102,13 @@ def test_outputs_are_those_of_shared_inputs_on_the_raw_scale(on_gaussian):
     weight = np.linalg.solve(covariance + sigma**2 * np.eye(64), covariance).T
     c_skip = 0.25 / (0.25 + sigma**2)
     want = (x @ weight.T - c_skip * x) / (sigma * np.sqrt(c_skip))
-    got = found.outputs.sel(denoiser="gaussian").to_numpy()[s].reshape(12, 64)
-    np.testing.assert_allclose(got, want, atol=FLOAT32 / (sigma * np.sqrt(c_skip)))
-    gram = np.einsum("gnd,hnd->ngh", *2 * [found.outputs[:, s].to_numpy().reshape(4, 12, 64).astype(float)])
-    np.testing.assert_allclose(found.gram.sel(law="held-out")[s], gram / 64, rtol=1e-4, atol=1e-6)
+    got = found.gram.sel(law="held-out", denoiser="gaussian")[s]
+    rounding = FLOAT32 / (sigma * np.sqrt(c_skip)) * abs(want).mean(1).max()
+    for other in ("gaussian", "network"):
+      np.testing.assert_allclose(got.sel(other=other), (want**2).mean(1), rtol=1e-4, atol=2 * rounding)
+    basis = np.linalg.eigh(covariance)[1][:, ::-1][:, found.index.to_numpy()]
+    said = (want @ basis) ** 2
+    np.testing.assert_allclose(found.said[s].T, said, rtol=1e-3, atol=1e-2 * said.max())
 
 
 def test_a_memorizer_is_memory_whatever_the_inputs():
@@ -156,19 +159,25 @@ def test_check_bounds_the_subsets(monkeypatch):
 # Readings.
 
 
-def made(fields, inputs=0, names=NAMES, components=None):
+def along(fields, basis):
+  return (fields.reshape(*fields.shape[:2], -1) @ basis).swapaxes(1, 2) ** 2
+
+
+def made(fields, inputs=0, names=NAMES):
   """Return a result of fields [g, S, n, H, W, C], the network's last, the same on all laws."""
   names = [*names[: len(fields) - 1], "network"]
   flat = fields.reshape(*fields.shape[:3], -1)
   gram = np.einsum("gsnd,hsnd->sngh", flat, flat) / flat.shape[-1]
-  components = np.eye(16)[:5].reshape(5, 4, 4, 1) if components is None else components
+  basis = np.eye(16)[:, :5]
+  residual = projection.residual(fields, gram)
   return results.labelled(
     {
       "gram": (("law", "sigma", "image", "denoiser", "other"), np.stack([gram] * 3)),
-      "outputs": (("denoiser", "sigma", "image", *IMAGE), fields),
-      "components": (("direction", *IMAGE), components),
-      "eigenvalues": ("direction", np.geomspace(3, 0.01, len(components))),
-      "index": ("direction", np.arange(len(components))),
+      "residual": (("sigma", "image", *IMAGE), residual),
+      "left": (("sigma", "direction", "image"), along(residual, basis)),
+      "said": (("sigma", "direction", "image"), along(fields[-1], basis)),
+      "eigenvalues": ("direction", np.geomspace(3, 0.01, basis.shape[1])),
+      "index": ("direction", np.arange(basis.shape[1])),
       "inputs": ((), inputs),
     },
     {"law": list(explained.LAWS), "sigma": SIGMA[-fields.shape[1] :], "denoiser": names, "other": names},
@@ -209,8 +218,7 @@ def test_parts_of_each_network_sum_to_one_and_average_to_the_mean_over_pairs():
   for part in parts:
     np.testing.assert_allclose(sum(each.mean(-1) for each in part.values()), 1, rtol=F64)
   rest = [
-    readings.residual(each)
-    / np.sqrt(np.mean(each.outputs[-1] ** 2, (1, 2, 3, 4))).to_numpy()[:, None, None, None, None]
+    each.residual.to_numpy() / np.sqrt(readings.energy(each).mean(1))[:, None, None, None, None]
     for each in found
   ]
   pairs = {(a, b): (rest[a] * rest[b]).mean((1, 2, 3, 4)) for a in range(4) for b in range(a)}
@@ -224,7 +232,7 @@ def test_parts_of_each_network_sum_to_one_and_average_to_the_mean_over_pairs():
 def test_residuals_are_what_the_inner_products_say():
   (found,) = networks(1)
   grams = found.gram.sel(law="held-out").to_numpy()
-  squared = (readings.residual(found) ** 2).mean((2, 3, 4))
+  squared = (found.residual.to_numpy() ** 2).mean((2, 3, 4))
   np.testing.assert_allclose(squared, projection.unexplained(grams, range(3)), rtol=1e-8)
   np.testing.assert_allclose(readings.of_images(found), 1 - squared / grams[..., -1, -1], rtol=1e-8)
   np.testing.assert_allclose(

@@ -1,7 +1,7 @@
 """What the network is made of: how much of it ideal denoisers explain, on noisy images and on trajectories.
 
 Everything is on the scale of the raw network and beside a null that knows the mean alone, see
-`probes.explained`. What is kept are inner products: `readings.explained` makes shares of them.
+`probes.explained`. What is kept are inner products, of which `readings.explained` makes shares.
 """
 
 import typing
@@ -15,11 +15,12 @@ from gauss_diffusion import edm, parallel, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.plots import explained as figure
 from gauss_diffusion.probes import explained
+from gauss_diffusion.readings import projection
 
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
 
-VERSION = 1
+VERSION = 2
 DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {
@@ -33,6 +34,7 @@ MEANINGS = {
   "directions": "eigenvectors of the training covariance, spread over their rank",
 }
 LAWS = (*subjects.LAWS, "trajectory")  # of the inputs
+RAW = "c_out"  # the unit of what a network computes before its preconditioning
 MOST = 8  # denoisers: shares are taken over all their subsets
 
 
@@ -70,7 +72,10 @@ def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) ->
 
 
 def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
-  """Denoise the same inputs by every denoiser; keep their inner products, and on held-out images themselves.
+  """Denoise the same inputs by every denoiser; keep their inner products, and what they leave of the network.
+
+  On held-out images `residual` is the network's output less its cross-fitted projection on all ideal
+  denoisers; `left` and `said` are the squares of its coordinates along components, and of the output's.
 
   Noise and held-out images are the same for every network of a study, so that networks can be compared;
   `inputs`, a checksum of both, tells whether they are.
@@ -95,13 +100,19 @@ def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xar
       gram[LAWS.index(law), s] = explained.gram(fields)
       if law == "held-out":
         outputs[:, s] = fields
+  residual = projection.residual(outputs, gram[LAWS.index("held-out")])
   chosen = subjects.components(subject, settings.directions)
-  components = np.asarray(subject.stats.basis)[:, chosen].T.reshape(len(chosen), *mean.shape)
+  basis = np.asarray(subject.stats.basis, np.float64)[:, chosen]
+
+  def along(fields: np.ndarray) -> np.ndarray:  # [S, n, H, W, C] -> [S, K, n]
+    return np.square(fields.reshape(*fields.shape[:2], -1) @ basis).swapaxes(1, 2)
+
   return results.labelled(
     {
       "gram": (("law", "sigma", "image", "denoiser", "other"), gram),
-      "outputs": (("denoiser", "sigma", "image", *subjects.IMAGE), outputs),
-      "components": (("direction", *subjects.IMAGE), components.astype(np.float32)),
+      "residual": (("sigma", "image", *subjects.IMAGE), residual.astype(np.float32), RAW),
+      "left": (("sigma", "direction", "image"), along(residual), f"{RAW}^2"),
+      "said": (("sigma", "direction", "image"), along(outputs[-1]), f"{RAW}^2"),
       "eigenvalues": ("direction", subject.stats.eigenvalues[chosen], f"{subjects.PIXELS}^2"),
       "index": ("direction", chosen),
       "inputs": ((), zlib.crc32(held_out.tobytes() + noise.tobytes())),

@@ -85,24 +85,12 @@ def parts(networks: Sequence["xarray.Dataset"]) -> list[dict[str, Values]]:
   return found
 
 
-def residual(found: "xarray.Dataset") -> Float[np.ndarray, "S n H W C"]:
-  """Return what all ideal denoisers together leave of the network's output on each held-out image."""
-  beta = projection.coefficients(_grams(found, "held-out"), range(len(families(found))))
-  fields = found.outputs.to_numpy().astype(np.float64)
-  return fields[-1] - np.einsum("snk,ksn...->sn...", beta, fields[:-1])
-
-
 def of_components(found: "xarray.Dataset") -> Float[np.ndarray, "S K n"]:
   """Return which share of the network's coordinate along each component is left unexplained, held-out images.
 
   ``E⟨u, F − F̂⟩²/E⟨u, F⟩²`` at each level and along each of K principal components u, in the form of `ratios`.
   """
-  basis = found.components.to_numpy().reshape(found.sizes["direction"], -1).astype(np.float64)
-
-  def along(fields: np.ndarray) -> np.ndarray:  # [S, n, H, W, C] -> [S, K, n], squares
-    return np.einsum("kd,snd->skn", basis, fields.reshape(*fields.shape[:2], -1)) ** 2
-
-  return ratio(along(residual(found)), along(found.outputs.to_numpy()[-1].astype(np.float64)))
+  return ratio(*(found[name].to_numpy().astype(np.float64) for name in ("left", "said")))
 
 
 def _grams(found: "xarray.Dataset", law: str) -> np.ndarray:
@@ -113,7 +101,7 @@ def _shared(networks: Sequence["xarray.Dataset"]) -> Float[np.ndarray, "a S n"]:
   """Return each network's pseudo-value of what all of them share, of their outputs' energy."""
   count, rest = len(networks), []
   for found in networks:
-    left = residual(found)
+    left = found.residual.to_numpy().astype(np.float64)
     size = np.sqrt(energy(found).mean(1) * left[0, 0].size)
     rest.append(left.reshape(*left.shape[:2], -1) / size[:, None, None])
   total = np.sum(rest, axis=0)

@@ -51,6 +51,14 @@ def coefficients(gram: Grams, chosen: Sequence[int]) -> Float[np.ndarray, "S n k
   return np.moveaxis(found, 0, 1)[:, half]
 
 
+def residual(
+  fields: Float[np.ndarray, "g S n *image"], grams: Float[np.ndarray, "S n g g"]
+) -> Float[np.ndarray, "S n *image"]:
+  """Return what all other fields together leave of the last on each image, as `unexplained` measures it."""
+  beta = coefficients(grams, range(len(fields) - 1))
+  return fields[-1] - np.einsum("snk,ksn...->sn...", beta, fields[:-1])
+
+
 def unexplained(gram: Grams, chosen: Sequence[int]) -> Float[np.ndarray, "S n"]:
   """Return the squared residual of the last field of each image, once the chosen ones have been taken out."""
   chosen, beta = list(chosen), coefficients(gram, chosen)

@@ -311,7 +311,7 @@ def _maps(
     case "explained":
       fields = (len(settings.denoisers) + 1) * settings.images * dimension
       inner = len(analyses.explained.LAWS) * levels * 2 * (len(settings.denoisers) + 1) * fields
-      return inner, (4 * levels + 3 * 8) * fields, 4 * (levels * fields + settings.directions * dimension)
+      return inner, (4 * levels + 3 * 8) * fields, 4 * levels * settings.images * dimension
     case "distillation":  # each map is the mean of fits; their singular vectors and norms are compared
       maps, fits = len(subjects.LAWS) * levels, analyses.distillation.FITS
       pairs = counts["network"] / (fits * maps)
