@@ -25,7 +25,6 @@ from absl import app, logging
 from PIL import Image
 
 from gauss_diffusion import interrupts, page, results
-from gauss_diffusion.analyses import explained
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.command_line import arguments, refuse
 from gauss_diffusion.readings.claims import CLAIMS
@@ -38,7 +37,8 @@ if typing.TYPE_CHECKING:
 ARCHIVE = "results.tar.xz"
 OFFERED = ("png",)  # kinds of files that lie beside a kept report
 BITS = 12  # of a number's mantissa: 0.01 % of it, and of a mean over 100 images a tenth of that
-STEP = 1 / 128  # of a pixel in [−1, 1], as in 8 bits: far below what tells two pictures apart
+STEP = 1 / 256  # of the power of two above a picture's largest value: far below what tells two pictures apart
+TINY = 1e-30  # in the place of the largest value of a picture that is 0
 PRINTED = 1e-3  # last digit of a statistic in the tables, by which none may move
 # Of lzma: arrays of four bytes a number, and equal ones anywhere in the archive found again.
 FILTER = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 2, "pb": 2}
@@ -152,7 +152,7 @@ def _small(
     return found, about
   if config["replicates"] > 1 and not first and not any(PICTURE in values.dims for values in found.values()):
     return found.map(_moments, keep_attrs=True), about | {"moments over": SAMPLES}
-  return found.map(_rounded, keep_attrs=True), about | {"mantissa bits": BITS, "step of a pixel": STEP}
+  return found.map(_rounded, keep_attrs=True), about | {"mantissa bits": BITS, "step of a picture": STEP}
 
 
 def _moments(values: "xarray.DataArray") -> "xarray.DataArray":
@@ -176,8 +176,10 @@ def _rounded(values: "xarray.DataArray") -> "xarray.DataArray":
   if values.dtype.kind != "f" or not {*SAMPLES, PICTURE} & set(values.dims):
     return values
   each = values.to_numpy()
-  if PICTURE in values.dims and values.attrs.get("units") in (subjects.PIXELS, explained.RAW):
-    short = np.round(each / STEP) * STEP
+  if PICTURE in values.dims:  # in steps of a power of two: those of one scale have them in common
+    axes = tuple(values.get_axis_num(axis) for axis in subjects.IMAGE)
+    step = STEP * np.exp2(np.ceil(np.log2(np.abs(each).max(axes, keepdims=True) + TINY)))
+    short = np.round(each / step) * step
   else:
     mantissa, exponent = np.frexp(each)
     short = np.ldexp(np.round(np.ldexp(mantissa, BITS + 1)), exponent - BITS - 1)
@@ -227,7 +229,7 @@ def _show(scratch: pathlib.Path, folder: pathlib.Path) -> None:
   """Copy what a report is made of where it differs, figures with a palette."""
   for source in (scratch / "figures").glob("*.png"):
     with Image.open(source) as figure:
-      figure.convert("RGB").quantize(PALETTE, dither=Image.Dither.NONE).save(source, optimize=True)
+      figure.convert("RGB").quantize(PALETTE, Image.Quantize.MAXCOVERAGE).save(source, optimize=True)
   names = [rebuild.HEADLINE, rebuild.CLAIMS, page.NAME]
   for source in [*(scratch / name for name in names), *(scratch / "figures").glob("*.png")]:
     target = folder / source.relative_to(scratch)

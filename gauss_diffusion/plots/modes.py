@@ -73,7 +73,8 @@ def _draw_values(axis: Axes, label: str, networks) -> None:
     expected = networks[0].gaussian_values.isel(sigma=level)
     axis.plot(expected.component, expected, color=color, linestyle=(0, (3, 1.5)), linewidth=1.4)
   axis.set(title=f"{label}: share kept of each", xlabel="singular vector", ylabel="singular value")
-  axis.set_ylim(0)
+  axis.set_yscale("log")
+  style.plain_log(axis.yaxis)
   axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
   axis.legend(fontsize=style.SMALL, labelspacing=0.2)
 
