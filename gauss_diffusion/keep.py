@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from absl import app, logging
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 from gauss_diffusion import interrupts, page, results
 from gauss_diffusion.analyses import subject as subjects
@@ -43,6 +43,9 @@ PRINTED = 1e-3  # last digit of a statistic in the tables, by which none may mov
 # Of lzma: arrays of four bytes a number, and equal ones anywhere in the archive found again.
 FILTER = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 2, "pb": 2}
 PALETTE = 256  # colours of a figure
+TINT = (
+  0.7  # of 255, by which a palette may move colours on average; where it would more, a figure keeps its own
+)
 SAMPLES = ("sample", "image")  # axes over which claims take means, and means of squares
 PICTURE = "channel"  # an axis of pictures alone
 ABSOLUTE = ("cosine",)  # of which claims take the mean size alone
@@ -228,8 +231,11 @@ def _unpack(path: pathlib.Path, folder: pathlib.Path) -> None:
 def _show(scratch: pathlib.Path, folder: pathlib.Path) -> None:
   """Copy what a report is made of where it differs, figures with a palette."""
   for source in (scratch / "figures").glob("*.png"):
-    with Image.open(source) as figure:
-      figure.convert("RGB").quantize(PALETTE, Image.Quantize.MAXCOVERAGE).save(source, optimize=True)
+    with Image.open(source) as opened:
+      figure = opened.convert("RGB")
+    small = figure.quantize(PALETTE, Image.Quantize.MAXCOVERAGE)
+    moved = ImageStat.Stat(ImageChops.difference(figure, small.convert("RGB"))).mean
+    (figure if max(moved) > TINT else small).save(source, optimize=True)
   names = [rebuild.HEADLINE, rebuild.CLAIMS, page.NAME]
   for source in [*(scratch / name for name in names), *(scratch / "figures").glob("*.png")]:
     target = folder / source.relative_to(scratch)

@@ -60,7 +60,9 @@ def _draw_alignment(figure: SubFigure, results: style.Results) -> None:
   axis.set_ylabel("share of the span")
   axis.set_ylim(0, 1.02)
   style.sigma_axis(axis)
-  figure.legend(*style.entries(axis, results), loc="outside right upper")
+  handles, labels = style.entries(axis, results)
+  levels = right.get_legend_handles_labels()
+  figure.legend([*handles, *levels[0]], [*labels, *levels[1]], loc="outside right upper")
 
 
 def _draw_values(axis: Axes, label: str, networks) -> None:
@@ -76,7 +78,6 @@ def _draw_values(axis: Axes, label: str, networks) -> None:
   axis.set_yscale("log")
   style.plain_log(axis.yaxis)
   axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-  axis.legend(fontsize=style.SMALL, labelspacing=0.2)
 
 
 def _draw_correlations(figure: SubFigure, results: style.Results) -> None:
