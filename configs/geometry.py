@@ -8,7 +8,7 @@ uncertainty that it states beside the error that it makes, how much likelier it 
 trained on than others, and how late sampling may start from the Gaussian solution (Wang & Vastola 2024). The
 networks are watched while they train: where the alarm for memorization is raised is marked in their curves.
 
-`:digits` takes five minutes on two cores, `:cpu` an estimated 35. Expect, of 10 calls of the denoiser, 2, 5 and 3
+`:digits` takes five minutes on two cores, `:cpu` an estimated 35. Expect, of 10 calls of the network, 2, 5, 3
 to be saved at 16, 256 and 1437 digits; training images 2.8 bits per dimension likelier than others at
 sigma = 0.1 with 16 images, and no likelier with 1437; posterior variances that are the errors' up to
 sigma = 2 with 256 images or more, and a fifth of them with 16, where the alarm is raised at 160 steps.

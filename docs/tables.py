@@ -97,6 +97,8 @@ def decided(results: pathlib.Path) -> Decided:
   found: Decided = {study: {} for study in STUDIES}
   for path in sorted(results.glob("*/*/claims.json")):
     study, data = path.parts[-3:-1]
+    if not json.loads(path.read_text()):
+      continue  # a study that decides nothing
     if study not in STUDIES or data not in DATA:
       raise ValueError(
         f"`{path}` is of a study or of data that `STUDIES`, `DATA` do not name; want a title there"

@@ -221,8 +221,10 @@ def test_an_exploratory_claim_must_be_one_today(results):
     tables.claims_page(results, TEMPLATE)
 
 
-def test_a_study_without_a_title_is_refused(results):
+def test_a_study_without_a_title_is_refused_unless_it_decides_nothing(results):
   judge(results, "new", "digits")
+  assert "new" not in tables.decided(results)
+  judge(results, "new", "digits", row("gl rises"))
   with pytest.raises(ValueError, match="new/digits/claims.json` is of a study"):
     tables.decided(results)
 

@@ -35,7 +35,8 @@ def draw(results: style.Results) -> Figure:
   """
   shown = style.spread(results, _MODELS)
   num_levels = len(style.spread(next(iter(results.values()))[0].sigma, _ROWS))
-  heights = (2.6, 1.35 * len(shown) + 0.6, 0.62 * (num_levels + 1) + 1.0)
+  legend = 0.29 * (len(results) + _SPECTRA + 3)
+  heights = (max(2.6, legend), 1.35 * len(shown) + 0.6, 0.62 * (num_levels + 1) + 1.0)
   figure = style.figure(sum(heights))
   top, middle, bottom = figure.subfigures(3, 1, height_ratios=heights, squeeze=False)[:, 0]
   _draw_alignment(top, results)
