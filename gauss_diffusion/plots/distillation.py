@@ -1,13 +1,15 @@
 """How close the best affine approximation of each network lies to the Gaussian denoiser."""
 
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from gauss_diffusion.plots import style
+from gauss_diffusion.readings import intervals
 
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
@@ -41,9 +43,12 @@ def draw(results: style.Results) -> Figure:
   for axis, (law, heading) in zip(axes, _HEADINGS.items()):
     for label, networks in results.items():
       sigma, of_law = networks[0].sigma, [found.sel(law=law) for found in networks]
-      gaps, noise = (_mean(of_law, name) for name in ("weight_gap2", "weight_noise2"))
-      axis.plot(sigma, signed_root(gaps), "o-", markersize=5, color=colors[label], label=label)
-      axis.plot(sigma, signed_root(noise), ":", linewidth=1.4, color=colors[label], gid=label)
+      gaps, noise = (_of_each(of_law, name) for name in ("weight_gap2", "weight_noise2"))
+      (line,) = axis.plot(
+        sigma, signed_root(gaps.mean(0)), "o-", markersize=5, color=colors[label], label=label
+      )
+      _band(line, gaps, signed_root)
+      axis.plot(sigma, signed_root(noise.mean(0)), ":", linewidth=1.4, color=colors[label], gid=label)
     axis.plot([], [], ":", linewidth=1.4, color="0.35", label="noise alone")
     axis.plot(sigma, np.ones(len(sigma)), "--", linewidth=1.4, color="0.35", label="W$_L$ = 0")
     axis.set_title(heading)
@@ -51,16 +56,18 @@ def draw(results: style.Results) -> Figure:
   axes[0].set_yscale("symlog", linthresh=_LINEAR)
   axes[0].yaxis.set_major_formatter("{x:g}")
   axes[0].set_ylabel("weight gap  ‖W$_L$ − W$_G$‖ / ‖W$_G$‖")
-  top.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+  top.legend(*style.entries(axes[0], results, images=False), loc="outside right upper")
 
   dimensions = style.spread(next(iter(results.values()))[0].k.to_numpy(), _MOST)
   panels = bottom.subplots(1, len(dimensions), sharey=True, squeeze=False)[0]
   for axis, k in zip(panels, dimensions):
     for label, networks in results.items():
       sigma, of_k = networks[0].sigma, [found.sel(law="held-out", k=k) for found in networks]
-      axis.plot(sigma, _mean(of_k, "subspace"), "o-", markersize=4, color=colors[label], label=label)
-      between = _mean(of_k, "subspace_between_fits")
-      axis.plot(sigma, between, "--", linewidth=1.2, color=colors[label], gid=label)
+      shared = _of_each(of_k, "subspace")
+      (line,) = axis.plot(sigma, shared.mean(0), "o-", markersize=4, color=colors[label], label=label)
+      _band(line, shared, np.asarray)
+      between = _of_each(of_k, "subspace_between_fits")
+      axis.plot(sigma, between.mean(0), "--", linewidth=1.2, color=colors[label], gid=label)
     axis.set_title(f"k = {k}")
     style.sigma_axis(axis)
   panels[0].set_ylim(-0.03, 1.03)
@@ -75,5 +82,15 @@ def signed_root(square: ArrayLike) -> np.ndarray:
   return np.sign(square) * np.sqrt(np.abs(square))
 
 
-def _mean(networks: Sequence["xarray.Dataset"], name: str) -> np.ndarray:
-  return np.mean([found[name].to_numpy() for found in networks], axis=0)
+def _band(line: Line2D, values: np.ndarray, drawn_as: Callable[[np.ndarray], np.ndarray]) -> None:
+  """Draw the interval over networks of values [networks, S], where there are several.
+
+  Of a single image the Gaussian map is 0, and there is no gap relative to it.
+  """
+  if len(values) > 1 and np.isfinite(values).all():
+    _, low, high = intervals.t_interval(values.T)
+    style.band(line, drawn_as(low), drawn_as(high))
+
+
+def _of_each(networks: Sequence["xarray.Dataset"], name: str) -> np.ndarray:
+  return np.stack([found[name].to_numpy() for found in networks])

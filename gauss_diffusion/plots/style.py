@@ -197,12 +197,20 @@ def curve(axis: Axes, x: ArrayLike, values: Sequence[ArrayLike], **line: typing.
   axis.update_datalim([(at, mean) for means in _network_means(values).T for at, mean in zip(x, means)])
   (drawn,) = axis.plot(x, interval(values).mean, **line)
   for (_, low, high), look in _intervals(values):
-    outline = np.concatenate([np.stack([x, low], 1), np.stack([x, high], 1)[::-1]])
-    band = PolyCollection(
-      [outline], facecolor=drawn.get_color(), linewidth=0, zorder=1.5, alpha=_BAND_ALPHA[look]
-    )
-    band.set_gid(line.get("label") or line.get("gid"))
-    axis.add_collection(band, autolim=look == "images")
+    band(drawn, low, high, look)
+
+
+def band(line: Line2D, low: np.ndarray, high: np.ndarray, over: str = "networks") -> None:
+  """Draw an interval about a line, [X] its ends; `over` networks, without widening the axis, or images."""
+  x = np.asarray(line.get_xdata())
+  outline = np.concatenate([np.stack([x, low], 1), np.stack([x, high], 1)[::-1]])
+  drawn = PolyCollection(
+    [outline], facecolor=line.get_color(), linewidth=0, zorder=1.5, alpha=_BAND_ALPHA[over]
+  )
+  label = str(line.get_label())
+  drawn.set_gid(line.get_gid() if label.startswith("_") else label)
+  assert line.axes is not None
+  line.axes.add_collection(drawn, autolim=over == "images")
 
 
 def points(axis: Axes, x: ArrayLike, values: Sequence[Sequence[ArrayLike]], **line: typing.Any) -> None:
