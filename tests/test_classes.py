@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from gauss_diffusion import data
+from gauss_diffusion.denoisers import guidance
 from gauss_diffusion.study import check as checks
 from gauss_diffusion.study import classes, members, pipeline, schema, subjects, workdir
 
@@ -139,6 +140,35 @@ def test_one_training_is_asked_about_every_class_and_held_against_its_images(tol
   assert pipeline.analyse_models(told, digits, again, {}, tmp_path) == 2
 
 
+def test_guidance_is_a_look_at_the_same_training(told, digits, tmp_path):
+  schema.add_model(told, "g3", 200, title="guided").update({"class_label": "3", "guidance": 1.5})
+  refuse(told, digits)
+  models = check(told, digits, tmp_path)
+  assert [len(run) for run in pipeline.runs(models)] == [4]
+  workdir.take(tmp_path, told, models, "test")
+  pipeline.train_models(models, tmp_path)
+  opened = {model.label: subjects.opened(model, {}, {}, tmp_path) for model in models}
+  assert opened["g3"].about["name"] == "dit, class 3, guidance 1.5"
+  assert opened["g3"].digest != opened["c3"].digest
+  conditional, unconditional, weight = opened["g3"].denoise.args[0]
+  assert weight == 1.5 and opened["g3"].denoise.func is guidance.denoise
+  for own, label in ((conditional, "c3"), (unconditional, "cnone")):
+    pairs = zip(jax.tree.leaves(own), jax.tree.leaves(opened[label].denoise), strict=True)
+    assert all(np.array_equal(one, other) for one, other in pairs) and own.func is opened[label].denoise.func
+  assert pipeline.analyse_models(told, digits, models, {}, tmp_path) == 8
+  told.models.g3.guidance = 2.0
+  again = check(told, digits, tmp_path)
+  workdir.check(tmp_path, again)  # another weight is no other training
+  assert pipeline.train_models(again, tmp_path) == 0
+  assert pipeline.analyse_models(told, digits, again, {}, tmp_path) == 2
+
+
+def test_a_class_is_called_by_its_name(told):
+  told.models.c3.class_label = "frog"
+  classes.by_label(told, ("cat", "dog", "frog"))
+  assert [told.models[label].class_label for label in ("c3", "c0", "cnone")] == ["2", "0", "none"]
+
+
 def test_a_control_is_of_the_class_of_its_model(told):
   told.claims, told.controls = ("gl rises",), ("mean",)
   of_models = [member for member in members.members(told) if not member.control]
@@ -156,8 +186,21 @@ def test_a_control_is_of_the_class_of_its_model(told):
       "`models.c3` is a network conditional on 10 classes; set `models.c3.class_label` to",
     ),
     ({"class_label": "10"}, "`models.c3.class_label` is '10'; want a label from '0' to '9'"),
-    ({"class_label": "cat"}, "`models.c3.class_label` is 'cat'; want a label, such as '0', or 'none'"),
+    (
+      {"class_label": "cat"},
+      "`models.c3.class_label` is 'cat'; want a label, such as '0', a class's name, or",
+    ),
     ({"class_label": "-1"}, "`models.c3.class_label` is '-1'; want a label"),
+    ({"guidance": -0.5}, "`models.c3.guidance` is -0.5; want a weight from 0 to 100"),
+    ({"guidance": float("nan")}, "`models.c3.guidance` is nan; want a weight"),
+    (
+      {"guidance": 2.0, "class_label": "none"},
+      "`models.c3.guidance` is 2, which leads .* to a class; set `models.c3.class_label`",
+    ),
+    (
+      {"guidance": 2.0, "train.label_dropout": 0.0},
+      "`models.c3.guidance` is 2, away from .* no class, which it learns with `train.label_dropout`",
+    ),
     ({"surrogate": True}, "`models.c3` has both `surrogate` and `train.conditional`"),
     ({"train.label_dropout": 1.0}, "train.label_dropout` is 1.0; want a rate from 0 to below 1"),
     (

@@ -16,6 +16,7 @@ from configs import (
   explained,
   gaussian_structure,
   geometry,
+  guidance,
   input_law,
   perturbation,
   strong_generalization,
@@ -34,12 +35,13 @@ STUDIES = {
   "explained": explained,
   "gaussian_structure": gaussian_structure,
   "geometry": geometry,
+  "guidance": guidance,
   "input_law": input_law,
   "perturbation": perturbation,
   "strong_generalization": strong_generalization,
   "training_time": training_time,
 }
-UNJUDGED = ("explained", "geometry")  # they measure, and decide no claim
+UNJUDGED = ("explained", "geometry", "guidance")  # they measure, and decide no claim
 OFTEN = ("gaussian_structure", "strong_generalization")  # the others with --long
 VERDICTS = (HOLDS, FAILS, OPEN, FEW, CANNOT_FAIL, CANNOT_HOLD)
 

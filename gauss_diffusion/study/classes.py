@@ -1,6 +1,7 @@
 """Class labels of a study: what models are told of classes and held against, and what images cannot give."""
 
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -13,12 +14,25 @@ from gauss_diffusion.study.members import analyses_of
 if typing.TYPE_CHECKING:
   from gauss_diffusion.study.subjects import Model
 
+MOST_GUIDANCE = 100.0  # the greatest weight
 NO_CLASS = "none"  # a `class_label`: a conditional network is told zeros, and held against all images
 
 
 def label(entry: Any) -> int | None:
   """Return the class of a model's `class_label`, None where it is of none or of all."""
   return int(entry.class_label) if entry.class_label.isdecimal() else None
+
+
+def by_label(config: ConfigDict, names: Sequence[str]) -> None:
+  """Write classes that models are asked about by name as labels.
+
+  Args:
+    config: the study, changed in place.
+    names: of the classes, by label.
+  """
+  for model in config.models.values():
+    if model.class_label in names:
+      model.class_label = str(names.index(model.class_label))
 
 
 def meant(images: data.Subset, entry: Any) -> data.Subset:
@@ -51,6 +65,11 @@ def check_training(where: str, model: ConfigDict, name: str, num_classes: int) -
       f"`{where}.train.label_dropout` is {train.label_dropout}, of labels that are not given; set "
       "`train.conditional`, or leave it 0"
     )
+  if model.guidance and not train.label_dropout:
+    raise ValueError(
+      f"`{where}.guidance` is {model.guidance:g}, away from what the network says of no class, which it "
+      "learns with `train.label_dropout` > 0 alone"
+    )
   if train.conditional and not num_classes:
     raise ValueError(f"`{where}.train.conditional` is true, which needs labels, and {name!r} has none")
   if train.conditional and model.surrogate:
@@ -68,7 +87,9 @@ def check_label(where: str, model: ConfigDict, known: int, num_classes: int) -> 
   """
   chosen, is_network = model.class_label, schema.source(model) in ("training", "checkpoint")
   if chosen and chosen != NO_CLASS and not (chosen.isdecimal() and chosen.isascii()):
-    raise ValueError(f"`{where}.class_label` is {chosen!r}; want a label, such as '0', or {NO_CLASS!r}")
+    raise ValueError(
+      f"`{where}.class_label` is {chosen!r}; want a label, such as '0', a class's name, or {NO_CLASS!r}"
+    )
   if known and not chosen:
     raise ValueError(
       f"`{where}` is a network conditional on {known} classes; set `{where}.class_label` to one, '0' to "
@@ -77,6 +98,13 @@ def check_label(where: str, model: ConfigDict, known: int, num_classes: int) -> 
   if chosen and is_network and not known:
     raise ValueError(f"`{where}.class_label` is {chosen!r}, and its network is unconditional; leave it empty")
   wanted = label(model)
+  if not 0 <= model.guidance <= MOST_GUIDANCE:
+    raise ValueError(f"`{where}.guidance` is {model.guidance}; want a weight from 0 to {MOST_GUIDANCE:g}")
+  if model.guidance and (wanted is None or not is_network):
+    raise ValueError(
+      f"`{where}.guidance` is {model.guidance:g}, which leads a class-conditional network to a class; set "
+      f"`{where}.class_label` to one"
+    )
   if wanted is None:
     return
   if not num_classes:

@@ -340,7 +340,8 @@ def _pass_seconds(name: str, config: ConfigDict, model: Model) -> float:
   dimension = int(np.prod(shape))
   if name == subjects.NETWORK and model.card:
     network = _network(model)
-    return network.flops / _device_rate(network.width, "float32")
+    passes = 2 if model.entry.guidance else 1  # with the class and without
+    return passes * network.flops / _device_rate(network.width, "float32")
   if name == subjects.NETWORK and model.source == "function":
     return _function_seconds(model.entry.function, model.entry.jax, tuple(shape))
   rank = min(config.denoisers.gaussian.rank or num, num, dimension)

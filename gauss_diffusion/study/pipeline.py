@@ -26,6 +26,8 @@ from gauss_diffusion.study.subjects import (
 from gauss_diffusion.training import checkpoint, loop
 from gauss_diffusion.types import Denoiser, GaussianStats, Pixels
 
+_OF_A_LOOK = ("title", "group", "class_label", "guidance", "train")  # no part of how a network is trained
+
 
 def runs(models: list[Model]) -> list[list[Model]]:
   """Group models that are one training run looked at after other steps or of other classes, shortest first.
@@ -35,7 +37,7 @@ def runs(models: list[Model]) -> list[list[Model]]:
   alike = {}
   for model in models:
     entry = model.entry.to_dict()
-    same = {name: entry[name] for name in entry if name not in ("title", "group", "class_label", "train")}
+    same = {name: entry[name] for name in entry if name not in _OF_A_LOOK}
     images = model.training.fingerprint, model.training.label_fingerprint
     alike[model.label] = str((same, images, {**entry["train"], "steps": None}))
   grouped: dict[str, list[Model]] = {}

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from ml_collections import ConfigDict
 
 from gauss_diffusion import data, networks, results
-from gauss_diffusion.denoisers import FAMILIES, affine, external, family
+from gauss_diffusion.denoisers import FAMILIES, affine, external, family, guidance
 from gauss_diffusion.study import check, classes, members, schema, surrogate
 from gauss_diffusion.study.members import Member
 from gauss_diffusion.training import checkpoint
@@ -159,10 +159,17 @@ def opened(
     about = {"kind": "best affine map", "name": f"of {model.entry.linear}"}
     return Opened(Partial(affine.denoise, best), result_card["content"], True, about)
   network, params = checkpoint.load_ema(model.folder)
-  told = networks.class_vector(network, classes.label(model.entry))
-  denoise = Partial(networks.denoise, networks.Trained(params=params, network=network, label=told))
-  leaves = jax.tree.leaves(params)
+  leaves, weight = jax.tree.leaves(params), model.entry.guidance
+
+  def told(label: int | None) -> Partial:
+    vector = networks.class_vector(network, label)
+    return Partial(networks.denoise, networks.Trained(params=params, network=network, label=vector))
+
+  denoise = told(classes.label(model.entry))
+  if weight:
+    denoise = Partial(guidance.denoise, guidance.Guided(denoise, told(None), np.float32(weight)))
   of_class = f", class {model.entry.class_label}" if model.entry.class_label else ""
+  of_class += f", guidance {weight:g}" if weight else ""
   about = {
     "kind": "trained here" if model.source == "training" else "network from a checkpoint",
     "name": model.card["network"]["name"] + of_class,
