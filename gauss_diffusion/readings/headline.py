@@ -19,7 +19,7 @@ NATS_FROM = measures.MIDDLE[0]  # below, what the span of few images lacks drown
 # remember. The map on held-out images is.
 LEFT_OUT = ("linear (train)",)
 # What the numbers say whose names begin so; pixels lie in [-1, 1].
-_MEANINGS = {
+MEANINGS = {
   "GL score": "distance of a sample to the nearest training image, as part of its norm: 0 is a copy",
   "memorized share": "samples three times nearer to one training image than to any other: copies",
   "linearity score": "cosine of what a mixture of two images becomes to the mixture of what they become, "
@@ -79,7 +79,7 @@ def numbers(reading: Reading) -> dict[str, Values]:
 
 def meanings(rows: list[dict[str, Any]]) -> dict[str, str]:
   """Return what the numbers in the rows say: the beginning of their names -> a line."""
-  return {begin: line for begin, line in _MEANINGS.items() if any(name.startswith(begin) for name in rows[0])}
+  return {begin: line for begin, line in MEANINGS.items() if any(name.startswith(begin) for name in rows[0])}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
