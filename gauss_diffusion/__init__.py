@@ -14,9 +14,11 @@ Where to look:
     data, images     load a data set by name, take a subset; pixels to [-1, 1] and back
     statistics       mean, eigenbasis and eigenvalues of images, exact
     denoisers        the ideal denoisers (`denoisers.FAMILIES`), any function as a denoiser (`external`)
+    parallel         many images at once, over all devices: `parallel.denoise(denoiser, x, sigma)`
     networks         EDM's networks; a trained one as a denoiser
+    training         training a network: `training.loop.run`, and the alarm for memorization
     checkpoint       trained networks: `checkpoint.load_ema(workdir, label)`
-    edm, sampling    noise levels and preconditionings; from noise to image along the PF-ODE
+    edm, sampling    noise levels and preconditionings; from noise to image, `sampling.sample_many`
     probes           what can be asked of a denoiser: linearity, jacobian, score_gap, generalization, ...
     distill          the best affine map of any denoiser
     results          what a study found: `results.open(workdir)`, arrays with named axes
@@ -44,6 +46,7 @@ from gauss_diffusion import (
   edm,
   images,
   networks,
+  parallel,
   probes,
   results,
   sampling,
@@ -53,7 +56,7 @@ from gauss_diffusion.readings import intervals
 from gauss_diffusion.types import Affine, Denoiser, GaussianStats, Trajectory
 
 if TYPE_CHECKING:
-  from gauss_diffusion import plots
+  from gauss_diffusion import plots, training
   from gauss_diffusion.training import checkpoint
 
 __version__ = "0.2.0"
@@ -71,15 +74,21 @@ __all__ = [
   "images",
   "intervals",
   "networks",
+  "parallel",
   "plots",
   "probes",
   "results",
   "sampling",
   "statistics",
+  "training",
 ]
 
-# Orbax and matplotlib take most of a second to import: these two come when they are asked for.
-_LATER = {"checkpoint": "gauss_diffusion.training.checkpoint", "plots": "gauss_diffusion.plots"}
+# Orbax and matplotlib take most of a second to import: these come when they are asked for.
+_LATER = {
+  "checkpoint": "gauss_diffusion.training.checkpoint",
+  "plots": "gauss_diffusion.plots",
+  "training": "gauss_diffusion.training",
+}
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -6,6 +6,7 @@ and Heun's correction adds ``½ (1/r − 1) (D(x̃; σ') − D)``: written so, n
 step, r = 0, returns D to the last bit.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Float
 
+from gauss_diffusion import parallel
 from gauss_diffusion.types import Array, ArrayLike, Denoiser, GaussianStats, Image, Sigma, Sigmas, Trajectory
 
 
@@ -74,6 +76,46 @@ def sample(
   stride = -(-len(evaluations.sigma) // len(sigmas))  # calls per step; the first sees the state itself
   x = jnp.concatenate([x[::stride], x_end[None]])
   return Trajectory(jnp.append(sigmas, 0), x, x0_hat[::stride])
+
+
+def sample_many(
+  denoise: Denoiser,
+  noise: Float[np.ndarray, "n H W C"],
+  sigmas: Sigmas,
+  *,
+  solver: str = "euler",
+  batch: int | None = None,
+) -> Trajectory:
+  """Solve the probability-flow ODE for every latent, over all devices; compiled once a kind of denoiser.
+
+  Args:
+    denoise: the denoiser, a pytree.
+    noise: standard normal [n, H, W, C], n at least 1.
+    sigmas: as of `sample`.
+    solver: one of `SOLVERS`.
+    batch: latents in flight at once, see `parallel.map_samples`.
+
+  Returns:
+    NumPy arrays, of which each field has a first axis n.
+
+  Raises:
+    ValueError: as `sample`, and when there is no latent.
+  """
+  if solver not in SOLVERS:
+    raise ValueError(f"`solver` is {solver!r}; known are {', '.join(SOLVERS)}")
+  if not len(noise):
+    raise ValueError("`noise` is empty; want at least one latent [H, W, C]")
+  levels = np.asarray(sigmas, noise.dtype)
+  _levels(levels, levels.dtype)
+  return parallel.map_samples(_SOLVE[solver], (denoise, levels), noise, batch=batch)
+
+
+def _solve(solver: str, shared: tuple[Denoiser, Float[Array, " T"]], noise: Image) -> Trajectory:
+  denoise, sigmas = shared
+  return sample(denoise, noise, sigmas, solver=solver)
+
+
+_SOLVE = {solver: functools.partial(_solve, solver) for solver in SOLVERS}  # each is compiled once
 
 
 def gaussian_trajectory(

@@ -194,3 +194,28 @@ def test_pmap_of_vmap_is_one_by_one_and_traces_the_denoiser_once():
   for i, j in [(0, 0), (3, 1), (7, 1)]:
     alone = score(Partial(two_delta, record), *pairs[i, j], 0.9, alpha2, centre)
     np.testing.assert_allclose([field[i, j] for field in everywhere], alone, atol=F32)
+
+
+def test_many_pairs_are_each_by_itself_and_compiled_once():
+  rng, *_ = draw(1)
+  traces = []
+
+  def counted(record, x, sigma):
+    traces.append(x.shape)
+    return two_delta(record, x, sigma)
+
+  denoise = Partial(counted, tuple(np.float32(rng.normal(size=(2, *SHAPE)))))
+  x1, x2, centre = np.float32(rng.normal(size=(3, 11, *SHAPE)))
+  centre = centre[0]
+  for sigma in (0.9, 0.3):
+    found = linearity.score_many(denoise, x1, x2, sigma, ALPHA2, centre=centre, batch=8)
+    assert found.cosine.shape == (11, 3) and isinstance(found.cosine, np.ndarray)
+    for i in (0, 10):
+      alone = score(Partial(two_delta, denoise.args[0]), x1[i], x2[i], sigma, np.float32(ALPHA2), centre)
+      np.testing.assert_allclose([field[i] for field in found], alone, atol=F32)
+  assert traces == [SHAPE]
+  assert linearity.score_many(denoise, x1, x2, 0.5, centre=centre).nmse.shape == (11,)
+  with pytest.raises(ValueError, match="hold 11 and 10 images"):
+    linearity.score_many(denoise, x1, x2[1:], 0.5, centre=centre)
+  with pytest.raises(ValueError, match="`alpha2` is 1.5"):
+    linearity.score_many(denoise, x1, x2, 0.5, 1.5, centre=centre)

@@ -207,6 +207,25 @@ def test_denoiser_is_compiled_once():
     assert str(program(draw_noise().astype(np.float32), GRID.astype(np.float32))).count(" sin ") == 1
 
 
+@pytest.mark.parametrize("solver", sampling.SOLVERS)
+def test_many_latents_are_each_by_itself_and_compiled_once(solver):
+  traces = []
+
+  def counted(record, x, sigma):
+    traces.append(x.shape)
+    return record / (1 + sigma) + jnp.sin(x) / (2 + sigma)
+
+  noise, grid = draw_noise(5).astype(np.float32), edm.sigma_grid(4, 0.1, 5.0)
+  for record in (np.float32(0.3), np.float32(-1.0)):
+    found = sampling.sample_many(Partial(counted, record), noise, grid, solver=solver, batch=2)
+    assert isinstance(found.x, np.ndarray) and found.x.shape == (5, 5, *noise.shape[1:])
+    for i in (0, 4):
+      alone = sampling.sample(Partial(counted, record), noise[i], grid, solver=solver)
+      for field, want in zip(found, alone, strict=True):
+        np.testing.assert_allclose(field[i], want, rtol=1e-6, atol=1e-6)
+  assert traces[0] == noise.shape[1:] and len(traces) == 1 + 4  # `sample` by itself is traced each time
+
+
 @pytest.mark.skipif(not REFERENCE.exists(), reason="needs the shared reference arrays")
 @pytest.mark.parametrize(("name", "solver", "num_steps"), [("heun18", "heun", 18), ("euler10", "euler", 10)])
 def test_reference_samples(name, solver, num_steps):
@@ -232,6 +251,9 @@ def test_reference_samples(name, solver, num_steps):
     (lambda d, s, z: sampling.sample(d, z, [2.0, 0.0]), "`sigmas` is"),
     (lambda d, s, z: sampling.sample(d, z, 2.0), "`sigmas` is 2.0"),
     (lambda d, s, z: sampling.gaussian_trajectory(s, z, [2.0, np.nan]), "all > 0"),
+    (lambda d, s, z: sampling.sample_many(d, z[None], GRID, solver="rk4"), "`solver` is 'rk4'"),
+    (lambda d, s, z: sampling.sample_many(d, z[None], [2.0, 0.0]), "`sigmas` is"),
+    (lambda d, s, z: sampling.sample_many(d, z[:0][None][:0], GRID), "`noise` is empty"),
   ],
 )
 def test_refuses(call, named):

@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from gauss_diffusion import edm, parallel, results
+from gauss_diffusion import edm, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.plots import linearity as figure
 from gauss_diffusion.probes import linearity
@@ -50,11 +50,6 @@ def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) ->
     )
 
 
-def _score(shared, pair):
-  denoise, mean, sigma, alpha2 = shared
-  return linearity.score(denoise, pair[0], pair[1], sigma, alpha2, centre=mean)
-
-
 def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
   """Score pairs of held-out images under one noise draw for all sigma, and pairs of pure noise."""
   sampler = subject.sigmas
@@ -66,9 +61,9 @@ def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xar
   for sigma in tqdm(sigmas, f"linearity, {title}", unit="level", delay=2):
     for clean in (images, np.zeros_like(images)):
       x = clean + np.float32(sigma) * noise
-      pairs = np.stack([x[: settings.pairs], x[settings.pairs :]], 1)
-      shared = (subject.network, subject.stats.mean, np.float32(sigma), alpha2)
-      scores.append(parallel.map_samples(_score, shared, pairs, batch=settings.pairs))
+      x1, x2, mean = x[: settings.pairs], x[settings.pairs :], subject.stats.mean
+      of_pairs = {"centre": mean, "batch": settings.pairs}
+      scores.append(linearity.score_many(subject.network, x1, x2, sigma, alpha2, **of_pairs))
   # [S * I] records of [P, A]  ->  [I, S, A, P]
   arrays = {
     field: np.stack([getattr(score, field) for score in scores])

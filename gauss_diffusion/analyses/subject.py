@@ -1,6 +1,5 @@
 """What an analysis looks at: one denoiser under the microscope, its images, and what it is held against."""
 
-import functools
 import math
 import typing
 import zlib
@@ -11,7 +10,7 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
-from gauss_diffusion import parallel, sampling
+from gauss_diffusion import sampling
 from gauss_diffusion.denoisers import FAMILIES, affine
 from gauss_diffusion.images import to_float
 from gauss_diffusion.types import Affine, Array, Denoiser, GaussianStats, Trajectory
@@ -117,18 +116,9 @@ def fitting(subject: Subject, law: str, reserved: int, fits: int) -> list[np.nda
   return [subject.held_out[reserved + part :: fits] for part in range(fits)]
 
 
-def _solve(solver, shared, noise):
-  denoise, sigmas = shared
-  return sampling.sample(denoise, noise, sigmas, solver=solver)
-
-
-_SOLVE = {solver: functools.partial(_solve, solver) for solver in sampling.SOLVERS}  # each is compiled once
-
-
 def sample(subject: Subject, denoise: Denoiser, noise: np.ndarray) -> Trajectory:
   """Run the PF-ODE from each of the latents [n, H, W, C] on the study's grid; fields gain an axis n."""
-  shared = denoise, subject.sigmas.astype(np.float32)
-  return parallel.map_samples(_SOLVE[subject.solver], shared, noise, batch=32)
+  return sampling.sample_many(denoise, noise, subject.sigmas, solver=subject.solver, batch=32)
 
 
 def calls(levels: int, solver: str) -> int:

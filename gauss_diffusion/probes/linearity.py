@@ -1,7 +1,7 @@
 """Superposition: does a denoiser map a mixture of two inputs to the mixture of their outputs?"""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from gauss_diffusion import parallel
 from gauss_diffusion.types import Array, ArrayLike, Denoiser, Image, Sigma
 
 
@@ -56,10 +57,8 @@ def score(
     ValueError: if `alpha2` is concrete and leaves [0, 1].
   """
   chex.assert_equal_shape([x1, x2, centre])
-  if not isinstance(alpha2, jax.core.Tracer) and not np.all(
-    (np.asarray(alpha2) >= 0) & (np.asarray(alpha2) <= 1)
-  ):
-    raise ValueError(f"`alpha2` is {alpha2}; want values in [0, 1], as alpha^2 + beta^2 = 1")
+  if not isinstance(alpha2, jax.core.Tracer):
+    _check(alpha2)
   alpha2, centre = jnp.asarray(alpha2, x1.dtype), jnp.asarray(centre, x1.dtype)
   alpha, beta = (jnp.sqrt(square).reshape(-1, *[1] * x1.ndim) for square in (alpha2, 1 - alpha2))
 
@@ -75,6 +74,51 @@ def score(
   cosine, nmse = jax.vmap(_compare)(of_mix, mix(d1, d2))
   centred = jax.vmap(_compare)(of_centred - centre[None], mix(d1 - centre, d2 - centre))
   return Linearity(*(value.reshape(alpha2.shape) for value in (cosine, nmse, *centred)))
+
+
+def score_many(
+  denoise: Denoiser,
+  x1: Float[np.ndarray, "n H W C"],
+  x2: Float[np.ndarray, "_n H W C"],
+  sigma: Sigma,
+  alpha2: Float[ArrayLike, "*A"] | Sequence[float] | float = 0.5,
+  *,
+  centre: Image,
+  batch: int | None = None,
+) -> Linearity:
+  """Compare every pair of inputs, over all devices: `score`, compiled once a kind of denoiser.
+
+  Args:
+    denoise: a denoiser, a pytree.
+    x1: first noisy images [n, H, W, C].
+    x2: second noisy images, of independent noise.
+    sigma: scalar noise level of all.
+    alpha2: as of `score`.
+    centre: as of `score`.
+    batch: pairs in flight at once, see `parallel.map_samples`.
+
+  Returns:
+    NumPy arrays [n, *A].
+
+  Raises:
+    ValueError: as `score`, and on other numbers of first and second images.
+  """
+  if len(x1) != len(x2) or not len(x1):
+    raise ValueError(f"`x1` and `x2` hold {len(x1)} and {len(x2)} images; want as many, and at least one")
+  weights = np.asarray(alpha2, x1.dtype)
+  _check(weights)
+  shared = denoise, np.asarray(centre, x1.dtype), np.asarray(sigma, x1.dtype), weights
+  return parallel.map_samples(_score, shared, x1, x2, batch=batch)
+
+
+def _score(shared: tuple, x1: Image, x2: Image) -> Linearity:
+  denoise, centre, sigma, alpha2 = shared
+  return score(denoise, x1, x2, sigma, alpha2, centre=centre)
+
+
+def _check(alpha2: Any) -> None:
+  if not np.all((np.asarray(alpha2) >= 0) & (np.asarray(alpha2) <= 1)):
+    raise ValueError(f"`alpha2` is {alpha2}; want values in [0, 1], as alpha^2 + beta^2 = 1")
 
 
 def _compare(

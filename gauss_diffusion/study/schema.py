@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from gauss_diffusion import analyses, edm
 from gauss_diffusion.denoisers import FAMILIES, family
+from gauss_diffusion.training import loop
 
 
 class Field(NamedTuple):
@@ -20,6 +21,7 @@ class Field(NamedTuple):
   meaning: str  # and its unit
 
 
+TRAIN = loop.Settings()
 STUDY = {
   "title": Field("Untitled study", "what the report is called"),
   "seed": Field(0, "of data order, weights, noise, latents"),
@@ -67,24 +69,30 @@ SECTIONS = {
     "sigma_data": Field(edm.SIGMA_DATA, "standard deviation of a pixel that the preconditioning supposes"),
   },
   "train": {
-    "steps": Field(500, "of training; 0: the network stays as it is initialised"),
-    "batch": Field(64, "images a step, over all devices"),
-    "learning_rate": Field(4e-3, "of Adam, after the ramp"),
-    "rampup_images": Field(5_000, "images until the learning rate is reached"),
-    "ema_halflife_images": Field(5_000.0, "images in which the moving average of parameters forgets half"),
-    "ema_rampup": Field(0.1, "the half-life is at most this share of the images seen"),
-    "flips": Field(False, "mirror images left to right, half of them"),
-    "noise_law": Field("", "edm, log-uniform, ...; empty: the one that goes with the preconditioning"),
-    "p_mean": Field(edm.P_MEAN, "edm: mean of ln sigma"),
-    "p_std": Field(edm.P_STD, "edm: standard deviation of ln sigma"),
-    "sigma_min": Field(edm.SIGMA_MIN, "log-uniform, and the plain autoencoder's own: lowest noise level"),
-    "sigma_max": Field(edm.SIGMA_MAX, "the same, highest; equal to sigma_min it is a single level"),
-    "log_every": Field(10, "steps"),
-    "checkpoint_every": Field(250, "steps"),
-    "keep": Field(2, "newest checkpoints kept"),
-    "alarm_every": Field(0, "steps between looks for memorization, a multiple of log_every; 0: none"),
-    "dtype": Field("float32", "in which networks compute, or bfloat16; parameters stay float32"),
-    "remat": Field(False, "recompute activations in the backward pass: less memory, more time"),
+    "steps": Field(TRAIN.steps, "of training; 0: the network stays as it is initialised"),
+    "batch": Field(TRAIN.batch, "images a step, over all devices"),
+    "learning_rate": Field(TRAIN.learning_rate, "of Adam, after the ramp"),
+    "rampup_images": Field(TRAIN.rampup_images, "images until the learning rate is reached"),
+    "ema_halflife_images": Field(
+      TRAIN.ema_halflife_images, "images in which the moving average of parameters forgets half"
+    ),
+    "ema_rampup": Field(TRAIN.ema_rampup, "the half-life is at most this share of the images seen"),
+    "flips": Field(TRAIN.flips, "mirror images left to right, half of them"),
+    "noise_law": Field(
+      TRAIN.noise_law, "edm, log-uniform, ...; empty: the one that goes with the preconditioning"
+    ),
+    "p_mean": Field(TRAIN.p_mean, "edm: mean of ln sigma"),
+    "p_std": Field(TRAIN.p_std, "edm: standard deviation of ln sigma"),
+    "sigma_min": Field(TRAIN.sigma_min, "log-uniform, and the plain autoencoder's own: lowest noise level"),
+    "sigma_max": Field(TRAIN.sigma_max, "the same, highest; equal to sigma_min it is a single level"),
+    "log_every": Field(TRAIN.log_every, "steps"),
+    "checkpoint_every": Field(TRAIN.checkpoint_every, "steps"),
+    "keep": Field(TRAIN.keep, "newest checkpoints kept"),
+    "alarm_every": Field(
+      TRAIN.alarm_every, "steps between looks for memorization, a multiple of log_every; 0: none"
+    ),
+    "dtype": Field(TRAIN.dtype, "in which networks compute, or bfloat16; parameters stay float32"),
+    "remat": Field(TRAIN.remat, "recompute activations in the backward pass: less memory, more time"),
     "conditional": Field(False, "the network is told the class, of data with labels; see `class_label`"),
     "label_dropout": Field(0.0, "share of its training samples that have no class"),
   },

@@ -38,23 +38,23 @@ class StepInfo(NamedTuple):
 class Settings(NamedTuple):
   """How to train; fields of a study's `train`, which has besides those that decide the network."""
 
-  steps: int
-  batch: int  # images a step, over all devices
-  learning_rate: float
-  rampup_images: int
-  ema_halflife_images: float
-  ema_rampup: float
-  flips: bool  # mirror half the images left to right
-  noise_law: str  # of `edm.TRAINING_NOISE`; empty: the one that goes with the network's preconditioning
-  p_mean: float  # of ln sigma, under the law "edm"
-  p_std: float
-  sigma_min: float  # of the laws "log-uniform" and "none"; equal ends are a single level
-  sigma_max: float
-  log_every: int  # steps
-  checkpoint_every: int  # steps
-  keep: int  # checkpoints
-  dtype: str  # in which the raw network computes, see `networks.compute`
-  remat: bool  # less memory for more time
+  steps: int = 500
+  batch: int = 64  # images a step, over all devices
+  learning_rate: float = 4e-3
+  rampup_images: int = 5_000
+  ema_halflife_images: float = 5_000.0
+  ema_rampup: float = 0.1
+  flips: bool = False  # mirror half the images left to right
+  noise_law: str = ""  # of `edm.TRAINING_NOISE`; empty: the one that goes with the network's preconditioning
+  p_mean: float = edm.P_MEAN  # of ln sigma, under the law "edm"
+  p_std: float = edm.P_STD
+  sigma_min: float = edm.SIGMA_MIN  # of the laws "log-uniform" and "none"; equal ends are a single level
+  sigma_max: float = edm.SIGMA_MAX
+  log_every: int = 10  # steps
+  checkpoint_every: int = 250  # steps
+  keep: int = 2  # checkpoints
+  dtype: str = "float32"  # in which the raw network computes, see `networks.compute`
+  remat: bool = False  # less memory for more time
   alarm_every: int = 0  # steps between looks for memorization, a multiple of log_every; 0: none
 
 
