@@ -54,7 +54,7 @@ UNREAD = {
   "linearity": ("centred_cosine",),
 }
 # Pictures that are read of every member, and not of a model's first network alone.
-READ = {"explained": ("residual",), "halves": ("outputs",), "perturbation": ("unmoved",)}
+READ = {"explained": ("residual",), "halves": ("deviations",), "perturbation": ("unmoved",)}
 
 
 def keep(workdir: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:

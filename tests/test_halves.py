@@ -61,19 +61,26 @@ def drawn(seed):
   )
 
 
-def test_outputs_are_those_of_shared_inputs(dataset):
+def test_deviations_are_those_of_shared_inputs(dataset):
   subject = subject_of(dataset, data.subset(dataset, 128, 1).images)
   found = halves.compute(subject, ConfigDict(FEW | {"images": 6}), "test")
-  assert found.outputs.shape == (2, 5, 6, 8, 8, 1) and found.outputs.dtype == np.float32
-  np.testing.assert_array_equal(found.outputs.sel(denoiser="network"), found.outputs.sel(denoiser="gaussian"))
+  assert found.deviations.shape == (2, 5, 6, 8, 8, 1) and found.deviations.dtype == np.float32
+  np.testing.assert_array_equal(
+    found.deviations.sel(denoiser="network"), found.deviations.sel(denoiser="gaussian")
+  )
   noise = np.random.default_rng([0, *b"halves"]).standard_normal((6, 8, 8, 1), np.float32)
   rows = to_float(subject.train).reshape(128, 64).astype(np.float64)
-  covariance = np.cov(rows.T, bias=True)
+  every = to_float(dataset.pool).reshape(-1, 64).astype(np.float64)
+
+  def exact(rows, x, sigma):
+    covariance = np.cov(rows.T, bias=True)
+    weight = np.linalg.solve(covariance + sigma**2 * np.eye(64), covariance).T
+    return rows.mean(0) + (x - rows.mean(0)) @ weight.T
+
   for s, sigma in enumerate(subject.sigmas):
     x = (to_float(dataset.held_out[:6]) + np.float32(sigma) * noise).reshape(6, 64)
-    weight = np.linalg.solve(covariance + sigma**2 * np.eye(64), covariance).T
-    want = rows.mean(0) + (x - rows.mean(0)) @ weight.T
-    got = found.outputs.sel(denoiser="gaussian").to_numpy()[s].reshape(6, 64)
+    want = exact(rows, x, sigma) - exact(every, x, sigma)
+    got = found.deviations.sel(denoiser="gaussian").to_numpy()[s].reshape(6, 64)
     np.testing.assert_allclose(got, want, atol=FLOAT32)
 
 
@@ -144,7 +151,7 @@ def fake(seed, network=2.0, size=16):
   outputs[0] *= network
   return results.labelled(
     {
-      "outputs": (("denoiser", "sigma", "image", *IMAGE), outputs / np.sqrt(size)),
+      "deviations": (("denoiser", "sigma", "image", *IMAGE), outputs / np.sqrt(size)),
       "predicted": (("sigma", "image"), rng.uniform(1, 3, (10, 7)) / size),
       "samples_predicted": (("pair", "latent"), rng.uniform(0.5, 1, (2, 6))),
     },
@@ -168,7 +175,7 @@ def test_distances_are_means_over_pairs_and_inputs():
   want, predicted = [], []
   for replicate in (0, 1):
     one, two = (fake(16 + 3 * part + 10 * replicate) for part in (0, 1))
-    want.append(((one.outputs - two.outputs).to_numpy().astype(np.float64) ** 2).mean((2, 3, 4, 5)))
+    want.append(((one.deviations - two.deviations).to_numpy().astype(np.float64) ** 2).mean((2, 3, 4, 5)))
     predicted.append(one.predicted.to_numpy().mean(1))
   network, gaussian = np.mean(want, 0)
   np.testing.assert_allclose(found[16].network, network, rtol=1e-6)  # float32 outputs
@@ -226,7 +233,7 @@ def test_the_figure_of_a_model_draws_roots(num_models):
   np.testing.assert_allclose(
     predicted.get_ydata(), np.mean([np.sqrt(one.predicted).mean("image") for one in networks], 0)
   )
-  gaps = [np.diff(one.outputs.to_numpy(), axis=0)[0] for one in networks]
+  gaps = [np.diff(one.deviations.to_numpy(), axis=0)[0] for one in networks]
   roots = [np.sqrt((gap.astype(np.float64) ** 2).mean((2, 3, 4))).mean(1) for gap in gaps]
   np.testing.assert_allclose(own.get_ydata(), np.mean(roots, 0), rtol=1e-6)
 

@@ -8,18 +8,20 @@ arXiv 2602.02908).
 import typing
 
 import numpy as np
+from jax.tree_util import Partial
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gauss_diffusion import parallel, results
 from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.denoisers import gaussian
 from gauss_diffusion.plots import halves as figure
 from gauss_diffusion.probes import finite_data
 
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
 
-VERSION = 2
+VERSION = 3
 DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {"images": 100, "latents": 100, "pairs": 4}
@@ -57,7 +59,8 @@ def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) ->
 def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
   """Denoise noisy held-out images, the same for every subject of a study.
 
-  `predicted` is the expected squared distance per pixel, at each input, between the Gaussian denoisers of two
+  `deviations` are outputs less those of the Gaussian denoiser of all images: small where the outputs are alike,
+  so that their differences lose nothing to rounding. `predicted` is the expected squared distance per pixel, at each input, between the Gaussian denoisers of two
   disjoint sets of as many images as the subject has. `samples_predicted` is the distance of their samples, in
   units of chance, for `pairs` pairs of Gaussians as they would be fitted to so many images.
   """
@@ -65,10 +68,12 @@ def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xar
   images = subjects.held_out(subject, settings.images)
   noise = subjects.noise(subject, "halves", len(images))
   denoisers = [subjects.denoiser(subject, name) for name in DENOISERS]
-  outputs, predicted = [], []
+  pool = Partial(gaussian.denoise, subject.pool)
+  deviations, predicted = [], []
   for sigma in tqdm(subject.sigmas, f"halves, {title}", unit="level", delay=2):
     x = images + np.float32(sigma) * noise
-    outputs.append([parallel.denoise(denoise, x, sigma) for denoise in denoisers])
+    shared = parallel.denoise(pool, x, sigma)
+    deviations.append([parallel.denoise(denoise, x, sigma) - shared for denoise in denoisers])
     squared = finite_data.halves_distance2(subject.pool, x, sigma, len(subject.train))
     predicted.append(squared / images[0].size)
   latents = subjects.noise(subject, "latents", settings.latents)
@@ -83,7 +88,11 @@ def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xar
   )
   return results.labelled(
     {
-      "outputs": (("denoiser", "sigma", "image", *subjects.IMAGE), np.stack(outputs, 1), subjects.PIXELS),
+      "deviations": (
+        ("denoiser", "sigma", "image", *subjects.IMAGE),
+        np.stack(deviations, 1),
+        subjects.PIXELS,
+      ),
       "predicted": (("sigma", "image"), predicted, f"{subjects.PIXELS}^2"),
       "samples_predicted": (("pair", "latent"), apart),
     },

@@ -37,5 +37,5 @@ def draw(results: style.Results) -> Figure:
 
 
 def _from_gaussian(found) -> np.ndarray:
-  apart = found.outputs.sel(denoiser="network") - found.outputs.sel(denoiser="gaussian")
+  apart = found.deviations.sel(denoiser="network") - found.deviations.sel(denoiser="gaussian")
   return np.sqrt((apart**2).mean(("y", "x", "channel")).to_numpy())

@@ -48,7 +48,7 @@ def by_size(readings: list[Reading]) -> dict[int, Distances]:
 def distances(pair: tuple[Reading, Reading]) -> Distances:
   """Return the distances of one pair, with results of `halves` and `samples` on the same inputs."""
   one, two = (reading.found["halves"] for reading in pair)
-  apart = (one.outputs.astype(np.float64) - two.outputs) ** 2
+  apart = (one.deviations.astype(np.float64) - two.deviations) ** 2
   squared = apart.mean(("image", "y", "x", "channel"))
   return Distances(
     one.sigma.to_numpy(),
