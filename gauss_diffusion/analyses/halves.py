@@ -59,10 +59,11 @@ def check(config: ConfigDict, shape: tuple[int, int, int], num_held_out: int) ->
 def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xarray.Dataset":
   """Denoise noisy held-out images, the same for every subject of a study.
 
-  `deviations` are outputs less those of the Gaussian denoiser of all images: small where the outputs are alike,
-  so that their differences lose nothing to rounding. `predicted` is the expected squared distance per pixel, at each input, between the Gaussian denoisers of two
-  disjoint sets of as many images as the subject has. `samples_predicted` is the distance of their samples, in
-  units of chance, for `pairs` pairs of Gaussians as they would be fitted to so many images.
+  `deviations` are outputs less those of the Gaussian denoiser of all images: small where the outputs are
+  alike, so that their differences lose nothing to rounding. `predicted` is the expected squared distance per
+  pixel, at each input, between the Gaussian denoisers of two disjoint sets of as many images as the subject
+  has. `samples_predicted` is the distance of their samples, in units of chance, for `pairs` pairs of
+  Gaussians as they would be fitted to so many images.
   """
   assert subject.pool is not None, "want the statistics of all training images of the study"
   images = subjects.held_out(subject, settings.images)
