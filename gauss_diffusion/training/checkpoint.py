@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 
 from gauss_diffusion import networks, results
 from gauss_diffusion.networks.preconditioned import Preconditioned
@@ -249,7 +250,14 @@ def _steps(folder: pathlib.Path) -> list[int]:
 
 
 def _reading(folder: pathlib.Path) -> ocp.CheckpointManager:
-  return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True))
+  said = logging.get_verbosity()
+  logging.set_verbosity(
+    min(said, logging.ERROR)
+  )  # orbax warns that what is opened for reading is not written
+  try:
+    return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True))
+  finally:
+    logging.set_verbosity(said)
 
 
 def _restored(checkpoints, step: int, fresh: TrainState, card: dict) -> tuple[TrainState, Log | None]:
