@@ -5,8 +5,9 @@ python -m gauss_diffusion.main --config=configs/external.py --config.function=my
 
 The file holds ``def f(x, sigma)``, which takes noisy images [N, H, W, C] in [-1, 1] plus noise and their
 noise levels [N], and returns estimates of the clean images. With ``--config.jax=True`` it is a function of
-JAX, of one image [H, W, C] and a scalar sigma; only such a one has derivatives, which gain, modes and
-perturbation need. The data must be what the model was trained on. ``:smoke`` asks little of everything.
+JAX, of one image [H, W, C] and a scalar sigma; such a one has derivatives, and so has what
+`denoisers.external.of_torch` makes of a function of PyTorch: gain, modes and perturbation need them. The data
+must be what the model was trained on. ``:smoke`` asks little of everything.
 """
 
 from ml_collections import ConfigDict

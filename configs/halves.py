@@ -20,7 +20,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config = recipes.start(arg, "Disjoint halves, predicted")
   config.analyses = ("halves", "samples")
   config.figures = ("halves_distance", "agreement")
-  config.halves.images = 40 if arg != "smoke" else 16  # pairs differ more than images do
+  config.halves.images = 20 if arg != "smoke" else 16  # pairs differ more than images do
   recipes.judge(config, arg, (), networks=True)
   for size in SIZES[arg]:
     for part in (0, 1):

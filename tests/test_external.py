@@ -10,8 +10,8 @@ import pytest
 from jax.tree_util import Partial
 
 from gauss_diffusion import distill, edm, parallel, sampling
-from gauss_diffusion.denoisers import affine, external
-from gauss_diffusion.probes import jacobian, linearity, score_gap
+from gauss_diffusion.denoisers import affine, external, parametrisations
+from gauss_diffusion.probes import jacobian, linearity, modes, score_gap
 from gauss_diffusion.types import Affine
 
 SHAPE = (3, 2, 2)
@@ -149,6 +149,125 @@ def test_derivatives_are_refused_in_words():
       ask()
 
 
+def _level(sigma):
+  return np.abs(np.log(SIGMAS)[None] - np.log(sigma)[:, None]).argmin(1)
+
+
+def _product(weight, v):
+  return np.einsum("nij,nj->ni", weight, v.reshape(len(v), -1)).reshape(v.shape)
+
+
+def curved(x, sigma):
+  """A function that is no map: tanh of the maps, whose Jacobian is that of the maps times a diagonal."""
+  return np.tanh(outside(x, sigma))
+
+
+def curved_jvp(x, sigma, tangent):
+  return (1 - curved(x, sigma) ** 2) * _product(WEIGHT[_level(sigma)], tangent)
+
+
+def curved_vjp(x, sigma, cotangent):
+  return _product(WEIGHT[_level(sigma)].swapaxes(1, 2), (1 - curved(x, sigma) ** 2) * cotangent)
+
+
+CURVED = external.Differentiable(curved, curved_jvp, curved_vjp)
+CURVED_INSIDE = Partial(lambda maps, x, sigma: jnp.tanh(affine.denoise(maps, x, sigma)), INSIDE.args[0])
+
+
+def test_derivatives_are_those_of_the_function_in_either_direction():
+  denoise, x, u = external.denoiser(CURVED), *draw(2, *SHAPE)
+  assert external.differentiable(denoise) and not external.differentiable(OUTSIDE)
+  for sigma in SIGMAS:
+    for of in (
+      lambda d: jax.jvp(lambda y: d(y, sigma), (x,), (u,)),  # noqa: B023
+      lambda d: jax.vjp(lambda y: d(y, sigma), x)[1](u),  # noqa: B023
+      lambda d: jax.jit(jax.jacrev(lambda y: d(y, sigma)))(x),  # noqa: B023
+      lambda d: jax.jacfwd(lambda y: jnp.sin(3 * d(y**2, sigma)))(x),  # noqa: B023
+    ):
+      found, expected = of(denoise), of(CURVED_INSIDE)
+      jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2 * F32), found, expected)
+  many, along = draw(5, *SHAPE), draw(4, 5, *SHAPE, seed=3)
+  push = lambda d: jax.vmap(  # noqa: E731
+    lambda v: jax.jvp(lambda y: jax.vmap(d, (0, None))(y, SIGMAS[1]), (many,), (v,))[1]
+  )(along)
+  CALLS.clear()
+  np.testing.assert_allclose(push(denoise), push(CURVED_INSIDE), atol=2 * F32)
+
+
+def test_probes_of_the_jacobian_take_it():
+  x = draw(*SHAPE)
+  found, expected = (
+    modes.singular_vectors(denoise, x[None], float(SIGMAS[1]), 3, iterations=8, seed=0)
+    for denoise in (external.denoiser(CURVED), CURVED_INSIDE)
+  )
+  np.testing.assert_allclose(found.values, expected.values, rtol=1e-4)
+  gains = [
+    jacobian.gain(denoise, x, SIGMAS[1], np.eye(D)) for denoise in (external.denoiser(CURVED), CURVED_INSIDE)
+  ]
+  np.testing.assert_allclose(*gains, atol=F32)
+
+
+def test_other_derivatives_are_refused_in_words():
+  denoise, x = external.denoiser(CURVED), draw(*SHAPE)
+  for ask in (
+    lambda: jax.grad(lambda sigma: denoise(x, sigma).sum())(jnp.float32(1.0)),
+    lambda: jax.hessian(lambda y: denoise(y, 1.0).sum())(x),
+  ):
+    with pytest.raises(
+      TypeError, match="`curved` is a function outside JAX: it has one derivative, and that with"
+    ):
+      ask()
+
+
+@pytest.mark.parametrize(
+  "adapted",
+  [
+    lambda f: parametrisations.from_eps(f, parametrisations.vp()),
+    lambda f: parametrisations.from_v(f, parametrisations.cosine()),
+    lambda f: parametrisations.from_x0(f, parametrisations.ve()),
+    lambda f: parametrisations.from_flow(f),
+    lambda f: parametrisations.from_flow(f, data_at=1),
+  ],
+)
+def test_what_a_network_predicts_may_be_differentiable(adapted):
+  """Whatever its time, the network is tanh of one map: what stands around it is what is differentiated."""
+  weight = WEIGHT[0].astype(np.float64)
+
+  def outer(x, t):
+    return np.tanh(_product(np.broadcast_to(weight, (len(x), D, D)), x)) * (1 + t)[:, None, None, None]
+
+  def slope(x, t):
+    return (1 - np.tanh(_product(np.broadcast_to(weight, (len(x), D, D)), x)) ** 2) * (1 + t)[
+      :, None, None, None
+    ]
+
+  f = external.Differentiable(
+    outer,
+    lambda x, t, v: slope(x, t) * _product(np.broadcast_to(weight, (len(x), D, D)), v),
+    lambda x, t, v: _product(np.broadcast_to(weight.T, (len(x), D, D)), slope(x, t) * v),
+  )
+  inner = adapted(lambda x, t: jnp.tanh(jnp.matmul(weight, x.ravel())).reshape(x.shape) * (1 + t))
+  x, u = draw(2, *SHAPE)
+  denoise = external.denoiser(adapted(f))
+  assert external.differentiable(denoise)
+  for of in (
+    lambda d: jax.jvp(lambda y: d(y, np.float32(0.7)), (x,), (u,)),
+    lambda d: jax.vjp(lambda y: d(y, np.float32(0.7)), x)[1](u),
+  ):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5 * F32), of(denoise), of(Partial(inner)))
+
+
+def test_a_network_of_pytorch_has_derivatives():
+  torch = pytest.importorskip("torch", reason="want PyTorch")
+  weight = torch.from_numpy(WEIGHT[0])
+  f = external.of_torch(lambda x, sigma: torch.tanh(x.flatten(1) @ weight.T / sigma[:, None]).view_as(x))
+  inner = Partial(lambda x, sigma: jnp.tanh(jnp.matmul(WEIGHT[0], x.ravel()) / sigma).reshape(x.shape))
+  x = draw(*SHAPE)
+  for of in (jax.jacfwd, jax.jacrev):
+    found, expected = (of(lambda y, d=d: d(y, 1.3))(x) for d in (external.denoiser(f), inner))
+    np.testing.assert_allclose(found, expected, atol=F32)
+
+
 @pytest.mark.parametrize(
   "f, want",
   [
@@ -256,6 +375,21 @@ def test_a_function_file_becomes_a_denoiser_known_by_its_source_and_outputs(fold
   (folder / "beside.py").write_text("HALF = 0.75")
   sys.modules.pop("beside")
   assert len({digest, changed, external.examined("good.py:f", SHAPE, LEVELS, of_jax=False)[1]}) == 3
+
+
+def test_products_with_two_jacobians_are_refused(folder):
+  (folder / "two.py").write_text(
+    "from gauss_diffusion.denoisers.external import Differentiable\n"
+    "f = Differentiable(lambda x, s: x / 2, lambda x, s, v: v / 2, lambda x, s, v: v / 2)\n"
+    "g = Differentiable(lambda x, s: x / 2, lambda x, s, v: v / 2, lambda x, s, v: v / 3)\n"
+    "h = Differentiable(lambda x, s: x / 2, lambda x, s, v: v[:1], lambda x, s, v: v / 2)\n"
+  )
+  denoise, _ = external.examined("two.py:f", SHAPE, LEVELS, of_jax=False)
+  assert external.differentiable(denoise)
+  for name, want in (("g", "are of no one Jacobian, .* differ by"), ("h", "ValueError: .*returned float32")):
+    with pytest.raises(ValueError, match=want) as error:
+      external.examined(f"two.py:{name}", SHAPE, LEVELS, of_jax=False)
+    assert "\n" not in str(error.value)
 
 
 def test_a_function_of_jax_has_derivatives(folder):

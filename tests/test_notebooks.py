@@ -9,7 +9,7 @@ from nbclient import NotebookClient
 
 pytestmark = pytest.mark.processes
 NOTEBOOKS = pathlib.Path(__file__).parents[1] / "notebooks"
-FIGURES = {"tour": 7, "your_pytorch_model": 1, "your_edm_checkpoint": 2}
+FIGURES = {"tour": 7, "your_pytorch_model": 2, "your_edm_checkpoint": 2}
 SECONDS = 300  # for one cell, on a busy machine
 
 

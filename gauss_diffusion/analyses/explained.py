@@ -20,7 +20,7 @@ from gauss_diffusion.readings import projection
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
 
-VERSION = 2
+VERSION = 3
 DERIVATIVES = False
 FIGURE = figure
 DEFAULTS = {
@@ -109,7 +109,7 @@ def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xar
 
   return results.labelled(
     {
-      "gram": (("law", "sigma", "image", "denoiser", "other"), gram),
+      "gram": (("law", "sigma", "image", "denoiser", "other"), np.triu(gram)),  # symmetric: kept once
       "residual": (("sigma", "image", *subjects.IMAGE), residual.astype(np.float32), RAW),
       "left": (("sigma", "direction", "image"), along(residual), f"{RAW}^2"),
       "said": (("sigma", "direction", "image"), along(outputs[-1]), f"{RAW}^2"),

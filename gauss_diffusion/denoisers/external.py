@@ -8,6 +8,11 @@ A model of PyTorch, ONNX Runtime or one's own::
 
     denoise = external.denoiser(f)
 
+With products with its Jacobian it is `Differentiable`, as `of_torch` makes one of PyTorch, and probes of the
+Jacobian work on it::
+
+    f = external.of_torch(lambda x, sigma: model(x.movedim(3, 1), sigma).movedim(1, 3))
+
 A function of JAX needs none of this: ``Partial(g)`` is a `Denoiser` for any ``g(x, sigma)`` of one image, and
 has derivatives. Networks that predict noise, v or a velocity, of a time t, see `parametrisations`.
 
@@ -37,7 +42,21 @@ from gauss_diffusion.types import Array, Denoiser, Image, Sigma
 
 Function = Callable[[Float[np.ndarray, "N H W C"], Float[np.ndarray, " N"]], Float[np.ndarray, "N H W C"]]
 
+ADJOINT = 1e-2  # by which two products with one Jacobian may differ, in float32, relative to their norms
 PROBE_LEVELS = (0.05, 0.5, 5.0)  # noise levels of the fixed inputs by which a function is known
+
+
+@dataclasses.dataclass(frozen=True)
+class Differentiable:
+  """A function on NumPy arrays and its derivative by the images: products with its Jacobian J."""
+
+  function: Callable[..., Any]  # (x, sigma) -> x0_hat, as `denoiser` wants it
+  jvp: Callable[..., Any]  # (x, sigma, tangent [N, H, W, C]) -> J tangent
+  vjp: Callable[..., Any]  # (x, sigma, cotangent [N, H, W, C]) -> Jᵀ cotangent
+
+  def __call__(self, x: Any, sigma: Any) -> Any:
+    """Return the estimates of x0."""
+    return self.function(x, sigma)
 
 
 @jax.tree_util.register_static
@@ -49,10 +68,10 @@ class External:
 
 
 def denoiser(f: Function | Any) -> Denoiser:
-  """Return `f` as a denoiser, for every probe and sampler that takes no derivative.
+  """Return `f` as a denoiser, for every probe and sampler, or for those alone that take no derivative.
 
   However jit, vmap and pmap are nested, `f` is called once for a device's batch. Score gaps, linearity,
-  distillation, samples and trajectories work; those that ask for the Jacobian refuse.
+  distillation, samples and trajectories work; those that ask for the Jacobian want a `Differentiable`.
 
   Args:
     f: takes noisy images, float [N, H, W, C], and their noise levels, float [N], as NumPy arrays of its own;
@@ -63,11 +82,43 @@ def denoiser(f: Function | Any) -> Denoiser:
   Raises:
     ValueError: when `f` is not callable or has no hash. What goes wrong inside `f`, or with what it returns,
       is a `jax.errors.JaxRuntimeError` whose last line says so.
-    TypeError: on a derivative.
+    TypeError: on a derivative of what is not `Differentiable`, on one by sigma, and on a second one.
   """
   if not callable(f) or f.__hash__ is None:
     raise ValueError(f"`f` is a {type(f).__name__}; want a hashable function of NumPy arrays (x, sigma)")
   return Partial(denoise, External(f))
+
+
+def differentiable(denoise: Any) -> bool:
+  """Tell whether a denoiser has derivatives: one of JAX has, one from `denoiser` if its function has."""
+  outside = [bound for bound in getattr(denoise, "args", ()) if isinstance(bound, External)]
+  return all(isinstance(bound.function, Differentiable) for bound in outside)
+
+
+def of_torch(f: Callable[[Any, Any], Any]) -> Differentiable:
+  """Return a function of PyTorch as one of NumPy arrays with derivatives, by `torch.func`.
+
+  Args:
+    f: takes tensors on the CPU, noisy images [N, H, W, C] and noise levels or times [N], and returns a tensor
+      there of the images' shape. To compute elsewhere it moves them itself, there and back.
+  """
+  import torch  # no dependency of the package: whoever calls this has it
+
+  def at(sigma):
+    return lambda x: f(x, torch.from_numpy(sigma))
+
+  def function(x, sigma):
+    with torch.no_grad():
+      return at(sigma)(torch.from_numpy(x)).numpy()
+
+  def jvp(x, sigma, tangent):
+    return torch.func.jvp(at(sigma), (torch.from_numpy(x),), (torch.from_numpy(tangent),))[1].detach().numpy()
+
+  def vjp(x, sigma, cotangent):
+    (product,) = torch.func.vjp(at(sigma), torch.from_numpy(x))[1](torch.from_numpy(cotangent))
+    return product.detach().numpy()
+
+  return Differentiable(function, jvp, vjp)
 
 
 def load(place: str) -> Callable[..., Any]:
@@ -122,7 +173,7 @@ def examined(
 
   Raises:
     ValueError: in one line, as `load` does, and when the function fails, returns another shape, no floats,
-      NaN or infinity, or something else the second time.
+      NaN or infinity, or something else the second time, or when its two products are of no one Jacobian.
   """
   function = load(place)
   sigma = np.array([*PROBE_LEVELS, *levels], np.float32)
@@ -134,10 +185,11 @@ def examined(
       return np.stack(
         [np.asarray(function(jnp.asarray(one), jnp.asarray(level))) for one, level in zip(x, sigma)]
       )
-    return _evaluate(function, x, sigma)[0]
+    return _evaluate(function, "value", x, sigma)[0]
 
   try:
     first, second = evaluate(), evaluate()
+    apart = 0.0 if of_jax or not isinstance(function, Differentiable) else _apart(function, x, sigma)
   except Exception as error:  # the user's code may fail in any way
     raise ValueError(
       f"`function` {place!r} on images {x.shape} and sigma {sigma.shape}: {_said(error)}"
@@ -151,6 +203,11 @@ def examined(
   if first.tobytes() != second.tobytes():
     raise ValueError(
       f"`function` {place!r} returned other values the second time; want the same for the same input"
+    )
+  if not apart <= ADJOINT:
+    raise ValueError(
+      f"`function` {place!r}: `jvp` and `vjp` are of no one Jacobian, ⟨v, J u⟩ and ⟨Jᵀ v, u⟩ differ by "
+      f"{apart:.0%}; want J tangent and Jᵀ cotangent"
     )
   source = pathlib.Path(place.rpartition(":")[0]).read_bytes()
   fixed = first[: len(PROBE_LEVELS)].tobytes()
@@ -171,55 +228,90 @@ def denoise(external: External, x: Image, sigma: Sigma) -> Float[Array, "H W C"]
     The estimate, with the shape and dtype of `x`.
   """
   sigma = jnp.asarray(sigma, x.dtype)
-  return _call.bind(x[None], sigma.reshape(1), function=external.function)[0]
+  return _call.bind(x[None], sigma.reshape(1), function=external.function, kind="value")[0]
 
 
-# On images [N, H, W, C] and levels [N]: vmap makes N larger.
+# On images [N, H, W, C], levels [N] and, of "jvp" and "vjp", tangents or cotangents: vmap makes N larger.
 _call = Primitive("external_denoiser")
+_TRANSPOSED = {"jvp": "vjp", "vjp": "jvp"}
 
 
 @_call.def_abstract_eval
-def _shape(x, sigma, *, function):
+def _shape(x, *others, function, kind):
   return x
 
 
-def _batch(arguments, axes, *, function):
+def _batch(arguments, axes, *, function, kind):
   size = next(a.shape[axis] for a, axis in zip(arguments, axes) if axis is not None)
-  x, sigma = (
+  every = [
     jnp.broadcast_to(a[None], (size, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)
     for a, axis in zip(arguments, axes)
-  )
-  out = _call.bind(x.reshape(-1, *x.shape[2:]), sigma.reshape(-1), function=function)
-  return out.reshape(x.shape), 0
+  ]
+  out = _call.bind(*(a.reshape(-1, *a.shape[2:]) for a in every), function=function, kind=kind)
+  return out.reshape(every[0].shape), 0
 
 
-def _refuse_derivative(primals, tangents, *, function):
-  raise TypeError(
-    f"{_name(function)} is a function outside JAX and has no derivatives; the probes `jacobian` and `modes`, "
-    "and with them the analyses gain, modes and perturbation, need them. Linearity, score gaps, distillation "
-    "and sampling do not"
-  )
+def _derivative(primals, tangents, *, function, kind):
+  (x, sigma, *others), (moving, of_sigma, *moving_others) = primals, tangents
+  if not isinstance(function, Differentiable):
+    raise TypeError(
+      f"{_name(function)} is a function outside JAX and has no derivatives; the probes `jacobian` and "
+      "`modes`, and with them the analyses gain, modes and perturbation, need them, see "
+      "`external.Differentiable`. Linearity, score gaps, distillation and sampling do not"
+    )
+  if type(of_sigma) is not ad.Zero or (others and type(moving) is not ad.Zero):
+    raise TypeError(
+      f"{_name(function)} is a function outside JAX: it has one derivative, and that with respect to images"
+    )
+  out = _call.bind(*primals, function=function, kind=kind)
+  (along,) = moving_others if others else (moving,)
+  if type(along) is ad.Zero:
+    return out, along
+  return out, _call.bind(x, sigma, along, function=function, kind=kind if others else "jvp")
 
 
-def _lower(context, x, sigma, *, function):
-  host = functools.partial(_evaluate, function)
+def _transpose(cotangent, x, sigma, along, *, function, kind):
+  assert ad.is_undefined_primal(along)
+  if type(cotangent) is ad.Zero:
+    return None, None, ad.Zero(along.aval)
+  return None, None, _call.bind(x, sigma, cotangent, function=function, kind=_TRANSPOSED[kind])
+
+
+def _lower(context, *arguments, function, kind):
+  host = functools.partial(_evaluate, function, kind)
   avals = context.avals_in, context.avals_out
   return mlir.emit_python_callback(
-    context, host, None, [x, sigma], *avals, has_side_effect=False, returns_token=False
+    context, host, None, [*arguments], *avals, has_side_effect=False, returns_token=False
   )[0]
 
 
 def _evaluate(
-  function: Callable, x: Float[Array | np.ndarray, "N H W C"], sigma: Float[Array | np.ndarray, " N"]
+  function: Callable,
+  kind: str,
+  x: Float[Array | np.ndarray, "N H W C"],
+  *others: Array | np.ndarray,
 ) -> tuple[Float[np.ndarray, "N H W C"]]:
   # Copies, since the runtime's arrays are read-only, which PyTorch warns about.
-  out = np.asarray(function(np.array(x), np.array(sigma)))
+  called = function if kind == "value" else getattr(function, kind)
+  out = np.asarray(called(np.array(x), *map(np.array, others)))
   if out.shape != x.shape or out.dtype.kind != "f":
     raise ValueError(
-      f"{_name(function)} returned {out.dtype} {out.shape} for images {x.dtype} {x.shape}; "
+      f"{_name(called)} returned {out.dtype} {out.shape} for images {x.dtype} {x.shape}; "
       "want floating-point estimates of their shape"
     )
   return (out.astype(x.dtype, copy=False),)
+
+
+def _apart(
+  function: Differentiable, x: Float[np.ndarray, "N H W C"], sigma: Float[np.ndarray, " N"]
+) -> float:
+  """Return by how much ⟨v, J u⟩ and ⟨Jᵀ v, u⟩ differ at worst, as part of ‖v‖‖J u‖."""
+  u, v = np.random.default_rng(1).standard_normal((2, *x.shape)).astype(np.float32)
+  (forward,), (backward,) = _evaluate(function, "jvp", x, sigma, u), _evaluate(function, "vjp", x, sigma, v)
+  flat = lambda a: a.reshape(len(a), -1).astype(float)  # noqa: E731
+  norms = np.linalg.norm(flat(v), axis=1) * np.linalg.norm(flat(forward), axis=1)
+  difference = np.abs((flat(v) * flat(forward)).sum(1) - (flat(backward) * flat(u)).sum(1))
+  return float(np.max(difference / np.where(norms > 0, norms, 1)))
 
 
 def _said(error: Exception) -> str:
@@ -227,9 +319,11 @@ def _said(error: Exception) -> str:
 
 
 def _name(function: object) -> str:
+  function = function.function if isinstance(function, Differentiable) else function
   return f"`{getattr(function, '__qualname__', type(function).__name__)}`"
 
 
 batching.primitive_batchers[_call] = _batch
-ad.primitive_jvps[_call] = _refuse_derivative
+ad.primitive_jvps[_call] = _derivative
+ad.primitive_transposes[_call] = _transpose
 mlir.register_lowering(_call, _lower)

@@ -20,11 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from gauss_diffusion.denoisers.external import Differentiable
 from gauss_diffusion.types import ArrayLike, Number
 
 Images = Float[ArrayLike, "*n H W C"]  # one image, or a batch of them
 Levels = Float[ArrayLike, "*n"] | Number  # noise levels or times, one of each image
-Function = Callable[[Any, Any], Any]  # (images, levels or times) -> images
+Function = Callable[..., Any]  # (images, levels or times) -> images
 
 MOST_STEPS = 10**6  # of a schedule
 ROUNDING = 1e-6  # relative, by which a level may lie outside of a schedule
@@ -171,7 +172,8 @@ def from_eps(f: Function, schedule: Schedule) -> Function:
   """Return the denoiser of a network that predicts the noise: ``x0 = x − σ ε``.
 
   Args:
-    f: (x_t, t) -> ε, of one image [H, W, C] and a scalar of JAX, or of batches [N, H, W, C] and [N].
+    f: (x_t, t) -> ε, of one image [H, W, C] and a scalar of JAX, or of batches [N, H, W, C] and [N]; of an
+      `external.Differentiable` the result is one, too.
     schedule: on which it was trained.
 
   Returns:
@@ -207,7 +209,7 @@ def from_flow(f: Function, *, data_at: int = 0) -> Function:
   """
   if data_at not in (0, 1):
     raise ValueError(f"`data_at` is {data_at}; want 0 or 1, the time at which there is no noise")
-  forward = f if data_at == 0 else lambda x_t, t: -f(x_t, 1 - t)
+  forward = f if data_at == 0 else _reversed(f)
   return _adapted(forward, straight(), lambda x, u, alpha, sigma: alpha * (x - sigma * u))
 
 
@@ -227,7 +229,31 @@ def _adapted(f: Function, schedule: Schedule, recover: Callable[..., Any]) -> Fu
     predicted = f(of_pixels[0] * x, schedule.t_of_sigma(levels))
     return xp.where(of_pixels[2], recover(x, predicted, *of_pixels[:2]), xp.nan)
 
-  return denoise
+  if not isinstance(f, Differentiable):
+    return denoise
+
+  def coefficients(sigma):  # D(x) = own x + other f(scale x)
+    scale, level = (np.asarray(leaf)[:, None, None, None] for leaf in (schedule.scale(sigma), sigma))
+    zero, one = np.zeros_like(level), np.ones_like(level)
+    return recover(one, zero, scale, level), recover(zero, one, scale, level), scale
+
+  def jvp(x, sigma, tangent):
+    own, other, scale = coefficients(sigma)
+    return own * tangent + other * f.jvp(scale * x, schedule.t_of_sigma(sigma), scale * tangent)
+
+  def vjp(x, sigma, cotangent):
+    own, other, scale = coefficients(sigma)
+    return own * cotangent + scale * f.vjp(scale * x, schedule.t_of_sigma(sigma), other * cotangent)
+
+  return Differentiable(denoise, jvp, vjp)
+
+
+def _reversed(f: Function) -> Function:
+  """Return the velocity in the time 1 − t."""
+  if not isinstance(f, Differentiable):
+    return lambda x_t, t: -f(x_t, 1 - t)
+  products = (lambda x_t, t, v, of=of: -of(x_t, 1 - t, v) for of in (f.jvp, f.vjp))
+  return Differentiable(lambda x_t, t: -f(x_t, 1 - t), *products)
 
 
 def _preserving(sigma: Levels) -> Levels:

@@ -94,7 +94,8 @@ def of_components(found: "xarray.Dataset") -> Float[np.ndarray, "S K n"]:
 
 
 def _grams(found: "xarray.Dataset", law: str) -> np.ndarray:
-  return found.gram.sel(law=law).transpose("sigma", "image", "denoiser", "other").to_numpy()
+  upper = found.gram.sel(law=law).transpose("sigma", "image", "denoiser", "other").to_numpy()
+  return upper + np.triu(upper, 1).swapaxes(-1, -2)
 
 
 def _shared(networks: Sequence["xarray.Dataset"]) -> Float[np.ndarray, "a S n"]:

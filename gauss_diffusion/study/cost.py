@@ -116,6 +116,7 @@ def estimate(config: ConfigDict, models: list[Model], num_held_out: int) -> list
   stages += [_statistics(model) for model in models if model is subsets[model.subset.fingerprint]]
   for model in models:
     derivatives = model.source != "function" or model.entry.jax
+    derivatives = derivatives or isinstance(external.load(model.entry.function), external.Differentiable)
     for name in analyses_of(config, model.member):
       if derivatives or not analyses.ANALYSES[name].DERIVATIVES:
         stages.append(_analyse(name, config, model, num_held_out))

@@ -142,8 +142,10 @@ def opened(
   """
   if model.source == "function":
     denoise, digest = loaded[model.label]
+    derivatives = external.differentiable(denoise)
     kind = "function of JAX" if model.entry.jax else "function of NumPy arrays"
-    return Opened(denoise, digest, model.entry.jax, {"kind": kind, "name": model.entry.function})
+    kind += ", with derivatives" if derivatives and not model.entry.jax else ""
+    return Opened(denoise, digest, derivatives, {"kind": kind, "name": model.entry.function})
   if model.source == "denoiser":
     name = model.entry.denoiser
     record = fitted(model, name, options[name], folder)
