@@ -41,14 +41,17 @@ def asked() -> bool:
   return bool(_caught)
 
 
-def check() -> None:
-  """Stop here where a signal has asked for it.
+def check(asked_for: bool) -> None:
+  """Stop here where a signal has asked for it, of this process or of another one of its run.
+
+  Args:
+    asked_for: what `asked` says, in any of the processes.
 
   Raises:
     Interrupted: where nothing is half done.
   """
-  if _caught:
-    raise Interrupted(_caught[0])
+  if asked_for:
+    raise Interrupted(_caught[0] if _caught else signal.SIGTERM)
 
 
 def _note(number: int, frame: object) -> None:

@@ -6,12 +6,16 @@ The same command again continues where it stopped, and a changed one does only w
 share a workdir can divide its models among them, each with ``--tasks=N --task=I``, I from 0 to N - 1; the
 command without them gathers what they found. ``--dry_run`` checks everything, says all that is wrong and what
 the study would cost, and computes nothing. Any field of a study is set as ``--config.FIELD=VALUE``.
+
+Processes on many hosts are one run with ``--distributed``, which learns from SLURM, Open MPI, Kubernetes or a
+TPU's metadata who belongs to it; or each with ``--coordinator=HOST:PORT --num_processes=N --process_id=I``.
 """
 
 import contextlib
 import functools
 import os
 import pathlib
+import re
 import shlex
 import sys
 import textwrap
@@ -22,8 +26,9 @@ from collections.abc import Callable, Iterator
 import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
+from tqdm import tqdm
 
-from gauss_diffusion import data, interrupts, results
+from gauss_diffusion import data, hosts, interrupts, results
 from gauss_diffusion.command_line import prepare, printable, quiet_threads, refuse
 from gauss_diffusion.study import check, classes, cost, pipeline, progress, rebuild, schema, subjects, workdir
 
@@ -32,6 +37,14 @@ config_flags.DEFINE_config_file("config", None, "A file in configs/, with :smoke
 flags.DEFINE_string("workdir", None, "Where the study keeps its networks, results and report.")
 flags.DEFINE_integer("tasks", 1, "How many processes divide the study's models among them.", lower_bound=1)
 flags.DEFINE_integer("task", 0, "Which of them this one is, from 0.", lower_bound=0)
+flags.DEFINE_bool(
+  "distributed", False, "This is one of several processes that are one run on all their devices."
+)
+flags.DEFINE_string(
+  "coordinator", None, "Address of process 0 of such a run, HOST:PORT, where none is detected."
+)
+flags.DEFINE_integer("num_processes", None, "How many processes such a run has.", lower_bound=1)
+flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.", lower_bound=0)
 flags.DEFINE_bool("dry_run", False, "Check everything, say what it would cost, and compute nothing.")
 flags.mark_flags_as_required(["config", "workdir"])
 
@@ -52,6 +65,15 @@ def parse(argv: list[str]) -> list[str]:
     refuse(f"`{place.filename}`, line {place.lineno}: {type(reason).__name__}: {reason}")
   if rest[1:]:
     refuse(f"`{rest[1]}` is not an option; a field is set as --config.FIELD=VALUE")
+  given = {name: FLAGS[name].value for name in ("coordinator", "num_processes", "process_id")}
+  if lacking := [name for name, value in given.items() if value is None]:
+    if len(lacking) < len(given):
+      refuse(f"`--{lacking[0]}` is missing; want all of {', '.join(f'--{name}' for name in given)}, or none")
+  elif FLAGS.process_id >= FLAGS.num_processes or not re.fullmatch(r".+:\d{1,5}", FLAGS.coordinator):
+    refuse(
+      f"`--process_id` is {FLAGS.process_id} of {FLAGS.num_processes}, `--coordinator` {FLAGS.coordinator}; "
+      "want a number below --num_processes, and an address HOST:PORT"
+    )
   return rest
 
 
@@ -69,13 +91,44 @@ def main(argv: list[str]) -> None:
   interrupts.listen()
   quiet_threads()
   try:
+    join(FLAGS.config, command)
     study(FLAGS.config, pathlib.Path(FLAGS.workdir), command)
   except interrupts.Interrupted as caught:
     print(f"stopped by {caught.signal.name}; this continues: {command}", file=sys.stderr)
     sys.exit(128 + caught.signal)
   except FloatingPointError as reason:
     sys.exit(f"error: {printable(reason)}")
-  except (results.DamagedError, OSError) as reason:
+  except (results.DamagedError, hosts.ElsewhereError, OSError) as reason:
+    hosts.leave_if_lost(reason)
+    refuse(reason)
+  except Exception as reason:
+    hosts.leave_if_lost(reason)
+    raise
+  finally:
+    hosts.leave()
+
+
+def join(config: ConfigDict, command: str) -> None:
+  """Choose devices, and become one of the processes of a run where there are several.
+
+  Args:
+    config: the study.
+    command: that continues the run.
+  """
+  logging.set_verbosity(logging.FATAL)  # orbax tells its every move, and errors twice
+  jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/gauss_diffusion/jax"))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+  try:
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+      jax.config.update("jax_num_cpu_devices", check.cpu_devices(config, FLAGS.num_processes or 1))
+    if FLAGS.distributed or FLAGS.coordinator:
+      hosts.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, command)
+      fields = {f"config.{name}": value for name, value in results.leaves(config.to_dict())}
+      flags_given = {name: FLAGS[name].value for name in ("workdir", "tasks", "task", "dry_run")}
+      hosts.agree(flags_given | fields | {"versions": results.versions()})
+      if not hosts.first():
+        tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)
+  except (ValueError, OSError) as reason:
     refuse(reason)
 
 
@@ -88,17 +141,14 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
     command: that runs it.
   """
   start = time.monotonic()
-  logging.set_verbosity(logging.FATAL)  # orbax tells its every move, and errors twice
-  jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/gauss_diffusion/jax"))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-  jax.config.update("jax_num_cpu_devices", check.cpu_devices(config))
   with contextlib.ExitStack() as kept:
     wrong: list[Exception] = []  # of a dry run, which goes on; any other ends at the first
     noted = functools.partial(_noted, wrong) if FLAGS.dry_run else contextlib.nullcontext
     try:
       with noted():
         check.check_text(config)
-      dataset = data.load(**config.data, seed=config.seed)
+      dataset = hosts.in_turn(functools.partial(data.load, **config.data, seed=config.seed))
+      hosts.agree({"data": dataset.fingerprint})
       classes.by_label(config, dataset.classes)
       shape, num_pool, num_classes = dataset.pool.shape[1:], len(dataset.pool), len(dataset.classes)
       num_held_out = classes.fewest_held_out(config, dataset)
@@ -108,14 +158,16 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
       if wrong:  # it is no study that anything else could be said of
         refuse(*wrong)
       with noted():
-        check.check_devices(config, jax.local_device_count())
+        check.check_devices(config, jax.device_count())
       models = subjects.models(config, dataset, folder)
       with noted():
         classes.check(config, models)
       share = pipeline.share(models, FLAGS.task, FLAGS.tasks)
       loaded = subjects.functions(share, (config.sampler.sigma_min, config.sampler.sigma_max))
       if FLAGS.dry_run:
-        print(cost.table(cost.estimate(config, models, len(dataset.held_out))))
+        table = cost.table(cost.estimate(config, models, len(dataset.held_out)))
+        if hosts.first():
+          print(table)
       with noted():
         workdir.check(folder, models)
       memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -123,9 +175,9 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
         cost.check(config, share, len(dataset.held_out), folder, memory)
       if FLAGS.dry_run:
         return refuse(*wrong) if wrong else None
-      interrupts.check()
-      kept.enter_context(workdir.held(folder, share, FLAGS.tasks))
-      workdir.take(folder, config, models, command)
+      interrupts.check(hosts.anywhere(interrupts.asked()))
+      hosts.alone(lambda: kept.enter_context(workdir.held(folder, share, FLAGS.tasks)))
+      hosts.alone(lambda: workdir.take(folder, config, models, command))
     except (ValueError, OSError) as reason:
       refuse(*wrong, reason)
 
@@ -137,13 +189,23 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
     with progress.compiling():
       pipeline.train_models(share, folder, dataset.held_out, begin)
       pipeline.analyse_models(config, dataset, share, loaded, folder, begin)
-    interrupts.check()
-    if lacking := rebuild.lacking(folder):
-      return print(f"task {FLAGS.task} of {FLAGS.tasks} is done; not finished yet: {', '.join(lacking)}")
-    begin(progress.REPORT)
-    rebuild.rebuild(folder)
-    print(rebuild.summary(folder), end="")
+    interrupts.check(hosts.anywhere(interrupts.asked()))
+    hosts.alone(functools.partial(show, folder, begin))
     progress.tell(f"done in {cost.amount(time.monotonic() - start, cost.SECONDS)}")
+
+
+def show(folder: pathlib.Path, begin: Callable[[str], None]) -> None:
+  """Write and print what a study found, or say what it still lacks.
+
+  Args:
+    folder: its working directory.
+    begin: is told that the report is next.
+  """
+  if lacking := rebuild.lacking(folder):
+    return print(f"task {FLAGS.task} of {FLAGS.tasks} is done; not finished yet: {', '.join(lacking)}")
+  begin(progress.REPORT)
+  rebuild.rebuild(folder)
+  print(rebuild.summary(folder), end="")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "gauss_diffusion"
 FLOORS = {
   "types": 0,
   "command_line": 0,
+  "hosts": 0,
   "images": 0,
   "interrupts": 0,
   "edm": 1,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gauss_diffusion import results
+from gauss_diffusion import hosts, results
 from gauss_diffusion.types import Image, Sigma
 
 Shape = tuple[int, int, int]
@@ -123,14 +123,18 @@ def fitted(
     inputs["labels"] = label_fingerprint
   key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:8]
   path = folder / name / f"{fingerprint}-{key}"
-  if results.current(path, inputs):
-    arrays, _ = results.load(path)
-    assert arrays is not None
-    return family.kept(*(arrays[field].to_numpy() for field in family.kept._fields))
-  record = fit(family, images, labels, options)
-  fields = {
-    field: (tuple(f"{field}_{axis}" for axis in range(np.ndim(value))), value)
-    for field, value in record._asdict().items()
-  }
-  results.save(path, results.labelled(fields, {}), {"inputs": inputs})
-  return record
+
+  def found_or_made() -> Any:
+    if results.current(path, inputs):
+      arrays, _ = results.load(path)
+      assert arrays is not None
+      return family.kept(*(arrays[field].to_numpy() for field in family.kept._fields))
+    record = fit(family, images, labels, options)
+    fields = {
+      field: (tuple(f"{field}_{axis}" for axis in range(np.ndim(value))), value)
+      for field, value in record._asdict().items()
+    }
+    results.save(path, results.labelled(fields, {}), {"inputs": inputs})
+    return record
+
+  return hosts.in_turn(found_or_made)

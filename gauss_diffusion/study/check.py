@@ -166,14 +166,19 @@ def check_devices(config: ConfigDict, num_devices: int) -> None:
       )
 
 
-def cpu_devices(config: ConfigDict) -> int:
+def cpu_devices(config: ConfigDict, num_processes: int = 1) -> int:
   """Return how many devices the CPU should be: one per core, as far as every batch can be shared.
 
   One JAX device computes on about one core.
+
+  Args:
+    config: the study.
+    num_processes: that share every batch, each with as many devices.
   """
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
   batches = [model.train.batch for model in config.models.values() if schema.source(model) == "training"]
-  return max(num for num in range(1, cores + 1) if not any(batch % num for batch in batches))
+  shared = [num for num in range(1, cores + 1) if not any(batch % (num * num_processes) for batch in batches)]
+  return max(shared, default=1)
 
 
 def network_card(config: ConfigDict, model: ConfigDict, shape: Shape, num_classes: int = 0) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The work of a study: train each network, analyse each model; what is current is never touched."""
 
+import functools
 import pathlib
 import time
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from gauss_diffusion import analyses, data, edm, interrupts, networks, results
+from gauss_diffusion import analyses, data, edm, hosts, interrupts, networks, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.analyses.subject import Subject
 from gauss_diffusion.denoisers import FAMILIES, family
@@ -140,9 +141,9 @@ def _analyse(study: _Study, model: Model) -> int:
   subject, ran = None, 0
   for name in sorted(analyses_of(study.config, model.member), key=lambda name: name != "distillation"):
     place, inputs = _place(study.folder, name, model), _inputs(study, name, model, examined)
-    if results.current(place, inputs):
+    if hosts.told(results.current(place, inputs)):
       continue
-    interrupts.check()
+    interrupts.check(hosts.anywhere(interrupts.asked()))
     study.begin(f"{name} {model.label}")
     start, found = time.perf_counter(), None
     absent = _why_not(name, model, examined)
@@ -151,8 +152,8 @@ def _analyse(study: _Study, model: Model) -> int:
       held_against = _with(subject, study, model, inputs)
       found = analyses.ANALYSES[name].compute(held_against, study.config[name], model.label)
     card = _card(study, inputs, model, examined)
-    if jax.process_index() == 0:
-      results.save(place, found, card | {"absent": absent, "seconds": time.perf_counter() - start})
+    card |= {"absent": absent, "seconds": time.perf_counter() - start}
+    hosts.alone(functools.partial(results.save, place, found, card))
     ran += 1
   return ran
 
@@ -227,7 +228,7 @@ def _keep_training(study: _Study, model: Model, examined: Opened) -> None:
   settings = asked.plain(model.entry.train)
   inputs = {"analysis": "training", "settings": settings, "subject": examined.digest}
   place = _place(study.folder, "training", model)
-  if not results.current(place, inputs) and jax.process_index() == 0:
+  if hosts.first() and not results.current(place, inputs):
     metrics = loop.metrics(model.folder)
     found = results.labelled({name: ("line", values) for name, values in metrics.items()}, {})
     results.save(place, found, _card(study, inputs, model, examined))

@@ -13,6 +13,7 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from gauss_diffusion import hosts
 from gauss_diffusion.data import Dataset
 from gauss_diffusion.study import cost, rebuild
 from gauss_diffusion.study.cost import Stage
@@ -64,7 +65,7 @@ def plan(config: ConfigDict, dataset: Dataset, models: list[Model], stages: list
     f"{cost.amount(memory, cost.BYTES)} of memory",
     f"{cost.amount(disk, cost.BYTES)} on disk",
   )
-  device = f"{jax.local_device_count()} × {jax.local_devices()[0].device_kind}"
+  device = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
   images = f"{len(dataset.pool):,} training and {len(dataset.held_out):,} held-out images"
   return "\n".join(
     [
@@ -103,7 +104,8 @@ def announcer(stages: list[Stage]) -> Callable[[str], None]:
 
 def tell(text: str) -> None:
   """Say something to whoever waits, beside what is printed for others to read on."""
-  tqdm.write(text, file=sys.stderr)
+  if hosts.first():
+    tqdm.write(text, file=sys.stderr)
 
 
 @contextlib.contextmanager

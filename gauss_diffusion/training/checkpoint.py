@@ -20,7 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from gauss_diffusion import networks, results
+from gauss_diffusion import hosts, networks, results
 from gauss_diffusion.networks.preconditioned import Preconditioned
 from gauss_diffusion.training.train_state import TrainState
 
@@ -128,16 +128,21 @@ def restore(
     except results.DamagedError as error:
       damaged.append((step, error))
       continue
-    for newer, reason in damaged:
-      aside = folder / f"{newer}.damaged"
-      shutil.rmtree(aside, ignore_errors=True)
-      os.replace(folder / str(newer), aside)
-      _tell(f"{reason}; it is now `{aside.name}`, and training continues from step {step}")
+    if hosts.anywhere(bool(damaged)):
+      hosts.alone(functools.partial(_put_aside, folder, damaged, step))
     checkpoints.reload()
     return found
   if damaged:
     raise _hopeless(folder, damaged[0][1])
   return fresh, Log([], [])
+
+
+def _put_aside(folder: pathlib.Path, damaged: list[tuple[int, results.DamagedError]], step: int) -> None:
+  for newer, reason in damaged:
+    aside = folder / f"{newer}.damaged"
+    shutil.rmtree(aside, ignore_errors=True)
+    os.replace(folder / str(newer), aside)
+    _tell(f"{reason}; it is now `{aside.name}`, and training continues from step {step}")
 
 
 def latest_step(directory: results.Path) -> int | None:
@@ -250,12 +255,17 @@ def _steps(folder: pathlib.Path) -> list[int]:
 
 
 def _reading(folder: pathlib.Path) -> ocp.CheckpointManager:
+  own = jax.process_index()  # each process of a run reads by itself, and waits for no other
+  alone = ocp.options.MultiprocessingOptions(
+    primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process_{own}"
+  )
+  options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone)
   said = logging.get_verbosity()
   logging.set_verbosity(
     min(said, logging.ERROR)
   )  # orbax warns that what is opened for reading is not written
   try:
-    return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True))
+    return ocp.CheckpointManager(folder, options=options)
   finally:
     logging.set_verbosity(said)
 
@@ -302,7 +312,7 @@ def _restore(checkpoints: ocp.CheckpointManager, step: int, **items: Any) -> Any
 
 def _seal(folder: pathlib.Path) -> None:
   """Write down whose a checkpoint is, and its digests, when it is complete but for its name."""
-  if jax.process_index() == 0:
+  if hosts.first():
     for unfinished in folder.glob("*.orbax-checkpoint-tmp*"):
       if (folder.parent / TRAINING).exists():
         results.copy(folder.parent / TRAINING, unfinished / TRAINING)

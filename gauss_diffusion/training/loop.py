@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from jaxtyping import Bool, Float, Int, Int32, Key, UInt8
 from tqdm import tqdm
 
-from gauss_diffusion import edm, interrupts, networks, parallel, results
+from gauss_diffusion import edm, hosts, interrupts, networks, parallel, results
 from gauss_diffusion.images import to_float
 from gauss_diffusion.networks.preconditioned import Preconditioned
 from gauss_diffusion.training import alarm, checkpoint, losses, train_state
@@ -193,11 +193,10 @@ def run(
     found, log = checkpoint.restore(checkpoints, fresh, card)
     state, first = parallel.replicate(found), int(found.step)
     log = log or _older_log(directory, first)
-    if jax.process_index() == 0:
-      results.write_metrics(directory / METRICS, log.metrics)
+    hosts.alone(lambda: results.write_metrics(directory / METRICS, log.metrics))
     bar = tqdm(range(first, settings.steps), title, settings.steps, initial=first, unit="step", delay=2)
     training = _Training(network, settings, key_train, _tensors(fresh.params), directory, checkpoints, bar)
-    window, pending = _Window(time.perf_counter(), first, log), None
+    window, pending, stop = _Window(time.perf_counter(), first, log), None, False
     if not settings.steps and checkpoints.latest_step() is None:
       checkpoint.save(checkpoints, state, card, log)
     for step in bar:
@@ -205,23 +204,25 @@ def run(
       index = batch_indices(seed, step, settings.batch, len(images))[rows]
       keys = _step_keys(key_train, step, settings.batch)[rows]
       told = () if labels is None else (parallel.shard(labels[index]),)
-      state, info = compiled(state, parallel.shard(to_float(images[index])), parallel.shard(keys), *told)
+      asked = np.full(jax.local_device_count(), interrupts.asked())
+      batch = parallel.shard((asked, to_float(images[index]), keys))
+      state, (info, anywhere) = compiled(state, *batch, *told)
       # The next step is on its way before the last one's numbers are looked at.
       if pending is not None:
-        window = _look(training, *pending, window)
-      pending, stop = (step, info), interrupts.asked()
+        window, stop = _look(training, *pending[:2], window), bool(pending[2])
+      pending = step, info, anywhere
       saving = stop or (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps
       seen: dict[str, float] = {}
       if watching is not None and (step + 1) % settings.alarm_every == 0:
         seen = _watched(watching, network, state, step + 1)
       if saving or seen:
-        window = _look(training, *pending, window, seen)
+        window, stop = _look(training, step, info, window, seen), stop or bool(anywhere)
         pending = None
-      if saving:
+      if saving or stop:
         checkpoint.save(checkpoints, state, card, window.log)
       if stop:
         checkpoint.wait(checkpoints)
-        interrupts.check()
+      interrupts.check(stop)
     checkpoint.wait(checkpoints)
   return jax.device_get(state.ema_params)
 
@@ -238,8 +239,12 @@ def metrics(directory: results.Path) -> dict[str, Float[np.ndarray, " lines"]]:
 
 def branch(source: results.Path, target: results.Path) -> None:
   """Let a model's folder continue from another's newest checkpoint."""
-  results.copy(pathlib.Path(source) / METRICS, pathlib.Path(target) / METRICS)
-  checkpoint.branch(source, target)
+
+  def copied() -> None:
+    results.copy(pathlib.Path(source) / METRICS, pathlib.Path(target) / METRICS)
+    checkpoint.branch(source, target)
+
+  hosts.alone(copied)
 
 
 @functools.lru_cache(maxsize=8)
@@ -247,7 +252,13 @@ def _compiled(network, settings: Settings, labelled: bool):
   """Return optimizer and step, shared by all models of a study that train alike, however long."""
   tx = train_state.optimizer(settings.learning_rate, settings.rampup_images, settings.batch)
   step = functools.partial(train_step, network=network, tx=tx, settings=settings)
-  return tx, parallel.replicated_step(step, 3 if labelled else 2)
+
+  def agreeing(state, asked, *batch):
+    """Make a step that also says whether a signal had come to any process when it began."""
+    state, info = step(state, *batch)
+    return state, (info, parallel.anywhere(asked))
+
+  return tx, parallel.replicated_step(agreeing, 4 if labelled else 3)
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -313,7 +324,7 @@ def _look(
     "images_per_second": (step + 1 - window.step) * settings.batch / (now - window.start),
   } | (found or {})
   training.bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
-  if jax.process_index() == 0:
+  if hosts.first():
     results.append_metrics(directory / METRICS, record)
   return _Window(now, step + 1, checkpoint.Log([*window.log.metrics, record], []))
 
