@@ -8,25 +8,29 @@
 # same command again continues what was stopped. Further fields of the config go into FLAGS:
 #
 #   FLAGS="--config.data.dir=/mnt/tfds" launch/tpu_array.sh ...
+#
+# `launch/tpu_array.sh --dry_run ...` prints the commands.
 set -euo pipefail
+dry= && run() { "$@"; }
+[[ "${1-}" == --dry_run ]] && dry=1 && shift && run() { echo "${*@Q}"; }
 zone=$1 config=$2 workdir=$3
 shift 3
 
 study="python3 -m gauss_diffusion.main --config=$config --workdir=$workdir ${FLAGS:-}"
 # More tasks than models leave this one without a share: it only checks the config, and that the workdir here is
 # this study's, before a VM computes or anything is copied over.
-$study --tasks=1000000 --task=999999 > /dev/null
+[[ $dry ]] || $study --tasks=1000000 --task=999999 > /dev/null
 
 pids=()
 for vm in "$@"; do
-  gcloud compute tpus tpu-vm ssh "$vm" --zone="$zone" \
+  run gcloud compute tpus tpu-vm ssh "$vm" --zone="$zone" \
     --command="cd gauss_diffusion && $study --tasks=$# --task=${#pids[@]}" &
   pids+=($!)
 done
 for pid in "${pids[@]}"; do wait "$pid"; done
 
-mkdir -p "$workdir"
+run mkdir -p "$workdir"
 for vm in "$@"; do
-  gcloud compute tpus tpu-vm scp --recurse --zone="$zone" "$vm:gauss_diffusion/$workdir/*" "$workdir/"
+  run gcloud compute tpus tpu-vm scp --recurse --zone="$zone" "$vm:gauss_diffusion/$workdir/*" "$workdir/"
 done
-exec $study
+run $study

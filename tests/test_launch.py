@@ -4,12 +4,14 @@ import importlib.util
 import json
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
+import yaml
 
 from gauss_diffusion import results
 from gauss_diffusion.study import members, rebuild
@@ -68,28 +70,141 @@ def samples(workdir):
   return {path.name: path.read_bytes() for path in (workdir / "results" / "samples").iterdir()}
 
 
+# Stands in for the real one: runs the command as tasks of one node, or as one.
+SRUN = """#!/usr/bin/env bash
+[[ "$1" == --kill-on-bad-exit=1 ]] && shift
+pids=()
+for ((task = 0; task < ${SLURM_NTASKS:-1}; task++)); do
+  SLURM_PROCID=$task SLURM_LOCALID=$task "$@" &
+  pids+=($!)
+done
+code=0
+for pid in "${pids[@]}"; do wait "$pid" || code=$?; done
+exit $code
+"""
+STUDY = ("--config=configs/input_law.py:smoke", "--workdir=runs/law")
+
+
 @pytest.mark.processes
-def test_slurm_tasks_share_a_workdir_and_the_last_gathers(tmp_path):
+def test_slurm_jobs_share_a_workdir_and_the_last_gathers(tmp_path):
   cwd = checkout(tmp_path / "node")
+  executable(cwd / "bin" / "srun", SRUN)
   said = [
-    launch(
-      "slurm_array.sh",
-      "configs/input_law.py:smoke",
-      "runs/law",
-      *SAMPLES,
-      cwd=cwd,
-      SLURM_ARRAY_TASK_ID=task,
-      SLURM_ARRAY_TASK_COUNT="2",
-    )
+    launch("slurm.sbatch", *STUDY, *SAMPLES, cwd=cwd, SLURM_ARRAY_TASK_ID=task, SLURM_ARRAY_TASK_COUNT="2")
     for task in ("1", "0")
   ]
   assert "task 1 of 2 is done; not finished yet: n16" in said[0]
   assert "report:" in said[1] and (cwd / "runs/law/report.html").exists()
   written = os.stat(cwd / "runs/law/results/samples/n16.nc").st_mtime_ns
-  command = [sys.executable, "-m", "gauss_diffusion.main", "--config=configs/input_law.py:smoke"]
-  command += ["--workdir=runs/law", *SAMPLES]
-  assert "report:" in subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=500).stdout
+  assert "report:" in launch("slurm.sbatch", *STUDY, *SAMPLES, cwd=cwd)
   assert os.stat(cwd / "runs/law/results/samples/n16.nc").st_mtime_ns == written
+
+
+def drawn(workdir):
+  return {label: found.samples for label, found in results.open(workdir)["samples"].items()}
+
+
+@pytest.mark.hosts
+@pytest.mark.long
+def test_tasks_of_one_slurm_job_and_processes_here_find_what_one_finds(tmp_path):
+  cwd = checkout(tmp_path / "node")
+  executable(cwd / "bin" / "srun", SRUN)
+  job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": "localhost"}
+  alone = [each.replace("runs/law", "runs/one") for each in STUDY]
+  assert launch("slurm.sbatch", *alone, *SAMPLES, cwd=cwd, JAX_NUM_CPU_DEVICES="1").count("report:") == 1
+  assert (
+    launch("slurm.sbatch", *STUDY, *SAMPLES, cwd=cwd, **job, JAX_NUM_CPU_DEVICES="1").count("report:") == 1
+  )
+  here = [each.replace("runs/law", "runs/here") for each in STUDY]
+  assert launch("local.sh", "2", *here, *SAMPLES, cwd=cwd).count("report:") == 1
+  want = drawn(cwd / "runs/one")
+  for folder in ("runs/law", "runs/here"):
+    for label, found in drawn(cwd / folder).items():
+      np.testing.assert_allclose(found, want[label], atol=1e-3 * np.abs(want[label]).max())
+
+
+def test_a_slurm_job_that_was_stopped_goes_back_to_the_queue(tmp_path):
+  executable(tmp_path / "bin" / "srun", "#!/usr/bin/env bash\nexit 143\n")
+  executable(tmp_path / "bin" / "scontrol", "#!/usr/bin/env bash\necho $* > asked\n")
+  launch("slurm.sbatch", *STUDY, cwd=tmp_path, code=143, SLURM_JOB_ID="17")
+  assert (tmp_path / "asked").read_text() == "requeue 17\n"
+  (tmp_path / "asked").unlink()
+  executable(tmp_path / "bin" / "srun", "#!/usr/bin/env bash\nexit 2\n")
+  launch("slurm.sbatch", *STUDY, cwd=tmp_path, code=2, SLURM_JOB_ID="17")
+  assert not (tmp_path / "asked").exists()
+
+
+ODD = "--config.title=it's two words"  # must reach the study as one
+MAIN = ["python3", "-m", "gauss_diffusion.main", "--distributed", ODD]
+DRY = {  # launcher and its arguments -> the words of its commands, of which the last may be a command itself
+  ("slurm.sbatch",): [["srun", "--kill-on-bad-exit=1", "python", *MAIN[1:3], ODD, "--distributed"]],
+  ("tpu_pod.sh", "here", "pod"): [
+    ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "pod", "--zone=here", "--worker=all", ("--command=", MAIN)]
+  ],
+  ("xpk.sh", "cluster", "tpu7x-16", "2"): [
+    ["xpk", "workload", "create", "--cluster=cluster", "--workload=gauss-diffusion", "--tpu-type=tpu7x-16"]
+    + ["--num-slices=2", "--max-restarts=100", "--docker-image=image", ("--command=", MAIN)]
+  ],
+  ("sky.sh", "2"): [
+    ["sky", "jobs", "launch", "--yes", "--num-nodes=2", "--env", ("STUDY=", [ODD]), "launch/sky.yaml"]
+  ],
+}
+
+
+@pytest.mark.parametrize("call", DRY, ids=lambda call: call[0])
+def test_a_dry_run_prints_the_commands_that_a_launch_runs(call, tmp_path):
+  script, *args = call
+  for name in ("srun", "gcloud", "xpk", "sky"):
+    executable(tmp_path / "bin" / name, f"#!/usr/bin/env bash\nprintf '%s\\0' {name} \"$@\" > called\n")
+  environment = {"IMAGE": "image", "SLURM_NTASKS": "2"}
+  said = launch(script, "--dry_run", *args, ODD, cwd=tmp_path, **environment)
+  assert not (tmp_path / "called").exists()
+  launch(script, *args, ODD, cwd=tmp_path, **environment)
+  ran = (tmp_path / "called").read_bytes().decode().split("\0")[:-1]
+  assert [shlex.split(line) for line in said.splitlines()] == [ran]
+  (want,) = DRY[call]
+  assert len(ran) == len(want)
+  for word, wanted in zip(ran, want):
+    if isinstance(wanted, tuple):
+      prefix, words = wanted
+      assert word.startswith(prefix) and shlex.split(word.removeprefix(prefix))[-len(words) :] == words
+    else:
+      assert word == wanted
+
+
+def test_a_dry_run_over_tpu_vms_calls_none(tmp_path):
+  executable(tmp_path / "bin" / "gcloud", "#!/usr/bin/env bash\ntouch called\n")
+  said = launch(
+    "tpu_array.sh", "--dry_run", "here", "configs/x.py", "runs/law", "tpu-0", "tpu-1", cwd=tmp_path
+  )
+  kinds = sorted(" ".join(shlex.split(line)[:5]) for line in said.splitlines())
+  vms = ["gcloud compute tpus tpu-vm scp"] * 2 + ["gcloud compute tpus tpu-vm ssh"] * 2
+  assert kinds == [*vms, "mkdir -p runs/law", kinds[-1]] and kinds[-1].startswith(
+    "python3 -m gauss_diffusion.main"
+  )
+  assert {path.name for path in tmp_path.iterdir()} == {"bin"}
+
+
+def test_local_starts_so_many_processes_of_one_coordinator(tmp_path):
+  said = launch("local.sh", "--dry_run", "3", ODD, cwd=tmp_path)
+  lines = [shlex.split(line) for line in said.splitlines()]
+  assert len({line[4] for line in lines}) == 1 and lines[0][4].startswith("--coordinator=localhost:")
+  assert [line[5:] for line in lines] == [
+    ["--num_processes=3", f"--process_id={number}", ODD, "&"] for number in range(3)
+  ]
+  assert {line[0] for line in lines} == {"JAX_NUM_CPU_DEVICES=1"}
+
+
+def test_every_machine_of_skypilot_knows_its_place(tmp_path):
+  run = yaml.safe_load((REPOSITORY / "launch/sky.yaml").read_text())["run"]
+  executable(tmp_path / "bin" / "python3", "#!/usr/bin/env bash\nprintf '%s\\n' \"$@\"\n")
+  places = {"SKYPILOT_NODE_IPS": "10.0.0.4\n10.0.0.5", "SKYPILOT_NUM_NODES": "2", "SKYPILOT_NODE_RANK": "1"}
+  environment = (
+    os.environ | places | {"STUDY": shlex.quote(ODD), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+  )
+  said = subprocess.run(["bash", "-c", run], env=environment, capture_output=True, text=True, check=True)
+  want = [ODD, "--coordinator=10.0.0.4:8476", "--num_processes=2", "--process_id=1"]
+  assert said.stdout.splitlines() == ["-m", "gauss_diffusion.main", *want]
 
 
 @pytest.mark.processes
