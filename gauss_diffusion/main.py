@@ -167,7 +167,7 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
       if FLAGS.dry_run:
         table = cost.table(cost.estimate(config, models, len(dataset.held_out)))
         if hosts.first():
-          print(table)
+          print(table, cost.described(models), sep="\n")
       with noted():
         workdir.check(folder, models)
       memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,5 +1,6 @@
 """What a study would cost: evaluations as analyses really make them, operations counted by hand."""
 
+import importlib.util
 import pathlib
 import re
 import time
@@ -16,10 +17,11 @@ from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.analyses.subject import Subject
 from gauss_diffusion.denoisers import affine, external
 from gauss_diffusion.probes import modes
-from gauss_diffusion.study import check, cost, schema
+from gauss_diffusion.study import check, cost, members, schema
 from gauss_diffusion.study.members import Member
 from gauss_diffusion.study.subjects import Model
 
+REPOSITORY = pathlib.Path(__file__).parents[1]
 LEVELS = 3
 # Numbers that fill the batches of eight devices, so that no image is given twice: 128, 32 latents, `pairs`.
 SETTINGS = {
@@ -373,3 +375,31 @@ def test_models_of_one_network_share_its_compiles():
 )
 def test_numbers_are_read_at_a_glance(value, units, text):
   assert cost.amount(value, units) == text
+
+
+@pytest.mark.parametrize(
+  ("name", "side", "pool", "held_out", "wanted"),
+  [  # parameters as EDM's own networks have them; 70 million images a network, as in the paper
+    ("cifar10_paper", 32, 50_000, 10_000, ("ddpmpp: 56 million parameters, 137,200 steps of 512 images", 4)),
+    ("ffhq64", 64, 68_000, 2_000, ("ncsnpp: 63 million parameters, 274,400 steps of 256 images", 6)),
+  ],
+)
+def test_networks_of_the_papers_size_are_described(name, side, pool, held_out, wanted):
+  spec = importlib.util.spec_from_file_location(name, REPOSITORY / "configs" / f"{name}.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config, shape = module.get_config(), (side, side, 3)
+  check.check(config, shape, pool, held_out)
+  models = []
+  for member in members.members(config):
+    card = check.network_card(config, member.entry, shape)
+    models.append(
+      Model(member.label, member, member.entry, None, None, "training", pathlib.Path(member.label), card)
+    )
+  (said,) = cost.described(models).splitlines()
+  start, number = wanted
+  assert said.startswith(start) and said.endswith(f": {number} such")
+  train = models[0].entry.train
+  assert train.steps * train.batch == pytest.approx(70.246e6, rel=1e-3)
+  seconds = 3 * train.steps * train.batch * cost._network(models[0]).flops / 1e14
+  assert f"{seconds / 3600:.2g} h at 100 TFLOP/s" in said

@@ -14,7 +14,7 @@ from gauss_diffusion import analyses, edm, networks, plots, results, sampling
 from gauss_diffusion.denoisers import FAMILIES, family
 from gauss_diffusion.readings import claims, measures
 from gauss_diffusion.study import classes, members, schema
-from gauss_diffusion.training import checkpoint, loop
+from gauss_diffusion.training import augment, checkpoint, loop
 
 Shape = tuple[int, int, int]
 
@@ -200,6 +200,8 @@ def network_card(config: ConfigDict, model: ConfigDict, shape: Shape, num_classe
   options: dict[str, Any] = {"img_resolution": size, "img_channels": channels}
   for name, value in networks.known(model.network.to_dict(), config.network.to_dict()).items():
     options[name] = list(value) if isinstance(value, tuple) else value
+  if model.train.augment:
+    options |= {"augment_dim": augment.LABEL}
   if model.train.conditional:
     options |= {"label_dim": num_classes, "label_dropout": model.train.label_dropout}
   return {"network": options}
@@ -287,6 +289,10 @@ def _check_model(
     classes.check_label(where, model, known, num_classes)
     return
   _check_noise_law(where, model)
+  if not 0 <= model.train.augment <= 1:
+    raise ValueError(f"`{where}.train.augment` is {model.train.augment}; want a probability")
+  if model.train.augment and model.train.flips:
+    raise ValueError(f"`{where}.train` has both `flips` and `augment`, which flips by itself; want one")
   _check_alarm(where, model)
   classes.check_training(where, model, config.data.name, num_classes)
   classes.check_label(where, model, num_classes if model.train.conditional else 0, num_classes)

@@ -69,7 +69,11 @@ WIDTHS = (16, 64)  # channels of the layers by which devices are measured
 PATCH = 500  # operations of such a layer in the time that one patch takes at one place of a local denoiser
 IDEAL_WIDTH = 16  # of layers that are as fast as an ideal denoiser's arithmetic
 PROBE_SECONDS = 0.2
+ON_DEVICE = 6  # parameters and their like on each device: with average, two moments, gradients, updates
+RATE = 1e14  # operations a second, for which a training's hours are said beside those of this machine
 SECONDS = (("s", 1), ("min", 60), ("h", 3600))
+COUNTS = (("", 1), ("thousand", 1e3), ("million", 1e6), ("billion", 1e9))
+OPERATIONS = (("FLOP", 1), ("GFLOP", 1e9), ("TFLOP", 1e12), ("PFLOP", 1e15), ("EFLOP", 1e18))
 BYTES = (("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
 
 
@@ -140,6 +144,27 @@ def table(stages: list[Stage]) -> str:
   devices = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
   lines.append(f"on {platform.node()[:40]}, {devices[:30]}; a cache saves the compiles")
   return "\n".join(lines)
+
+
+def described(models: list[Model]) -> str:
+  """Return a line on each different network that is trained: its size, its training, a device's memory.
+
+  Hours are those of one device that does `RATE` operations a second, for machines other than this one.
+  """
+  lines: dict[str, list[str]] = {}
+  for model in models:
+    if model.source == "training":
+      network, train = _network(model), model.entry.train
+      operations = STEP * train.steps * train.batch * network.flops
+      peak = _training_peak(model, network)
+      memory = PARAMETER * network.parameters * ON_DEVICE + peak.each * train.batch / jax.device_count()
+      said = (
+        f"{model.card['network']['name']}: {amount(network.parameters, COUNTS)} parameters, {train.steps:,} "
+        f"steps of {train.batch} images, {amount(memory, BYTES)} a device; {amount(operations, OPERATIONS)}, "
+        f"{amount(operations / RATE, SECONDS)} at {RATE / 1e12:g} TFLOP/s"
+      )
+      lines.setdefault(said, []).append(model.label)
+  return "\n".join(f"{said}: {len(labels)} such" for said, labels in lines.items())
 
 
 def check(
@@ -216,7 +241,7 @@ def _training_peak(model: Model, network: _Network) -> _Peak:
   narrow = train.dtype == "bfloat16" and jax.default_backend() != "cpu"  # a CPU holds it as float32
   activations = KEPT_IN_TRAINING * network.results / (2 if narrow else 1)
   # Parameters, their average and two moments, on devices also gradients and updates.
-  copies = 4 + 6 * jax.local_device_count()
+  copies = 4 + ON_DEVICE * jax.local_device_count()
   fixed, field = copies * PARAMETER * network.parameters, f"models.{model.label}.train.batch"
   return _Peak(f"train {model.label}", fixed, activations, train.batch, field)
 

@@ -60,6 +60,18 @@ def judge(config: ConfigDict, arg: str, claims: tuple[str, ...], *, networks: bo
   config.replicates = REPLICATES.get(arg, 1) if networks else 1
 
 
+def edm_training(config: ConfigDict) -> None:
+  """Let networks and their training be what Karras et al. 2022 share among data sets (tables 6 and 7)."""
+  config.network.model_channels = 128
+  config.network.num_blocks = 4
+  config.network.attn_resolutions = (16,)
+  config.train.rampup_images = 10_000_000
+  config.train.ema_halflife_images = 500_000.0
+  config.train.ema_rampup = 0.05
+  config.train.log_every = 100
+  config.train.dtype = "bfloat16"
+
+
 def without_maps(config: ConfigDict) -> None:
   """Leave out best affine maps, which on two cores take longer to find than networks take to train."""
   config.analyses = tuple(name for name in config.analyses if name != "distillation")

@@ -78,6 +78,7 @@ SECTIONS = {
     ),
     "ema_rampup": Field(TRAIN.ema_rampup, "the half-life is at most this share of the images seen"),
     "flips": Field(TRAIN.flips, "mirror images left to right, half of them"),
+    "augment": Field(TRAIN.augment, "probability of each kind of EDM's augmentation; 0: none"),
     "noise_law": Field(
       TRAIN.noise_law, "edm, log-uniform, ...; empty: the one that goes with the preconditioning"
     ),

@@ -34,6 +34,7 @@ _YOUNGER = {
   "train.noise_law": "",
   "train.sigma_min": edm.SIGMA_MIN,
   "train.sigma_max": edm.SIGMA_MAX,
+  "train.augment": 0.0,
   "train.conditional": False,
   "train.label_dropout": 0.0,
 }

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from gauss_diffusion import edm, hosts, interrupts, networks, parallel, results
 from gauss_diffusion.images import to_float
 from gauss_diffusion.networks.preconditioned import Preconditioned
-from gauss_diffusion.training import alarm, checkpoint, losses, train_state
+from gauss_diffusion.training import alarm, augment, checkpoint, losses, train_state
 from gauss_diffusion.training.train_state import TrainState
 from gauss_diffusion.types import Array, Denoiser, Images
 
@@ -56,6 +56,7 @@ class Settings(NamedTuple):
   dtype: str = "float32"  # in which the raw network computes, see `networks.compute`
   remat: bool = False  # less memory for more time
   alarm_every: int = 0  # steps between looks for memorization, a multiple of log_every; 0: none
+  augment: float = 0.0  # probability of each kind of change of an image, see `augment`; 0: none
 
 
 # Law of training noise -> the fields of `Settings` that it takes; the others are given by table 1 alone.
@@ -108,12 +109,15 @@ def train_step(
   if settings.flips:
     flip = jax.vmap(jax.random.bernoulli)(key_flip)
     x0 = jnp.where(flip[:, None, None, None], x0[:, :, ::-1], x0)
+  done = None
+  if settings.augment:
+    x0, done = jax.vmap(augment.augment, (0, 0, None))(x0, key_flip, settings.augment)
 
   def mean_loss(params):
     def denoise(x, sigma):
       known = None if labels is None else jax.nn.one_hot(labels, network.model.label_dim, dtype=x.dtype)
       rngs = {"dropout": key_dropout[0]}
-      return network.apply({"params": params}, x, sigma, known, train=True, rngs=rngs)
+      return network.apply({"params": params}, x, sigma, known, done, train=True, rngs=rngs)
 
     return jnp.mean(losses.denoising_loss(denoise, x0, key_noise, noise_law=noise_law(network, settings)))
 
