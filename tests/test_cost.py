@@ -384,7 +384,7 @@ def test_numbers_are_read_at_a_glance(value, units, text):
     ("ffhq64", 64, 68_000, 2_000, ("ncsnpp: 63 million parameters, 274,400 steps of 256 images", 6)),
   ],
 )
-def test_networks_of_the_papers_size_are_described(name, side, pool, held_out, wanted):
+def test_networks_of_the_papers_size_are_described(name, side, pool, held_out, wanted, monkeypatch):
   spec = importlib.util.spec_from_file_location(name, REPOSITORY / "configs" / f"{name}.py")
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -403,3 +403,7 @@ def test_networks_of_the_papers_size_are_described(name, side, pool, held_out, w
   assert train.steps * train.batch == pytest.approx(70.246e6, rel=1e-3)
   seconds = 3 * train.steps * train.batch * cost._network(models[0]).flops / 1e14
   assert f"{seconds / 3600:.2g} h at 100 TFLOP/s" in said
+  one = cost._training_peak(models[0], cost._network(models[0]))
+  monkeypatch.setattr(jax, "process_count", lambda: 2)  # each of which has half of a batch
+  two = cost._training_peak(models[0], cost._network(models[0]))
+  assert two.each == one.each / 2 and two.fixed == one.fixed

@@ -83,7 +83,7 @@ class Stage(NamedTuple):
   what: str  # its kind, and the label of its model: "train n16"
   evaluations: int  # passes of one image through a network or another denoiser
   seconds: float
-  bytes_memory: float  # at its peak beside the data, host and devices together
+  bytes_memory: float  # at its peak beside the data, one host and its devices together
   bytes_disk: float  # that it leaves behind
 
 
@@ -157,7 +157,7 @@ def described(models: list[Model]) -> str:
       network, train = _network(model), model.entry.train
       operations = STEP * train.steps * train.batch * network.flops
       peak = _training_peak(model, network)
-      memory = PARAMETER * network.parameters * ON_DEVICE + peak.each * train.batch / jax.device_count()
+      memory = PARAMETER * network.parameters * ON_DEVICE + peak.each * train.batch / jax.local_device_count()
       said = (
         f"{model.card['network']['name']}: {amount(network.parameters, COUNTS)} parameters, {train.steps:,} "
         f"steps of {train.batch} images, {amount(memory, BYTES)} a device; {amount(operations, OPERATIONS)}, "
@@ -239,7 +239,7 @@ def _train(model: Model, steps: int) -> Stage:
 def _training_peak(model: Model, network: _Network) -> _Peak:
   train = model.entry.train
   narrow = train.dtype == "bfloat16" and jax.default_backend() != "cpu"  # a CPU holds it as float32
-  activations = KEPT_IN_TRAINING * network.results / (2 if narrow else 1)
+  activations = KEPT_IN_TRAINING * network.results / (2 if narrow else 1) / jax.process_count()
   # Parameters, their average and two moments, on devices also gradients and updates.
   copies = 4 + ON_DEVICE * jax.local_device_count()
   fixed, field = copies * PARAMETER * network.parameters, f"models.{model.label}.train.batch"
@@ -289,7 +289,7 @@ def _analysis_peak(
   if network is None:
     return _Peak(f"{name} {model.label}", fixed, 0, 0, "")
   fixed += PARAMETER * network.parameters * (1 + devices)
-  each = KEPT_IN_DENOISING * network.results * _in_flight(name, settings, dimension)
+  each = KEPT_IN_DENOISING * network.results * _in_flight(name, settings, dimension) / jax.process_count()
   if name not in AT_A_TIME:
     return _Peak(f"{name} {model.label}", fixed + each, 0, 0, "")
   number = settings[AT_A_TIME[name]]
