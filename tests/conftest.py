@@ -24,7 +24,7 @@ BUDGETS = {
   "studies": 420,  # whole smoke studies
   "processes": 420,  # commands, started as their users start them
   "kills": 300,  # studies that are killed and continued
-  "hosts": 90,  # runs of several processes
+  "hosts": 120,  # runs of several processes
   "notebooks": 120,  # notebooks, run from top to bottom
   "browser": 120,  # reports, opened in a browser
 }

@@ -150,6 +150,21 @@ def test_one_that_dies_ends_the_others_and_a_signal_to_one_saves_them_all(study,
   assert stopped - 2 <= len(lines) * 2 <= stopped
 
 
+@pytest.mark.long
+def test_one_that_falls_silent_ends_the_others(study, tmp_path):
+  """Nothing tells them but the runtime, which aborts: the last line is the witness's all the same."""
+  run = study()
+  wait_for_lines(tmp_path, run, 2)
+  run[1].send_signal(signal.SIGSTOP)
+  code = run[0].wait(TOGETHER)
+  run[1].send_signal(signal.SIGCONT)
+  for number, (_, err) in enumerate(ends(run)):
+    assert err.splitlines()[-1].startswith(
+      f"error: process {number} of 2 on {os.uname().nodename} lost another"
+    )
+  assert code != 0
+
+
 def refused(run):
   """Return the last line of each process of a run that is refused."""
   found = ends(run)
