@@ -261,9 +261,7 @@ def _reading(folder: pathlib.Path) -> ocp.CheckpointManager:
   )
   options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone)
   said = logging.get_verbosity()
-  logging.set_verbosity(
-    min(said, logging.ERROR)
-  )  # orbax warns that what is opened for reading is not written
+  logging.set_verbosity(min(said, logging.ERROR))  # orbax warns that what is read is not written
   try:
     return ocp.CheckpointManager(folder, options=options)
   finally:
