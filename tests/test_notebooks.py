@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.notebooks
 NOTEBOOKS = pathlib.Path(__file__).parents[1] / "notebooks"
 FIGURES = {"tour": 7, "your_pytorch_model": 2, "your_edm_checkpoint": 2}
 SECONDS = 300  # for one cell, on a busy machine
