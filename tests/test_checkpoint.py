@@ -222,3 +222,18 @@ def test_a_copy_or_an_import_is_checked_too(folder, tmp_path):
   largest.write_bytes(largest.read_bytes()[:-1])
   with pytest.raises(ValueError, match="is not what was saved; run its study again, or import it anew"):
     checkpoint.load_ema(tmp_path / "imported")
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_notes_of_orbax_that_are_json_of_something_else_are_named_and_can_be_deleted(folder, fresh, step):
+  notes = folder / "checkpoints" / str(step) / checkpoint.NOTES
+  shutil.copy(folder / "checkpoints" / "3" / "log" / "metadata", notes)
+  for ask in (lambda: checkpoint.load_ema(folder), lambda: restore(folder, fresh)):
+    with pytest.raises(
+      ValueError, match=rf"can't be opened \(.*\); delete `{checkpoint.NOTES}` in the folders"
+    ) as error:
+      ask()
+    assert "\n" not in str(error.value)
+  notes.unlink()
+  assert same(restore(folder, fresh)[0], state(6))
+  checkpoint.load_ema(folder)

@@ -25,6 +25,7 @@ from gauss_diffusion.networks.preconditioned import Preconditioned
 from gauss_diffusion.training.train_state import TrainState
 
 FOLDER = "checkpoints"
+NOTES = "_CHECKPOINT_METADATA"  # orbax's own, of each checkpoint, written after it has been sealed
 SUMS = "SHA256SUMS"  # in a checkpoint: the digests of its files
 TRAINING = "training.json"  # of a model, and in each of its checkpoints: what decided the training
 
@@ -43,6 +44,9 @@ def manager(directory: results.Path, keep: int | None = 2, **options: Any) -> oc
     directory: the model's folder.
     keep: how many.
     **options: of `ocp.CheckpointManager`.
+
+  Raises:
+    ValueError: when what orbax notes beside each checkpoint is damaged.
   """
   folder = pathlib.Path(directory).absolute() / FOLDER
   # In spite of its name the callback comes before the rename that finishes a checkpoint.
@@ -50,7 +54,7 @@ def manager(directory: results.Path, keep: int | None = 2, **options: Any) -> oc
   chosen = ocp.CheckpointManagerOptions(
     max_to_keep=keep, create=True, cleanup_tmp_directories=True, async_options=sealing
   )
-  return ocp.CheckpointManager(folder, options=chosen, **options)
+  return _opened(folder, chosen, **options)
 
 
 def save(checkpoints: ocp.CheckpointManager, state: TrainState, card: dict[str, Any], log: Log) -> None:
@@ -263,9 +267,22 @@ def _reading(folder: pathlib.Path) -> ocp.CheckpointManager:
   said = logging.get_verbosity()
   logging.set_verbosity(min(said, logging.ERROR))  # orbax warns that what is read is not written
   try:
-    return ocp.CheckpointManager(folder, options=options)
+    return _opened(folder, options)
   finally:
     logging.set_verbosity(said)
+
+
+def _opened(
+  folder: pathlib.Path, chosen: ocp.CheckpointManagerOptions, **options: Any
+) -> ocp.CheckpointManager:
+  try:
+    return ocp.CheckpointManager(folder, options=chosen, **options)
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    said = " ".join(str(error).split())
+    raise results.DamagedError(
+      f"`{folder}` can't be opened ({said}); delete `{NOTES}` in the folders there, which nothing needs, and "
+      "run the same command again"
+    ) from error
 
 
 def _restored(checkpoints, step: int, fresh: TrainState, card: dict) -> tuple[TrainState, Log | None]:
