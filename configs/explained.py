@@ -33,7 +33,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.samples.denoisers = ("network", *config.explained.denoisers)
   config.replicates = REPLICATES.get(arg, 3)
   if arg == "digits":
-    config.explained.images = 90  # small ones: the more, the less the images' own scatter
+    config.explained.images = 48  # of every one of 15 networks the residual is kept
   for size in SIZES.get(arg, CIFAR_SIZES):
     schema.add_model(config, f"n{size}", size)
   return config
