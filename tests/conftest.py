@@ -25,7 +25,7 @@ BUDGETS = {
   "processes": 420,  # commands, started as their users start them
   "kills": 300,  # studies that are killed and continued
   "hosts": 120,  # runs of several processes
-  "notebooks": 120,  # notebooks, run from top to bottom
+  "notebooks": 180,  # notebooks, run from top to bottom
   "browser": 120,  # reports, opened in a browser
 }
 

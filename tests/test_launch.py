@@ -21,7 +21,7 @@ REPOSITORY = pathlib.Path(__file__).parents[1]
 # Fields that make a smoke study quicker: a network that is soon traced, one control, few levels and images.
 QUICK = (
   "--config.network.name=skip",
-  "--config.controls=('skip',)",
+  "--config.controls=('mean','skip','identity')",
   "--config.sampler.levels=3",
   "--config.samples.num=4",
 )

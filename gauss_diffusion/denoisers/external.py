@@ -289,7 +289,7 @@ def _evaluate(
   function: Callable,
   kind: str,
   x: Float[Array | np.ndarray, "N H W C"],
-  *others: Array | np.ndarray,
+  *others: Float[Array | np.ndarray, "..."],
 ) -> tuple[Float[np.ndarray, "N H W C"]]:
   # Copies, since the runtime's arrays are read-only, which PyTorch warns about.
   called = function if kind == "value" else getattr(function, kind)
