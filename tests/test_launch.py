@@ -18,7 +18,7 @@ from gauss_diffusion.study import members, rebuild
 from gauss_diffusion.training import checkpoint
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
-# Fields that make a smoke study quicker: a network that is soon traced, one control, few levels and images.
+# Fields that make a smoke study quicker: a network that is soon traced, few controls, levels and images.
 QUICK = (
   "--config.network.name=skip",
   "--config.controls=('mean','skip','identity')",
