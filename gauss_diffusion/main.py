@@ -149,6 +149,8 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
         check.check_text(config)
       dataset = hosts.in_turn(functools.partial(data.load, **config.data, seed=config.seed))
       hosts.agree({"data": dataset.fingerprint})
+      with noted():
+        check.check_images(dataset)
       classes.by_label(config, dataset.classes)
       shape, num_pool, num_classes = dataset.pool.shape[1:], len(dataset.pool), len(dataset.classes)
       num_held_out = classes.fewest_held_out(config, dataset)

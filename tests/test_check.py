@@ -2,7 +2,7 @@
 
 import pytest
 
-from gauss_diffusion import networks
+from gauss_diffusion import data, networks
 from gauss_diffusion.denoisers import FAMILIES
 from gauss_diffusion.study import check as checks
 from gauss_diffusion.study import schema
@@ -297,3 +297,14 @@ def test_what_goes_wrong_otherwise_is_not_hidden(config, monkeypatch):
   monkeypatch.setattr(checks, "_check_sampler", lambda sampler: sampler.nothing)
   with pytest.raises(AttributeError):
     list(checks.problems(config, SHAPE, POOL, HELD_OUT))
+
+
+@pytest.mark.parametrize(("pool", "held_out", "named"), [(0, 255, "training"), (255, 0, "held-out")])
+def test_images_that_are_all_one_are_refused(pool, held_out, named):
+  digits = data.load("digits", held_out=HELD_OUT)
+  checks.check_images(digits)
+  one = digits._replace(pool=digits.pool & pool, held_out=digits.held_out & held_out)
+  with pytest.raises(
+    ValueError, match=f"the {named} images of .* are .* times one; want at least two different"
+  ):
+    checks.check_images(one)

@@ -58,6 +58,16 @@ def test_a_class_of_which_a_model_has_no_image_is_refused(config, digits, tmp_pa
   check(config, digits, tmp_path)
 
 
+def test_an_alarm_on_one_image_is_refused(config, digits, tmp_path):
+  config.models.n64.denoiser, config.models.n64.size = "", 1
+  check(config, digits, tmp_path)
+  config.models.n64.train.alarm_every = 10
+  with pytest.raises(
+    ValueError, match="`models.n64.train.alarm_every` is 10, and its training images are 1 times"
+  ):
+    check(config, digits, tmp_path)
+
+
 def test_a_result_depends_on_labels_where_a_denoiser_reads_them(config, digits, tmp_path):
   other = digits._replace(pool_labels=digits.pool_labels[::-1].copy())
 

@@ -68,9 +68,11 @@ def telling_levels(found: "xarray.Dataset") -> list[int]:
     found: a result with `eigenvalues` λ, falling, whose gains are λ/(λ+σ²).
 
   Returns:
-    Places of at most five of its levels `sigma`.
+    Places of at most five of its levels `sigma`; none of images that are all alike, which have no component.
   """
   lam, sigma = found.eigenvalues.to_numpy(), found.sigma.to_numpy()
+  if not len(lam):
+    return []
   telling = [i for i in range(len(sigma)) if lam[-1] / 10 < sigma[i] ** 2 < 10 * lam[0]]
   return style.spread(telling or range(len(sigma)), _LEVELS)
 

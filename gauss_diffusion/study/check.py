@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gauss_diffusion import analyses, edm, networks, plots, results, sampling
+from gauss_diffusion import analyses, data, edm, networks, plots, results, sampling
 from gauss_diffusion.denoisers import FAMILIES, family
 from gauss_diffusion.readings import claims, measures
 from gauss_diffusion.study import classes, members, schema
@@ -154,6 +154,19 @@ def check_text(config: ConfigDict) -> None:
       str(value).encode()
     except UnicodeEncodeError as error:
       raise ValueError(f"`{field}` is {value!r}, which holds bytes that are not UTF-8; want text") from error
+
+
+def check_images(dataset: data.Dataset) -> None:
+  """Refuse images that are all one: they have no direction to vary in, and nothing can be learned of them.
+
+  Raises:
+    ValueError: saying how many there are.
+  """
+  for name, images in (("training", dataset.pool), ("held-out", dataset.held_out)):
+    if len(images) > 1 and (images == images[:1]).all():
+      raise ValueError(
+        f"the {name} images of {dataset.title} are {len(images)} times one; want at least two different ones"
+      )
 
 
 def check_devices(config: ConfigDict, num_devices: int) -> None:

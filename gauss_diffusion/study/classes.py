@@ -117,16 +117,22 @@ def check_label(where: str, model: ConfigDict, known: int, num_classes: int) -> 
 
 
 def check(config: ConfigDict, models: "list[Model]") -> None:
-  """Refuse classes of which a model has no images, and denoisers fitted to labels where images have none.
+  """Refuse what a model's images cannot give: those of its class, labels to fit, memorization to be watched.
 
   Args:
     config: the study, checked.
     models: of the study.
 
   Raises:
-    ValueError: naming the field that asks for the class or the denoiser.
+    ValueError: naming the field that asks for the class, the denoiser or the alarm.
   """
   for model in models:
+    every, images = model.entry.train.alarm_every, model.training.images
+    if every and model.source == "training" and (images == images[:1]).all():
+      raise ValueError(
+        f"`models.{model.label}.train.alarm_every` is {every}, and its training images are {len(images)} "
+        "times one, of which all samples are copies; want two different ones, or 0"
+      )
     if not len(model.subset.images):
       raise ValueError(
         f"`models.{model.label}.class_label` is {model.entry.class_label!r}, a class of which none of its "
