@@ -8,11 +8,12 @@ its window (LS), and the memorizer. What networks of one recipe have in common t
 other seeds, on other images where the pool has more. What each of them draws from the same noise stands below
 the network's samples.
 
-`:digits` takes five minutes on two cores, half of it the training of 15 networks. Expect, at sigma = 0.47 on
-held-out images, the ideal denoisers to explain 0.79, 0.83 and 0.87 of the output at 16, 256 and 1437 digits,
-with the memorizer's share the largest at 16 and the windows' at 1437; what networks share beyond them to rise
-from 0.02 to 0.10 and 0.11, and what each has alone to fall from 0.19 to 0.07 and 0.02. At high noise networks
-say little, and most of that they share. The full size and `:cpu` have not been run yet.
+`:digits` takes an estimated four minutes on two cores, half of it the training of 15 networks. Expect, at
+sigma = 0.47 on held-out images, the ideal denoisers to explain 0.77, 0.83 and 0.87 of the output at 16, 256
+and 1437 digits, with the classes' and the memorizer's shares the largest at 16 and the windows' at 1437; what
+networks share beyond them to rise from 0.02 to 0.10 and 0.11, and what each has alone to fall from 0.21 to
+0.07 and 0.02. At high noise networks say little, and most of that they share. The full size and `:cpu` have
+not been run yet.
 """
 
 from ml_collections import ConfigDict

@@ -4,7 +4,11 @@ python -m gauss_diffusion.main --config=configs/halves.py --workdir=runs/halves
 python -m gauss_diffusion.main --config=configs/halves.py:digits --workdir=runs/halves_digits
 
 Pairs of networks on disjoint halves of growing size, from their own seeds, beside the distance that
-random-matrix theory predicts for the Gaussian denoisers of such halves.
+random-matrix theory predicts for the Gaussian denoisers of such halves, and for their samples.
+
+`:digits` takes an estimated eight minutes on two cores, `:cpu` an hour and a quarter. Expect samples of the
+two Gaussian denoisers to lie as far apart as predicted, within 5 %, from 0.71 of unrelated ones at 16 images
+to 0.11 at 718; samples of two networks 1.2 to 2.2 times as far.
 """
 
 from ml_collections import ConfigDict
