@@ -6,6 +6,10 @@ python -m gauss_diffusion.main --config=configs/guidance.py:digits --workdir=run
 Each class is held against the Gaussian denoiser of its own images, which guidance leaves for a shift of the
 mean and for what sets the class apart (Li, Wang & Qu 2025, arXiv 2505.19210; `denoisers.guidance.contrast`
 takes that of two Gaussians into its pieces).
+
+`:digits` takes two minutes on two cores. Expect a digit's samples to grow alike and bolder with the weight,
+and the denoiser to leave the Gaussian one of its class: of 3, RMSE 0.11, 0.13 and 0.26 at sigma = 0.47 for
+weights of 0, 1 and 4. Guided by more than 0 it is no best denoiser, and its error says so.
 """
 
 from ml_collections import ConfigDict
