@@ -43,8 +43,10 @@ def save(figure: Figure, path: results.Path) -> tuple[pathlib.Path, pathlib.Path
     The two paths.
   """
   png, pdf = pathlib.Path(f"{path}.png"), pathlib.Path(f"{path}.pdf")
-  png.parent.mkdir(parents=True, exist_ok=True)
-  figure.savefig(png, dpi=160, metadata={"Software": None})
+  with results.writing(png) as file:
+    figure.savefig(file, format="png", dpi=160, metadata={"Software": None})
   figure.set_layout_engine("none")  # it is laid out: not again
-  figure.savefig(pdf, dpi=160, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+  with results.writing(pdf) as file:
+    none = {"CreationDate": None, "Creator": None, "Producer": None}
+    figure.savefig(file, format="pdf", dpi=160, metadata=none)
   return png, pdf
