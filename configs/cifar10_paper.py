@@ -19,16 +19,8 @@ SIZES = (782, 3_125, 12_500, 50_000)
 
 def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty or ``smoke`` (digits)."""
-  if arg not in ("", "smoke"):
-    raise ValueError(f"`{arg}` is no variant of this config; known: smoke")
-  config = schema.default()
-  config.title = "From memorization to the Gaussian, CIFAR-10 with EDM's networks"
-  config.sweep = "size"
-  config.figures = ("sweep",)
-  recipes.edm_training(config)
-  if arg == "smoke":
-    schema.shrink(config)
-  else:
+  config = recipes.paper_size(arg, "From memorization to the Gaussian, CIFAR-10 with EDM's networks")
+  if arg != "smoke":
     config.data.name = "cifar10"
     config.data.held_out = 10_000
     config.network.channel_mult = (2, 2, 2)

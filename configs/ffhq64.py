@@ -20,16 +20,8 @@ SIZES = (68, 137, 1_094, 8_750, 35_000, 0)
 
 def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty or ``smoke`` (digits)."""
-  if arg not in ("", "smoke"):
-    raise ValueError(f"`{arg}` is no variant of this config; known: smoke")
-  config = schema.default()
-  config.title = "From memorization to the Gaussian, FFHQ"
-  config.sweep = "size"
-  config.figures = ("sweep",)
-  recipes.edm_training(config)
-  if arg == "smoke":
-    schema.shrink(config)
-  else:
+  config = recipes.paper_size(arg, "From memorization to the Gaussian, FFHQ")
+  if arg != "smoke":
     config.data.name = "files"
     config.data.size = 64
     config.data.held_out = 2_000

@@ -45,7 +45,7 @@ def on_files(files: Files, config) -> Files:
     added[name], shown = moved((ROOT / source).read_text(), (ROOT / source).parent)
     pictures |= shown
   added["index.md"], shown = moved((ROOT / "README.md").read_text(), ROOT)
-  pictures |= shown | {path for path in kept().values()}
+  pictures |= shown | set(kept().values())
   for name, content in added.items():
     files.append(File.generated(config, name, content=content))
   for path in sorted(pictures):
@@ -100,7 +100,7 @@ def fields() -> str:
 def moved(text: str, folder: pathlib.Path) -> tuple[str, set[pathlib.Path]]:
   """Return a page with its links as the site has them, and the pictures that it shows.
 
-  A link to a file that the site lacks becomes the file's name.
+  A link to a file that the site lacks leads to its first page.
   """
   shown, pages = set(), {(ROOT / source).resolve(): name for name, source in ELSEWHERE.items()}
 

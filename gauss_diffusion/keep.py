@@ -45,9 +45,7 @@ PRINTED = 1e-3  # last digit of a statistic in the tables, by which none may mov
 # Of lzma: arrays of four bytes a number, and equal ones anywhere in the archive found again.
 FILTER = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 2, "pb": 2}
 PALETTE = 256  # colours of a figure
-TINT = (
-  0.7  # of 255, by which a palette may move colours on average; where it would more, a figure keeps its own
-)
+TINT = 0.7  # of 255, by which a palette may move colours on average; beyond, a figure keeps its own
 SAMPLES = ("sample", "image")  # axes over which claims take means, and means of squares
 PICTURE = "channel"  # an axis of pictures alone
 ABSOLUTE = ("cosine",)  # of which claims take the mean size alone

@@ -31,6 +31,11 @@ class Duplicates(NamedTuple):
   leaked_near: int = 0
 
 
+def one_alone(images: Pixels) -> bool:
+  """Tell whether all images are equal; two that differ end the search."""
+  return all(np.array_equal(image, images[0]) for image in images)
+
+
 def kin(images: Pixels, test: Pixels) -> Int[np.ndarray, "2 L"]:
   """Group images that are equal, in the first row, and near, in the second: kin have one number.
 

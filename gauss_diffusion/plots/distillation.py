@@ -9,7 +9,6 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from gauss_diffusion.plots import style
-from gauss_diffusion.readings import intervals
 
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
@@ -88,7 +87,7 @@ def _band(line: Line2D, values: np.ndarray, drawn_as: Callable[[np.ndarray], np.
   Of a single image the Gaussian map is 0, and there is no gap relative to it.
   """
   if len(values) > 1 and np.isfinite(values).all():
-    _, low, high = intervals.t_interval(values.T)
+    _, low, high = style.interval(list(values[..., None]))
     style.band(line, drawn_as(low), drawn_as(high))
 
 

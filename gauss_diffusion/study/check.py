@@ -163,7 +163,7 @@ def check_images(dataset: data.Dataset) -> None:
     ValueError: saying how many there are.
   """
   for name, images in (("training", dataset.pool), ("held-out", dataset.held_out)):
-    if len(images) > 1 and (images == images[:1]).all():
+    if len(images) > 1 and data.duplicates.one_alone(images):
       raise ValueError(
         f"the {name} images of {dataset.title} are {len(images)} times one; want at least two different ones"
       )

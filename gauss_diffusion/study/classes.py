@@ -128,7 +128,7 @@ def check(config: ConfigDict, models: "list[Model]") -> None:
   """
   for model in models:
     every, images = model.entry.train.alarm_every, model.training.images
-    if every and model.source == "training" and (images == images[:1]).all():
+    if every and model.source == "training" and data.duplicates.one_alone(images):
       raise ValueError(
         f"`models.{model.label}.train.alarm_every` is {every}, and its training images are {len(images)} "
         "times one, of which all samples are copies; want two different ones, or 0"

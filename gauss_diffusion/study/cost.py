@@ -9,6 +9,7 @@ import functools
 import pathlib
 import platform
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -120,7 +121,7 @@ def estimate(config: ConfigDict, models: list[Model], num_held_out: int) -> list
   stages += [_statistics(model) for model in models if model is subsets[model.subset.fingerprint]]
   for model in models:
     derivatives = model.source != "function" or model.entry.jax
-    derivatives = derivatives or isinstance(external.load(model.entry.function), external.Differentiable)
+    derivatives = derivatives or isinstance(_function(model.entry.function), external.Differentiable)
     for name in analyses_of(config, model.member):
       if derivatives or not analyses.ANALYSES[name].DERIVATIVES:
         stages.append(_analyse(name, config, model, num_held_out))
@@ -400,9 +401,15 @@ def _class_operations(model: Model, config: ConfigDict, dimension: int) -> dict[
 
 
 @functools.cache
+def _function(place: str) -> Callable[..., Any]:
+  """Return a user's function, whose file is run once however often costs are estimated."""
+  return external.load(place)
+
+
+@functools.cache
 def _function_seconds(place: str, of_jax: bool, shape: tuple[int, ...]) -> float:
   """Return the seconds that one image takes under a user's function, once it is compiled or loaded."""
-  function, x, sigma = external.load(place), np.zeros((8, *shape), np.float32), np.ones(8, np.float32)
+  function, x, sigma = _function(place), np.zeros((8, *shape), np.float32), np.ones(8, np.float32)
   if of_jax:
     function = jax.jit(jax.vmap(function))
   for _ in range(2):

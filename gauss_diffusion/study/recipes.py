@@ -60,8 +60,22 @@ def judge(config: ConfigDict, arg: str, claims: tuple[str, ...], *, networks: bo
   config.replicates = REPLICATES.get(arg, 1) if networks else 1
 
 
-def edm_training(config: ConfigDict) -> None:
-  """Let networks and their training be what Karras et al. 2022 share among data sets (tables 6 and 7)."""
+def paper_size(arg: str, title: str) -> ConfigDict:
+  """Return a study of size without models, of what Karras et al. 2022 share among data sets (tables 6 and 7).
+
+  Args:
+    arg: empty for a size that wants many devices, or ``smoke`` for a look at everything, on digits.
+    title: of the study.
+
+  Raises:
+    ValueError: on another `arg`.
+  """
+  if arg not in ("", "smoke"):
+    raise ValueError(f"`{arg}` is no variant of this config; known: smoke")
+  config = schema.default()
+  config.title = title
+  config.sweep = "size"
+  config.figures = ("sweep",)
   config.network.model_channels = 128
   config.network.num_blocks = 4
   config.network.attn_resolutions = (16,)
@@ -70,6 +84,9 @@ def edm_training(config: ConfigDict) -> None:
   config.train.ema_rampup = 0.05
   config.train.log_every = 100
   config.train.dtype = "bfloat16"
+  if arg == "smoke":
+    schema.shrink(config)
+  return config
 
 
 def without_maps(config: ConfigDict) -> None:

@@ -149,7 +149,7 @@ def margin(readings: list[Reading]) -> Prepared:
   others = [measures.gap_at(reading, null, "gaussian") for null in NULLS]
   others.append(measures.gap_at(reading, "gaussian", "multi-delta"))
   own = measures.gap_at(reading, "network", "gaussian")
-  return Prepared([own, *others], lambda means: means[1:].min(0) - means[0])
+  return Prepared([own, *others], _ahead)
 
 
 def lead(readings: list[Reading]) -> Prepared:
@@ -157,7 +157,7 @@ def lead(readings: list[Reading]) -> Prepared:
   reading = readings[-1]
   others = [measures.gap_at(reading, null, "gaussian") for null in NULLS]
   own = measures.gap_at(reading, "network", "gaussian")
-  return Prepared([own, *others], lambda means: np.maximum(means[1:].min(0) - means[0], 0))
+  return Prepared([own, *others], lambda means: np.maximum(_ahead(means), 0))
 
 
 def improvement(readings: list[Reading]) -> Prepared:
@@ -235,7 +235,7 @@ def nearer_than_nulls(group: str) -> Statistic:
     found += [
       measures.apart((one.controls[null], two.controls[null]), "network", "gaussian") for null in NULLS
     ]
-    return Prepared(found, lambda means: means[1:].min(0) - means[0])
+    return Prepared(found, _ahead)
 
   return prepare
 
@@ -266,9 +266,7 @@ def together_and_better(group: str, other: str) -> Statistic:
 
 def law_ratio(denoiser: str, which: int) -> Statistic:
   """Take the squared gap of the map fitted on training images over that of the one on held-out images."""
-  return lambda readings: Prepared(
-    [measures.map_gap_at(readings[which], denoiser, law) for law in ("train", "held-out")], _ratio
-  )
+  return lambda readings: Prepared(_by_law(readings[which], denoiser), _ratio)
 
 
 def more_than_share(denoiser: str, share: float, which: int) -> Statistic:
@@ -277,8 +275,7 @@ def more_than_share(denoiser: str, share: float, which: int) -> Statistic:
   Unlike their ratio, it is a mean of unbiased estimates where the gap on held-out images is none.
   """
   return lambda readings: Prepared(
-    [measures.map_gap_at(readings[which], denoiser, law) for law in ("train", "held-out")],
-    lambda means: means[0] - share * means[1],
+    _by_law(readings[which], denoiser), lambda means: means[0] - share * means[1]
   )
 
 
@@ -290,7 +287,7 @@ def nearer_than_memory(readings: list[Reading]) -> Prepared:
   reading = readings[-1]
   gaps = [measures.map_gap_at(reading, name, "held-out") for name in ("network", "multi-delta")]
   gaps += [measures.map_gap_at(reading.controls[null], "network", "held-out") for null in NULLS]
-  return Prepared(gaps, lambda means: means[1:].min(0) - means[0])
+  return Prepared(gaps, _ahead)
 
 
 def knowledge_over_memory(readings: list[Reading]) -> Prepared:
@@ -314,6 +311,15 @@ def floor_miss(readings: list[Reading]) -> Prepared:
 
 def _less(means: Means) -> Float[np.ndarray, "*rest"]:
   return means[0] - means[1]
+
+
+def _ahead(means: Means) -> Float[np.ndarray, "*rest"]:
+  """Return how much less the first is than the least of the others."""
+  return means[1:].min(0) - means[0]
+
+
+def _by_law(reading: Reading, denoiser: str) -> "list[xarray.DataArray]":
+  return [measures.map_gap_at(reading, denoiser, law) for law in ("train", "held-out")]
 
 
 def _ratio(means: Means) -> Float[np.ndarray, "*rest"]:
