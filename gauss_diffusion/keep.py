@@ -18,7 +18,7 @@ import tarfile
 import tempfile
 import typing
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import app, logging
@@ -34,9 +34,23 @@ from gauss_diffusion.study.members import Member, analyses_of, members
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
 
+
+class Digits(NamedTuple):
+  """How short numbers become."""
+
+  bits: int  # of the mantissa of single samples
+  moments: type[np.floating]
+
+
 ARCHIVE = "results.tar.xz"
 OFFERED = ("png",)  # kinds of files that lie beside a kept report
-BITS = 12  # of a number's mantissa: 0.01 % of it, and of a mean over 100 images a tenth of that
+# How short numbers may become: the first of these by which no verdict and no printed digit moves, or not.
+# 9 bits are 0.1 %, 12 of them 0.01 %, and the mean over 100 images moves by a tenth of that. Claims divide by
+# differences of errors that at low noise are nearly equal, also as moments.
+SHORT = (Digits(9, np.float32), Digits(12, np.float64), Digits(23, np.float64))
+# Of what no claim compares with what is nearly equal to it, no more bits than these stay.
+DRAWN = {"score_gap": ("nmse",), "linearity": ("nmse", "centred_nmse"), "modes": ("correlation",)}
+DRAWN_BITS = 9
 STEP = 1 / 256  # of the power of two above a picture's largest value: far below what tells two pictures apart
 # Of pictures of which nothing but energies and distances is read: a thousandth of those, or less.
 FIELDS = {"deviations": 1 / 64, "residual": 1 / 64}
@@ -45,14 +59,18 @@ PRINTED = 1e-3  # last digit of a statistic in the tables, by which none may mov
 # Of lzma: arrays of four bytes a number, and equal ones anywhere in the archive found again.
 FILTER = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 2, "pb": 2}
 PALETTE = 256  # colours of a figure
+REFINED = 2  # passes of k-means over its colours
 TINT = 0.7  # of 255, by which a palette may move colours on average; beyond, a figure keeps its own
 SAMPLES = ("sample", "image")  # axes over which claims take means, and means of squares
+SINGLE = (*SAMPLES, "latent", "point")  # axes along which a number is of one sample
 PICTURE = "channel"  # an axis of pictures alone
 ABSOLUTE = ("cosine",)  # of which claims take the mean size alone
 UNREAD = {
   "distillation": (*rebuild.MAPS, "cluster", "cluster_energy"),
   "linearity": ("centred_cosine",),
 }
+# What of every network but a model's first is read as a mean, beside pictures.
+MEANS = {"explained": ("left", "said")}
 # Pictures that are read of every member, and not of a model's first network alone.
 READ = {"explained": ("residual",), "halves": ("deviations",), "perturbation": ("unmoved",)}
 
@@ -76,12 +94,12 @@ def keep(workdir: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
   rebuild.rebuild(workdir)
   wanted = results.read_json(workdir / rebuild.CLAIMS)
   with tempfile.TemporaryDirectory() as place:
-    for short in (True, False):
-      scratch = pathlib.Path(place) / f"short-{short}"
-      _copy_small(workdir, scratch, config, short)
-      rebuild.rebuild(scratch, OFFERED)
-      if _same_verdicts(results.read_json(scratch / rebuild.CLAIMS), wanted):
+    for tried, digits in enumerate((*SHORT, None)):
+      scratch = pathlib.Path(place) / str(tried)
+      _copy_small(workdir, scratch, config, digits)
+      if _same_verdicts(rebuild.judge(scratch), wanted):
         break
+    rebuild.rebuild(scratch, OFFERED)
     shutil.rmtree(folder / "figures", ignore_errors=True)
     results.copy(scratch / asked.FILE, folder / asked.FILE)  # first, by which the folder is known
     _pack(scratch / "results", folder / ARCHIVE)
@@ -117,7 +135,9 @@ def reported(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     yield scratch
 
 
-def _copy_small(workdir: pathlib.Path, scratch: pathlib.Path, config: dict[str, Any], short: bool) -> None:
+def _copy_small(
+  workdir: pathlib.Path, scratch: pathlib.Path, config: dict[str, Any], digits: Digits | None
+) -> None:
   results.copy(workdir / asked.FILE, scratch / asked.FILE)
   for member in members(config):
     for name in (*analyses_of(config, member), rebuild.TRAINING):
@@ -125,14 +145,14 @@ def _copy_small(workdir: pathlib.Path, scratch: pathlib.Path, config: dict[str, 
       if results.exists(source):
         found, card = results.load(source, skip=UNREAD.get(name, ()))
         if found is not None:
-          found, card["kept"] = _small(found.drop_encoding(), name, member, config, short)
+          found, card["kept"] = _small(found.drop_encoding(), name, member, config, digits)
         results.save(scratch / "results" / name / member.label, found, card, squeeze=False)
 
 
 def _small(
-  found: "xarray.Dataset", analysis: str, member: Member, config: dict[str, Any], short: bool
+  found: "xarray.Dataset", analysis: str, member: Member, config: dict[str, Any], digits: Digits | None
 ) -> "tuple[xarray.Dataset, dict[str, Any]]":
-  """Return what is kept of a result, and what its card says of that."""
+  """Return what is kept of a result, all of its numbers without `digits`, and what its card says of it."""
   read: tuple[str, ...] = READ.get(analysis, ())
   if any(CLAIMS[name].needs.halves for name in config["claims"]) or "agreement" in config["figures"]:
     read += ("samples",)
@@ -151,32 +171,48 @@ def _small(
   if analysis == "score_gap":
     found = found.sel(law=["held-out"])
     about["law"] = found.law.to_numpy()
-  if not short:
+  if digits is None:
     return found, about
-  if config["replicates"] > 1 and not first and not any(PICTURE in values.dims for values in found.values()):
-    return found.map(_moments, keep_attrs=True), about | {"moments over": SAMPLES}
-  return found.map(_rounded, keep_attrs=True), about | {"mantissa bits": BITS, "step of a picture": STEP}
+  several = config["replicates"] > 1 and not first
+  if several and not any(PICTURE in values.dims for values in found.values()):
+    moments = found.map(lambda values: _moments(values, digits.moments), keep_attrs=True)
+    return moments, about | {"moments over": SAMPLES}
+  drawn = DRAWN.get(analysis, ())
+  means = MEANS.get(analysis, ()) if several else ()
+
+  def short(values):
+    values = _mean(values) if values.name in means else values
+    return _rounded(values, DRAWN_BITS if values.name in drawn else digits.bits)
+
+  about |= {"mantissa bits": digits.bits, "step of a picture": STEP}
+  about |= {f"mantissa bits of {name}": DRAWN_BITS for name in drawn} | {"means": means}
+  return found.map(short, keep_attrs=True), about
 
 
-def _moments(values: "xarray.DataArray") -> "xarray.DataArray":
-  """Return ``mean ± standard deviation`` in the place of all samples: same mean, same mean square.
+def _mean(values: "xarray.DataArray") -> "xarray.DataArray":
+  """Return values of single samples with the mean of all in the place of each, which compresses."""
+  axes = tuple(values.get_axis_num(axis) for axis in SAMPLES if axis in values.dims)
+  each = values.to_numpy()
+  mean = each.mean(axes, keepdims=True, dtype=float)
+  return values.copy(data=np.broadcast_to(mean, each.shape).astype(each.dtype))
 
-  In float64: claims divide by differences of errors that at low noise are nearly equal.
-  """
+
+def _moments(values: "xarray.DataArray", dtype: type[np.floating]) -> "xarray.DataArray":
+  """Return ``mean ± standard deviation`` in the place of all samples: same mean, same mean square."""
   for axis in set(SAMPLES) & set(values.dims):
     place, each = values.get_axis_num(axis), values.to_numpy().astype(float)
     if values.name in ABSOLUTE:
       mean, spread = np.abs(each).mean(place), 0.0
     else:
       mean, spread = each.mean(place), each.std(place)
-    both = np.stack([mean - spread, mean + spread], place)
+    both = np.stack([mean - spread, mean + spread], place).astype(dtype)
     values = values.isel({axis: [0, 0]}).copy(data=both)
   return values
 
 
-def _rounded(values: "xarray.DataArray") -> "xarray.DataArray":
+def _rounded(values: "xarray.DataArray", bits: int) -> "xarray.DataArray":
   """Return values of single samples with fewer digits, which compress; all others as they are."""
-  if values.dtype.kind != "f" or not {*SAMPLES, PICTURE} & set(values.dims):
+  if values.dtype.kind != "f" or not {*SINGLE, PICTURE} & set(values.dims):
     return values
   each = values.to_numpy()
   if PICTURE in values.dims:  # in steps of a power of two: those of one scale have them in common
@@ -187,7 +223,7 @@ def _rounded(values: "xarray.DataArray") -> "xarray.DataArray":
     short = np.round(each / step) * step
   else:
     mantissa, exponent = np.frexp(each)
-    short = np.ldexp(np.round(np.ldexp(mantissa, BITS + 1)), exponent - BITS - 1)
+    short = np.ldexp(np.round(np.ldexp(mantissa, bits + 1)), exponent - bits - 1)
   return values.copy(data=short.astype(np.float32))
 
 
@@ -235,7 +271,8 @@ def _show(scratch: pathlib.Path, folder: pathlib.Path) -> None:
   for source in (scratch / "figures").glob("*.png"):
     with Image.open(source) as opened:
       figure = opened.convert("RGB")
-    small = figure.quantize(PALETTE, Image.Quantize.MAXCOVERAGE)
+    # The palette that leaves wide areas their colour; it is thin edges that lend theirs.
+    small = figure.quantize(PALETTE, Image.Quantize.MEDIANCUT, kmeans=REFINED, dither=Image.Dither.NONE)
     moved = ImageStat.Stat(ImageChops.difference(figure, small.convert("RGB"))).mean
     (figure if max(moved) > TINT else small).save(source, optimize=True)
   names = [rebuild.HEADLINE, rebuild.CLAIMS, page.NAME]

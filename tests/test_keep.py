@@ -6,6 +6,7 @@ import shutil
 import commands
 import numpy as np
 import pytest
+import xarray as xr
 from test_pipeline import run, tiny
 
 from gauss_diffusion import data, keep, results
@@ -116,8 +117,12 @@ def test_moments_keep_mean_and_mean_square_at_every_level(whole, unpacked):
 
 
 def test_the_first_network_keeps_its_samples_to_the_bits_that_are_said(whole, unpacked):
-  old, new = (read(folder, "score_gap", "n16")[0].error for folder in (whole, unpacked))
-  np.testing.assert_allclose(new, old, rtol=2.0 ** -(keep.BITS + 1))
+  (old, _), (new, card) = (read(folder, "score_gap", "n16") for folder in (whole, unpacked))
+  bits, drawn = card["kept"]["mantissa bits"], card["kept"]["mantissa bits of nmse"]
+  assert (bits, drawn) in [(each.bits, keep.DRAWN_BITS) for each in keep.SHORT]
+  np.testing.assert_allclose(new.nmse, old.nmse.sel(law=["held-out"]), rtol=2.0 ** -(drawn + 1))
+  old, new = old.error, new.error
+  np.testing.assert_allclose(new, old, rtol=2.0 ** -(bits + 1))
   assert not np.array_equal(new, old)
   old, new = (read(folder, "samples", "n16")[0].samples for folder in (whole, unpacked))
   largest = abs(old).max(("y", "x", "channel")).to_numpy()
@@ -138,6 +143,15 @@ def test_where_a_verdict_would_change_numbers_are_kept_whole(whole, unpacked, tm
   for label in LABELS:
     old, new = (read(folder, "score_gap", label)[0].error for folder in (whole, tmp_path))
     np.testing.assert_array_equal(new, old)
+
+
+def test_of_what_is_read_as_a_mean_the_mean_is_kept():
+  rng = np.random.default_rng(0)
+  whole = xr.DataArray(rng.gamma(2.0, size=(3, 48, 4)).astype(np.float32), dims=("sigma", "image", "k"))
+  short = keep._mean(whole)
+  assert short.dims == whole.dims and short.shape == whole.shape
+  np.testing.assert_allclose(short.mean("image"), whole.astype(float).mean("image"), rtol=FLOAT32)
+  assert (short == short.isel(image=0)).all()
 
 
 @pytest.mark.parametrize("change", ["verdict", "value", "control"])

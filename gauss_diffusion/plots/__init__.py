@@ -22,6 +22,7 @@ from gauss_diffusion.plots import (
   transition,
 )
 
+DPI = 128  # a figure is some 1,600 pixels wide; who wants more has the PDF
 KNOWLEDGE = "knowledge"  # the name of the figure that a study has wherever it can be drawn
 STUDY_PLOTS = {
   KNOWLEDGE: knowledge,
@@ -44,9 +45,9 @@ def save(figure: Figure, path: results.Path) -> tuple[pathlib.Path, pathlib.Path
   """
   png, pdf = pathlib.Path(f"{path}.png"), pathlib.Path(f"{path}.pdf")
   with results.writing(png) as file:
-    figure.savefig(file, format="png", dpi=160, metadata={"Software": None})
+    figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
   figure.set_layout_engine("none")  # it is laid out: not again
   with results.writing(pdf) as file:
     none = {"CreationDate": None, "Creator": None, "Producer": None}
-    figure.savefig(file, format="pdf", dpi=160, metadata=none)
+    figure.savefig(file, format="pdf", dpi=DPI, metadata=none)
   return png, pdf

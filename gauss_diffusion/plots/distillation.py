@@ -39,6 +39,8 @@ def draw(results: style.Results) -> Figure:
   top, bottom = figure.subfigures(2, 1, height_ratios=(1.25, 1), squeeze=False)[:, 0]
   colors = style.model_colors(results)
   axes = top.subplots(1, 2, sharey=True)
+  axes[0].set_yscale("symlog", linthresh=_LINEAR)  # before anything is drawn: its margins are in this scale
+  axes[0].yaxis.set_major_formatter("{x:g}")
   for axis, (law, heading) in zip(axes, _HEADINGS.items()):
     for label, networks in results.items():
       sigma, of_law = networks[0].sigma, [found.sel(law=law) for found in networks]
@@ -52,8 +54,6 @@ def draw(results: style.Results) -> Figure:
     axis.plot(sigma, np.ones(len(sigma)), "--", linewidth=1.4, color="0.35", label="W$_L$ = 0")
     axis.set_title(heading)
     style.sigma_axis(axis)
-  axes[0].set_yscale("symlog", linthresh=_LINEAR)
-  axes[0].yaxis.set_major_formatter("{x:g}")
   axes[0].set_ylabel("weight gap  ‖W$_L$ − W$_G$‖ / ‖W$_G$‖")
   top.legend(*style.entries(axes[0], results, images=False), loc="outside right upper")
 

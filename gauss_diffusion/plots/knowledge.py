@@ -62,6 +62,7 @@ def draw(readings: list[Reading], sweep: str) -> Figure:
   top.legend(*style.entries(axes[0], models), loc="outside right upper")
 
   share, gain, nats = bottom.subplots(1, 3, sharex=True)
+  nats.set_yscale("symlog", linthresh=1)  # before anything is drawn: its margins are in this scale
   colors = style.model_colors(models)
   for title in style.spread(models, _MODELS):
     line = {"color": colors[title], "label": title}
@@ -77,7 +78,6 @@ def draw(readings: list[Reading], sweep: str) -> Figure:
   gain.set_title("Gain over the Gaussian")
   gain.set_ylabel("of its squared error")
   nats.axhline(0, color="0.35", linewidth=1.2, zorder=1)
-  nats.set_yscale("symlog", linthresh=1)
   nats.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1))
   nats.yaxis.get_major_locator().set_params(numticks=7)
   nats.set_title("Nats beyond it, down to σ")

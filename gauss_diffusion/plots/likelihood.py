@@ -25,6 +25,7 @@ def draw(results: style.Results) -> Figure:
   """
   figure = style.figure(5.2)
   left, right = figure.subplots(1, 2)
+  right.set_yscale("symlog", linthresh=0.1)  # before anything is drawn: its margins are in this scale
   colors = style.model_colors(results)
   off = 0.0
   for label, networks in results.items():
@@ -49,7 +50,6 @@ def draw(results: style.Results) -> Figure:
     style.sigma_axis(axis)
   left.set(title="Log-density above the Gaussian's, held-out images", ylabel="bits per dimension")
   right.set(title="Training images above held-out images", ylabel="bits per dimension")
-  right.set_yscale("symlog", linthresh=0.1)
   for name, dashes in (("gaussian", (0, (3, 1.5))), ("multi-delta", (0, (1, 1.5)))):
     left.plot([], [], color="0.35", linestyle=dashes, linewidth=1.4, label=f"{style.named(name)}, right")
   figure.legend(*style.entries(left, results), loc="outside lower center", ncols=4)

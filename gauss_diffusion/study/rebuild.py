@@ -71,6 +71,17 @@ def shown(folder: pathlib.Path, prefix: str) -> page.Study:
   return _study(folder, config, cards, readings, figures)
 
 
+def judge(folder: pathlib.Path) -> list[dict[str, Any]]:
+  """Return the verdicts on the claims of a study, anew and without a figure.
+
+  Raises:
+    ValueError: when a file is damaged.
+  """
+  config = asked.read(folder)
+  readings = _readings(folder, config, _cards(folder, config))
+  return claims.judge(config["claims"], readings, config["sweep"])
+
+
 def lacking(folder: pathlib.Path) -> dict[str, list[str]]:
   """Return the models that lack results, or have some of other settings than the config's, and which.
 
