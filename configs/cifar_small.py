@@ -23,8 +23,7 @@ SIZES = {"": (782, 50_000), "cpu": (64, 50_000), "smoke": (16, 1_437)}
 
 def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty (a GPU), ``cpu`` (two cores) or ``smoke`` (digits)."""
-  if arg not in SIZES:
-    raise ValueError(f"`{arg}` is no variant of this config; known: cpu, smoke")
+  recipes.check_variant(arg, "cpu", "smoke")
   config = recipes.start(arg, "From memorization to the Gaussian")
   if arg != "smoke":
     config.linearity.levels = 19

@@ -10,13 +10,14 @@ On two CPU cores: under five minutes with a cold compile cache, the smoke study 
 
 from ml_collections import ConfigDict
 
-from gauss_diffusion.study import schema
+from gauss_diffusion.study import recipes, schema
 
 SIZES = (16, 64, 256, 1437)
 
 
 def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty or ``smoke``."""
+  recipes.check_variant(arg, "smoke")
   config = schema.default()
   config.title = "Handwritten digits: from memorization to the Gaussian"
   config.linearity.levels = 19
@@ -24,6 +25,4 @@ def get_config(arg: str = "") -> ConfigDict:
     schema.add_model(config, f"n{size}", size)
   if arg == "smoke":
     schema.shrink(config)
-  elif arg:
-    raise ValueError(f"`{arg}` is no variant of this config; known: smoke")
   return config

@@ -12,13 +12,12 @@ must be what the model was trained on. ``:smoke`` asks little of everything.
 
 from ml_collections import ConfigDict
 
-from gauss_diffusion.study import schema
+from gauss_diffusion.study import recipes, schema
 
 
 def get_config(arg: str = "") -> ConfigDict:
   """Return the study; `arg` is empty or ``smoke``."""
-  if arg not in ("", "smoke"):
-    raise ValueError(f"`{arg}` is no variant of this config; known: smoke")
+  recipes.check_variant(arg, "smoke")
   config = schema.default()
   config.title = "A function from outside"
   config.function = ""

@@ -14,9 +14,11 @@ from configs import (
   dataset_size,
   digits,
   explained,
+  external,
   gaussian_structure,
   geometry,
   guidance,
+  imported,
   input_law,
   perturbation,
   strong_generalization,
@@ -87,7 +89,7 @@ def test_every_variant_passes_its_own_checks(name, arg):
   assert json.loads(config.to_json())
 
 
-@pytest.mark.parametrize("module", [*STUDIES.values(), digits, cifar_small])
+@pytest.mark.parametrize("module", [*STUDIES.values(), cifar_small, digits, external, imported])
 def test_an_unknown_variant_names_the_known_ones(module):
   with pytest.raises(ValueError, match="`huge`.*smoke"):
     module.get_config("huge")

@@ -9,13 +9,23 @@ from gauss_diffusion.analyses.subject import LINEAR
 from gauss_diffusion.denoisers import NULLS
 from gauss_diffusion.study import members, schema
 
-VARIANTS = ("", "cpu", "digits", "smoke")
+VARIANTS = ("cpu", "digits", "smoke")
 REPLICATES = {"digits": 5, "cpu": 3}  # of two cores; fewer than 5 are too few to decide, and show a direction
 # A smoke study judges nothing. With 50,000 images the memorizer takes longer than all that is trained.
 CONTROLS = {
   "smoke": (*NULLS, "gaussian", "multi-delta", "surrogate"),
   "cpu": tuple(name for name in members.CONTROLS if name != "multi-delta"),
 }
+
+
+def check_variant(arg: str, *known: str) -> None:
+  """Refuse what follows the colon of ``--config=FILE.py:ARG`` unless it is empty or known.
+
+  Raises:
+    ValueError: naming those that are known.
+  """
+  if arg and arg not in known:
+    raise ValueError(f"`{arg}` is no variant of this config; known: {', '.join(known)}")
 
 
 def start(arg: str, title: str) -> ConfigDict:
@@ -29,8 +39,7 @@ def start(arg: str, title: str) -> ConfigDict:
   Raises:
     ValueError: on another `arg`.
   """
-  if arg not in VARIANTS:
-    raise ValueError(f"`{arg}` is no variant of this config; known: {', '.join(VARIANTS[1:])}")
+  check_variant(arg, *VARIANTS)
   config = schema.default()
   data = {"": "CIFAR-10", "cpu": "CIFAR-10 at 16 × 16"}.get(arg, "digits")
   config.title = f"{title}, {data}"
@@ -70,8 +79,7 @@ def paper_size(arg: str, title: str) -> ConfigDict:
   Raises:
     ValueError: on another `arg`.
   """
-  if arg not in ("", "smoke"):
-    raise ValueError(f"`{arg}` is no variant of this config; known: smoke")
+  check_variant(arg, "smoke")
   config = schema.default()
   config.title = title
   config.sweep = "size"
