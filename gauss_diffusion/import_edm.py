@@ -12,6 +12,7 @@ UNet2DModel of diffusers, or of its pipeline, imported with its schedule. Nothin
 import os
 import pathlib
 import shutil
+from typing import Any
 
 import jax
 from absl import app, flags, logging
@@ -60,8 +61,15 @@ def main(argv: list[str]) -> None:
   side, channels = card["img_resolution"], card["img_channels"]
   print(
     f"imported {card['name']} under the {card['preconditioning']} preconditioning, {num} parameters, "
-    f"images {side} x {side} x {channels}, to {workdir}"
+    f"images {side} x {side} x {channels}, {_conditions(card)}, to {workdir}"
   )
+
+
+def _conditions(card: dict[str, Any]) -> str:
+  """Return what a network is told besides the image and its noise level."""
+  labels, augment = card["label_dim"], card["augment_dim"]
+  found = f"class-conditional, {labels} labels" if labels else "unconditional"
+  return f"{found}; augmentation labels: {augment}" if augment else found
 
 
 if __name__ == "__main__":

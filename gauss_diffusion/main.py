@@ -151,7 +151,7 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
       hosts.agree({"data": dataset.fingerprint})
       with noted():
         check.check_images(dataset)
-      classes.by_label(config, dataset.classes)
+      classes.resolve(config, dataset.classes)
       shape, num_pool, num_classes = dataset.pool.shape[1:], len(dataset.pool), len(dataset.classes)
       num_held_out = classes.fewest_held_out(config, dataset)
       for problem in check.problems(config, shape, num_pool, num_held_out, num_classes):

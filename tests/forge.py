@@ -122,7 +122,7 @@ def _module(state, class_name, source, storage, fields):
       weight = tensor(storage(value), value.shape)
       parameters[first] = Call(f"{REBUILD}parameter", weight, False, collections.OrderedDict())
   modules = {name: _module(tensors, name, source, storage, {}) for name, tensors in inner.items()}
-  fields |= {"_modules": modules | {"map_label": None}, "_parameters": parameters, "_buffers": buffers}
+  fields |= {"_modules": {"map_label": None} | modules, "_parameters": parameters, "_buffers": buffers}
   fields |= {"_non_persistent_buffers_set": set(), "training": False, "skip_scale": np.sqrt(0.5)}
   if class_name in ("enc", "dec"):
     container = named("torch.nn.modules.container.ModuleDict", object)()

@@ -1,13 +1,20 @@
 """Class labels in a study: what is told and held against what, and what images or networks cannot give."""
 
+import contextlib
+import json
+
+import forge
 import jax
 import numpy as np
 import pytest
+from test_importers import VARIANTS, weights
 
-from gauss_diffusion import data
+from configs import imported
+from gauss_diffusion import data, importers, networks, results
 from gauss_diffusion.denoisers import guidance
+from gauss_diffusion.study import asked, classes, members, pipeline, rebuild, schema, subjects, workdir
 from gauss_diffusion.study import check as checks
-from gauss_diffusion.study import classes, members, pipeline, schema, subjects, workdir
+from gauss_diffusion.training import checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +182,24 @@ def test_guidance_is_a_look_at_the_same_training(told, digits, tmp_path):
 
 def test_a_class_is_called_by_its_name(told):
   told.models.c3.class_label = "frog"
-  classes.by_label(told, ("cat", "dog", "frog"))
+  classes.resolve(told, ("cat", "dog", "frog"))
   assert [told.models[label].class_label for label in ("c3", "c0", "cnone")] == ["2", "0", "none"]
+
+
+def test_all_is_a_model_for_each_class_and_one_training(told, digits, tmp_path):
+  del told.models.c0, told.models.cnone
+  told.models.c3.update({"class_label": "all", "title": "told"})
+  told.lock()
+  classes.resolve(told, digits.classes)
+  assert asked.in_order(told.models) == [f"c3-{label}" for label in range(10)]
+  found = asked.plain(told)["models"]
+  for label in range(10):
+    own = {"class_label": str(label), "title": f"told, {label}", "group": "c3"}
+    assert found[f"c3-{label}"] == found["c3-0"] | own
+  refuse(told, digits)
+  models = check(told, digits, tmp_path)
+  (run,) = pipeline.runs(models)
+  assert len(run) == 10 and sum(len(model.subset.images) for model in models) == 200
 
 
 def test_a_control_is_of_the_class_of_its_model(told):
@@ -198,9 +221,13 @@ def test_a_control_is_of_the_class_of_its_model(told):
     ({"class_label": "10"}, "`models.c3.class_label` is '10'; want a label from '0' to '9'"),
     (
       {"class_label": "cat"},
-      "`models.c3.class_label` is 'cat'; want a label, such as '0', a class's name, or",
+      "`models.c3.class_label` is 'cat'; want a label, such as '0', a class's name, 'all' or",
     ),
     ({"class_label": "-1"}, "`models.c3.class_label` is '-1'; want a label"),
+    (
+      {"network.name": "diffusers", "class_label": "none", "train.label_dropout": 0.0},
+      "`models.c3` asks a UNet2DModel .* about no class, .*; set `models.c3.class_label` to one, '0' to '9'",
+    ),
     ({"guidance": -0.5}, "`models.c3.guidance` is -0.5; want a weight from 0 to 100"),
     ({"guidance": float("nan")}, "`models.c3.guidance` is nan; want a weight"),
     (
@@ -241,6 +268,11 @@ def test_what_images_cannot_give_is_refused(told, digits, config, tmp_path):
   config.models.n64.class_label = "3"
   with pytest.raises(ValueError, match="`models.n64.class_label` is '3', and the images have no labels"):
     refuse(config, bare)
+  config.models.n64.class_label = "all"
+  classes.resolve(config, bare.classes)
+  with pytest.raises(ValueError, match="`models.n64.class_label` is 'all', and the images have no labels"):
+    refuse(config, bare)
+  config.models.n64.class_label = "3"
   refuse(config, digits)
   config.models.n64.size = 2
   held = digits._replace(pool_labels=np.full_like(digits.pool_labels, 4))
@@ -250,3 +282,95 @@ def test_what_images_cannot_give_is_refused(told, digits, config, tmp_path):
   told.linearity.pairs = 10**4
   with pytest.raises(ValueError, match="linearity.pairs"):
     refuse(told, digits)
+
+
+# Imported.
+
+LABELS = 10  # that the network below knows, as many as there are digits
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+  """Import a snapshot of the reference's class, conditional on ten classes, and return its folder."""
+  config = json.loads(str(VARIANTS["vp_skip_skip/config"]))
+  shapes = json.loads(str(VARIANTS["vp_skip_skip/shapes"]))
+  assert config["label_dim"] == shapes["model.map_label.weight"][1] == 3 and config["img_resolution"] == 8
+  config["label_dim"] = shapes["model.map_label.weight"][1] = LABELS
+  class_name, folder = config.pop("class_name"), tmp_path_factory.mktemp("imported")
+  state = {name: np.float32(value) for name, value in weights(shapes, config).items()}
+  forge.snapshot(folder / "network-snapshot.pkl", state, config, class_name=class_name)
+  made, params = importers.load(folder / "network-snapshot.pkl")
+  checkpoint.save_ema(folder / "network", params, {"network": networks.card(made)})
+  return folder / "network"
+
+
+def study_of(network, class_label):
+  config = imported.get_config("smoke")
+  config.checkpoint, config.models.imported.class_label = str(network), class_label
+  config.analyses = ("score_gap",)
+  config.score_gap.pairs, config.score_gap.images = (("network", "gaussian"),), 4
+  config.sampler.levels = 3
+  return config
+
+
+def carried_out(config, dataset, folder):
+  """Do what `main.study` does once it has the images; returns the page."""
+  classes.resolve(config, dataset.classes)
+  refuse(config, dataset)
+  models = check(config, dataset, folder)
+  workdir.take(folder, config, models, "test")
+  pipeline.analyse_models(config, dataset, models, {}, folder)
+  rebuild.rebuild(folder)
+  return (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize("class_label", ["3", "all", "none"])
+def test_an_imported_network_is_asked_about_a_class_all_or_none(network, class_label, digits, tmp_path):
+  with pytest.raises(ValueError, match="`models.imported` is a network conditional on 10 classes; set"):
+    carried_out(study_of(network, ""), digits, tmp_path / "refused")
+  assert not (tmp_path / "refused").exists()
+
+  page = carried_out(study_of(network, class_label), digits, tmp_path)
+  found = results.open(tmp_path)["score_gap"]
+  wanted = {"3": {"imported": 3}, "none": {"imported": None}}
+  wanted["all"] = {f"imported-{label}": label for label in range(LABELS)}
+  assert set(found) == set(wanted[class_label])
+  made, params = checkpoint.load_ema(network)
+  for where, label in wanted[class_label].items():
+    card = results.read_card(tmp_path / "results" / "score_gap" / where)
+    told = "none" if label is None else str(label)
+    assert card["model"]["class_label"] == told
+    assert card["subject"]["name"] == f"ddpmpp, class {told}" and f"<td>ddpmpp, class {told}</td>" in page
+    own, held_out = digits.pool, digits.held_out
+    if label is not None:
+      own, held_out = own[digits.pool_labels == label], held_out[digits.held_out_labels == label]
+    assert card["data"]["size"] == len(own)
+    measured = found[where].rmse.sel(law="held-out", one="network", two="gaussian").isel(sigma=1)
+    sigma = float(measured.sigma)
+    noise = np.random.default_rng([0, *b"score gap"]).standard_normal((4, 8, 8, 1), np.float32)
+    x = held_out[:4] / np.float32(127.5) - 1 + np.float32(sigma) * noise
+    vector = (
+      np.zeros((4, LABELS), np.float32) if label is None else np.eye(LABELS, dtype=np.float32)[[label] * 4]
+    )
+    said = np.asarray(made.apply({"params": params}, x, np.full(4, sigma, np.float32), vector))
+    want = np.sqrt(((said.reshape(4, -1) - gaussian(own, x, sigma)) ** 2).mean(1))
+    np.testing.assert_allclose(measured, want, rtol=1e-4)  # float32, through a network
+
+
+def gaussian(images, x, sigma):
+  """Return the Gaussian denoiser's estimates [N, D], in float64: mean + C (C + sigma^2)^-1 (x - mean)."""
+  flat, x = images.reshape(len(images), -1) / 127.5 - 1, x.reshape(len(x), -1).astype(np.float64)
+  mean, covariance = flat.mean(0), np.cov(flat.T, bias=True)
+  return mean + (x - mean) @ np.linalg.solve(covariance + sigma**2 * np.eye(len(covariance)), covariance)
+
+
+def test_a_conditional_network_of_diffusers_is_not_asked_about_no_class(network, digits, tmp_path):
+  card = checkpoint.load_card(network)["network"]
+  refused = "asks a UNet2DModel of diffusers about no class"
+  for label_dropout, known in ((0.0, False), (0.1, True)):
+    told = card | {"name": "diffusers", "label_dropout": label_dropout}
+    for change in ({"class_label": "none"}, {"class_label": "3", "guidance": 1.0}):
+      model = study_of(network, "3").models.imported
+      model.update(change)
+      with contextlib.nullcontext() if known else pytest.raises(ValueError, match=refused):
+        classes.check_label("models.imported", model, told, LABELS)

@@ -11,6 +11,7 @@ import forge
 import jax
 import numpy as np
 import pytest
+from test_importers import variant
 
 from gauss_diffusion import importers
 from gauss_diffusion.importers import edm
@@ -141,7 +142,11 @@ def start(folder, *arguments):
 
 
 COMMANDS = {
-  "imports": (["good.pkl", "--workdir=new"], "imported ddpmpp.*16 x 16 x"),
+  "imports": (["good.pkl", "--workdir=new"], "imported ddpmpp.*16 x 16 x 3, unconditional, to new"),
+  "conditional": (
+    ["conditional.pkl", "--workdir=conditional"],
+    "imported ddpmpp under the vp .*, class-conditional, 3 labels; augmentation labels: 4, to conditional",
+  ),
   "attack": (["attack.pkl", "--workdir=no"], "error: `attack.pkl` is no pickle.*`posix.system`"),
   "missing": (["none.pkl", "--workdir=no"], "error: .*none.pkl"),
   "full": (["good.pkl", "--workdir=full"], "error: `workdir` 'full' already holds something"),
@@ -154,6 +159,9 @@ def commands(tmp_path_factory):
   """Start all commands at once: each spends its time importing."""
   folder = tmp_path_factory.mktemp("import")
   forge.snapshot(folder / "good.pkl", STATE, CONFIG)
+  _, state, config = variant("vp_skip_skip")
+  inner = {name: value for name, value in config.items() if name != "class_name"}
+  forge.snapshot(folder / "conditional.pkl", state, inner, class_name=config["class_name"])
   (folder / "attack.pkl").write_bytes(b"cposix\nsystem\n(X\x0c\x00\x00\x00touch CANARYtR.")
   (folder / "full").mkdir()
   (folder / "full" / "notes.txt").write_text("mine")
@@ -164,13 +172,21 @@ def commands(tmp_path_factory):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_command_says_one_line(commands, name):
   out, err, code = commands[1][name]
-  assert code == (0 if name == "imports" else 2), err
-  said, silent = (out, err) if name == "imports" else (err, out)
+  good = name in ("imports", "conditional")
+  assert code == (0 if good else 2), err
+  said, silent = (out, err) if good else (err, out)
   assert re.fullmatch(COMMANDS[name][1] + ".*\n", said) and not silent, (out, err)
 
 
 def test_the_command_writes_the_network_and_nothing_else(commands):
   folder, _ = commands
-  assert sorted(os.listdir(folder)) == ["attack.pkl", "full", "good.pkl", "new"]
+  assert sorted(os.listdir(folder)) == [
+    "attack.pkl",
+    "conditional",
+    "conditional.pkl",
+    "full",
+    "good.pkl",
+    "new",
+  ]
   assert os.listdir(folder / "full") == ["notes.txt"]
   assert_wanted(*checkpoint.load_ema(folder / "new"))

@@ -125,6 +125,29 @@ def test_results_of_other_settings_are_not_shown(finished, tmp_path):
   assert shown(copy) == shown(folder)
 
 
+def test_a_study_older_than_classes_has_the_same_report(dataset, tmp_path):
+  config, folder = tiny("score_gap"), tmp_path / "study"
+  config.score_gap.pairs = (("network", "gaussian"), ("network", "multi-delta"))
+  config.claims, config.controls = ("generalizer",), ("skip",)
+  for size in (16, 64):
+    schema.add_model(config, f"n{size}", size).denoiser = "gaussian"
+  run(config, dataset, folder)
+  rebuild.rebuild(folder)
+  before = shown(folder)
+  asked = results.read_json(folder / "config.json")
+  for model in asked["models"].values():
+    del model["class_label"], model["guidance"]
+  results.write_json(folder / "config.json", asked)
+  for path in folder.glob("results/*/*.json"):
+    found, card = results.load(path.with_suffix(""))
+    del card["model"]["class_label"], card["model"]["guidance"]
+    results.save(path.with_suffix(""), found, card)
+  assert rebuild.rebuild(folder)
+  after = shown(folder)
+  assert {name for name in after if after[name] != before[name]} == {"report.html"}  # which shows the config
+  assert b"class_label" in before["report.html"] and b"class_label" not in after["report.html"]
+
+
 def test_replicates_and_controls_are_in_the_report(dataset, tmp_path):
   config = tiny("score_gap")
   config.score_gap.pairs = (("network", "gaussian"), ("network", "multi-delta"))

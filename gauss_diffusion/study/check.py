@@ -293,13 +293,12 @@ def _check_model(
     raise ValueError(
       f"`{where}` has both `surrogate` and `{given[0]}`; only a network trained here has draws"
     )
-  known = 0
+  card: dict[str, Any] = {}
   if model.checkpoint:
     card = network_card(config, model, shape)["network"]
     _check_levels(config.sampler, where, networks.levels(networks.create(**card)))
-    known = card.get("label_dim", 0)
   if schema.source(model) != "training":
-    classes.check_label(where, model, known, num_classes)
+    classes.check_label(where, model, card, num_classes)
     return
   _check_noise_law(where, model)
   if not 0 <= model.train.augment <= 1:
@@ -308,8 +307,9 @@ def _check_model(
     raise ValueError(f"`{where}.train` has both `flips` and `augment`, which flips by itself; want one")
   _check_alarm(where, model)
   classes.check_training(where, model, config.data.name, num_classes)
-  classes.check_label(where, model, num_classes if model.train.conditional else 0, num_classes)
-  network = networks.create(**network_card(config, model, shape, num_classes)["network"])
+  card = network_card(config, model, shape, num_classes)["network"]
+  classes.check_label(where, model, card, num_classes)
+  network = networks.create(**card)
   networks.compute(network, dtype=model.train.dtype, remat=model.train.remat)
 
 

@@ -8,31 +8,41 @@ from ml_collections import ConfigDict
 
 from gauss_diffusion import analyses, data
 from gauss_diffusion.denoisers import FAMILIES
-from gauss_diffusion.study import schema
 from gauss_diffusion.study.members import analyses_of
 
 if typing.TYPE_CHECKING:
   from gauss_diffusion.study.subjects import Model
 
 MOST_GUIDANCE = 100.0  # the greatest weight
-NO_CLASS = "none"  # a `class_label`: a conditional network is told zeros, and held against all images
+# What a `class_label` may be besides a class.
+NO_CLASS = "none"  # a conditional network is told zeros, and held against all images
+ALL = "all"  # one model for each class
 
 
 def label(entry: Any) -> int | None:
-  """Return the class of a model's `class_label`, None where it is of none or of all."""
+  """Return the class of a model's `class_label`, None where it has none."""
   return int(entry.class_label) if entry.class_label.isdecimal() else None
 
 
-def by_label(config: ConfigDict, names: Sequence[str]) -> None:
-  """Write classes that models are asked about by name as labels.
+def resolve(config: ConfigDict, names: Sequence[str]) -> None:
+  """Write classes that models are asked about by name as labels, and a model of all classes as one of each.
+
+  Of the model ``digits`` that of class 3 is ``digits-3``, and all of them are the group ``digits``.
 
   Args:
     config: the study, changed in place.
-    names: of the classes, by label.
+    names: of the classes, by label; where there are none, ``all`` stays, which `check_label` refuses.
   """
-  for model in config.models.values():
+  for where, model in list(config.models.items()):
     if model.class_label in names:
       model.class_label = str(names.index(model.class_label))
+    elif model.class_label == ALL and names:
+      with config.unlocked():
+        del config.models[where]
+        for label, name in enumerate(names):
+          one = config.models[f"{where}-{label}"] = model.copy_and_resolve_references()
+          title, group = f"{model.title}, {name}", model.group or where
+          one.update({"class_label": str(label), "title": title, "group": group})
 
 
 def meant(images: data.Subset, entry: Any) -> data.Subset:
@@ -76,43 +86,52 @@ def check_training(where: str, model: ConfigDict, name: str, num_classes: int) -
     raise ValueError(f"`{where}` has both `surrogate` and `train.conditional`; draws have no classes")
 
 
-def check_label(where: str, model: ConfigDict, known: int, num_classes: int) -> None:
+def check_label(where: str, model: ConfigDict, network: dict[str, Any], num_classes: int) -> None:
   """Refuse a class that the network or the images do not know, and a conditional network without any.
 
   Args:
     where: the model's field.
     model: its entry.
-    known: classes that the model's network is told of, 0 for an unconditional one or none.
+    network: the card of the model's network, empty where it has none.
     num_classes: of the images, 0 where they have no labels.
   """
-  chosen, is_network = model.class_label, schema.source(model) in ("training", "checkpoint")
-  if chosen and chosen != NO_CLASS and not (chosen.isdecimal() and chosen.isascii()):
+  chosen, known = model.class_label, network.get("label_dim", 0)
+  if chosen and chosen not in (NO_CLASS, ALL) and not (chosen.isdecimal() and chosen.isascii()):
     raise ValueError(
-      f"`{where}.class_label` is {chosen!r}; want a label, such as '0', a class's name, or {NO_CLASS!r}"
+      f"`{where}.class_label` is {chosen!r}; want a label, such as '0', a class's name, {ALL!r} or "
+      f"{NO_CLASS!r}"
     )
   if known and not chosen:
     raise ValueError(
       f"`{where}` is a network conditional on {known} classes; set `{where}.class_label` to one, '0' to "
-      f"'{known - 1}', or to {NO_CLASS!r}"
+      f"'{known - 1}', to {ALL!r} or to {NO_CLASS!r}"
     )
-  if chosen and is_network and not known:
+  if chosen and network and not known:
     raise ValueError(f"`{where}.class_label` is {chosen!r}, and its network is unconditional; leave it empty")
   wanted = label(model)
   if not 0 <= model.guidance <= MOST_GUIDANCE:
     raise ValueError(f"`{where}.guidance` is {model.guidance}; want a weight from 0 to {MOST_GUIDANCE:g}")
-  if model.guidance and (wanted is None or not is_network):
+  if model.guidance and (wanted is None or not network):
     raise ValueError(
       f"`{where}.guidance` is {model.guidance:g}, which leads a class-conditional network to a class; set "
       f"`{where}.class_label` to one"
     )
-  if wanted is None:
+  # Of no class EDM's networks are told zeros; UNet2DModel raises an error, unless it learned of them here.
+  refuses = network.get("name") == "diffusers" and not network["label_dropout"]
+  if refuses and (chosen == NO_CLASS or model.guidance):
+    raise ValueError(
+      f"`{where}` asks a UNet2DModel of diffusers about no class, by `class_label` 'none' or by `guidance`, "
+      f"and it knows none; set `{where}.class_label` to one, '0' to '{known - 1}', or to {ALL!r}, and "
+      "`guidance` to 0"
+    )
+  if wanted is None and chosen != ALL:
     return
   if not num_classes:
     raise ValueError(
       f"`{where}.class_label` is {chosen!r}, and the images have no labels by which to hold it against them"
     )
   most = min(known or num_classes, num_classes)
-  if wanted >= most:
+  if wanted is not None and wanted >= most:
     raise ValueError(f"`{where}.class_label` is {chosen!r}; want a label from '0' to '{most - 1}'")
 
 

@@ -122,8 +122,8 @@ MODEL = {
   "surrogate": Field(False, "trained and looked at on draws from N(mean, covariance) in place of the images"),
   "class_label": Field(
     "",
-    "what a class-conditional network is told: none, or a class by its label or name; it is then held "
-    "against the images of that class, as any other denoiser that has a class here",
+    "what a class-conditional network is told: none, or a class by its label or name, and it is then held "
+    "against the images of that class, as any other denoiser that has a class here; all: a model of each",
   ),
   "guidance": Field(
     0.0, "weight w of the class over none, D_c + w (D_c - D), of a class-conditional network"
