@@ -43,7 +43,6 @@ class Digits(NamedTuple):
 
 
 ARCHIVE = "results.tar.xz"
-OFFERED = ("png",)  # kinds of files that lie beside a kept report
 # How short numbers may become: the first of these by which no verdict and no printed digit moves, or not.
 # 9 bits are 0.1 %, 12 of them 0.01 %, and the mean over 100 images moves by a tenth of that. Claims divide by
 # differences of errors that at low noise are nearly equal, also as moments.
@@ -99,10 +98,10 @@ def keep(workdir: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
       _copy_small(workdir, scratch, config, digits)
       if _same_verdicts(rebuild.judge(scratch), wanted):
         break
-    rebuild.rebuild(scratch, OFFERED)
     shutil.rmtree(folder / "figures", ignore_errors=True)
     results.copy(scratch / asked.FILE, folder / asked.FILE)  # first, by which the folder is known
     _pack(scratch / "results", folder / ARCHIVE)
+    rebuild.rebuild(scratch, folder / ARCHIVE)
     _show(scratch, folder)
   return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != page.NAME]
 
@@ -128,7 +127,7 @@ def reported(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     shutil.copy(folder / asked.FILE, scratch)
     _unpack(folder / ARCHIVE, scratch)
     try:
-      rebuild.rebuild(scratch, OFFERED)
+      rebuild.rebuild(scratch, folder / ARCHIVE)
     except ValueError as error:
       raise ValueError(str(error).replace(str(scratch), str(folder / ARCHIVE))) from error
     _show(scratch, folder)

@@ -57,6 +57,7 @@ class Study(NamedTuple):
   figures: dict[str, Drawn]  # in any order: a page follows `FIGURES`
   smoke: bool  # a quick look, from which nothing follows
   made_from: str  # a digest of all that is shown, see `is_made_from`
+  archive: bytes = b""  # all results, as ``.tar.xz``, where no files of them lie beside the page
 
 
 def write(workdir: results.Path, study: Study) -> pathlib.Path:
@@ -106,6 +107,7 @@ def _write(path: pathlib.Path, studies: dict[str, Study], title: str) -> None:
     verdict_class=lambda verdict: _VERDICTS.get(verdict, "other"),
     is_wrong=lambda control: (control["role"], control["verdict"]) in _WRONG,
     mark=_mark,
+    base64=lambda content: base64.b64encode(content).decode(),
     measured=_text,
     tally=lambda rows: collections.Counter(row["verdict"] for row in rows).most_common(),
     leaves=results.leaves,

@@ -31,6 +31,7 @@ CLAIM = decided(
   strip={"sigma": [0.1, 1.0, 10.0], "verdict": ["holds", "does not hold", "not decided"]},
   controls={"skip": {"role": "negative", "verdict": "holds"}},
 )
+ARCHIVE = bytes(range(256))
 NUMBERS = {
   f"RMSE to {name} at σ = 0.47": (0.25, 0.2, 0.3) for name in ("gaussian", "linear", "multi-delta", "ls")
 }
@@ -43,7 +44,7 @@ def study(prefix: str, **changes) -> page.Study:
     for name, figure in drawn.items()
   }
   rows = [{"model": f"N = {size}"} | NUMBERS for size in (16, 64)]
-  return contents(claims=[CLAIM], headline=rows, figures=figures, smoke=True, **changes)
+  return contents(claims=[CLAIM], headline=rows, figures=figures, smoke=True, archive=ARCHIVE, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +189,15 @@ def test_a_figure_can_be_saved_from_a_page_that_was_mailed(opened, tmp_path):
   assert saved.value.suggested_filename == "samples.svg"
   saved.value.save_as(tmp_path / "samples.svg")
   assert (tmp_path / "samples.svg").read_text().startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+
+
+def test_all_results_come_out_of_a_page_that_was_mailed(opened, tmp_path):
+  tab, wrong = opened()
+  with tab.expect_download() as saved:
+    tab.get_by_role("link", name="All results").click()
+  assert saved.value.suggested_filename == "results.tar.xz" and wrong == []
+  saved.value.save_as(tmp_path / "saved")
+  assert (tmp_path / "saved").read_bytes() == ARCHIVE
 
 
 def test_without_scripts_everything_is_there_but_the_switches(opened):

@@ -167,7 +167,7 @@ def test_a_study_at_other_levels_is_refused_before_it_begins(imported, tmp_path)
   config = schema.default()
   config.sampler.update(sigma_min=low * 0.99, sigma_max=high * 1.01)
   model = schema.add_model(config, "imported", 0)
-  model.checkpoint, model.class_label = str(tmp_path), "none" if network.model.label_dim else ""
+  model.checkpoint, model.class_label = str(tmp_path), "0" if network.model.label_dim else ""
 
   def refuse():
     with pytest.raises(ValueError, match="the network of `models.imported` knows no levels but") as error:
@@ -182,6 +182,9 @@ def test_a_study_at_other_levels_is_refused_before_it_begins(imported, tmp_path)
   check.check(config, (8, 8, network.model.img_channels), 1000, 500, 3)
   assert low <= config.sampler.sigma_min < 1.001 * low and 0.999 * high < config.sampler.sigma_max <= high
   if network.model.label_dim:
+    model.class_label = "none"  # the library raises an error where it is given no label
+    with pytest.raises(ValueError, match="`models.imported` asks a UNet2DModel of diffusers about no class"):
+      check.check(config, (8, 8, 3), 1000, 500, 3)
     model.class_label = ""
     with pytest.raises(ValueError, match="`models.imported` is a network conditional on 3 classes"):
       check.check(config, (8, 8, 3), 1000, 500, 3)

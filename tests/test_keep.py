@@ -1,6 +1,8 @@
 """A kept study has the verdicts of the whole one, and says what was left out and what is damaged."""
 
+import base64
 import json
+import re
 import shutil
 
 import commands
@@ -78,6 +80,14 @@ def test_a_report_writes_what_is_lost_and_touches_nothing_else(kept, copy):
     pass
   assert contents(copy) == contents(kept)
   assert {path for path, when in before.items() if path.stat().st_mtime_ns != when} == set(lost)
+
+
+def test_the_report_holds_the_archive_and_needs_no_file_beside_it(whole, kept):
+  shown = (kept / "report.html").read_text()
+  (held,) = re.findall(r'href="data:application/x-xz;base64,([^"]*)"', shown)
+  assert base64.b64decode(held) == (kept / keep.ARCHIVE).read_bytes()
+  assert not re.search(r'(href|src)="(figures|results)/', shown)
+  assert re.search(r'href="results/score_gap/n16.nc"', (whole / "report.html").read_text())
 
 
 def test_every_figure_is_there_and_no_pdf(whole, kept):

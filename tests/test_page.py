@@ -137,6 +137,16 @@ def test_a_browser_runs_the_pages_own_script_and_fetches_nothing(tmp_path):
   )
 
 
+def test_a_page_without_files_beside_it_holds_all_results(tmp_path):
+  bare = {name: drawn(name, files={}, results={}) for name in PLOTS}
+  shown = page.write(tmp_path, contents(figures=bare, archive=b"all results")).read_text()
+  ((name, held),) = re.findall(r'download="(.*?)" href="data:application/x-xz;base64,(.*?)"', shown)
+  assert name == "results.tar.xz" and base64.b64decode(held) == b"all results"
+  addresses = set(re.findall(r'href="([^"]*)"', shown))
+  assert all(each.startswith(("#", "data:application/x-xz;", "https://arxiv.org/")) for each in addresses)
+  assert "data:application" not in page.write(tmp_path, contents()).read_text()
+
+
 def test_hostile_names_are_escaped(tmp_path):
   given = contents(
     title=HOSTILE,

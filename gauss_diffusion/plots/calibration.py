@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gauss_diffusion.plots import style
+from gauss_diffusion.plots import numbers, style
 from gauss_diffusion.readings.ratios import ratio
 
 TITLE = "Does the denoiser know how far it may be wrong?"
@@ -57,17 +57,21 @@ def draw(results: style.Results) -> Figure:
   handles, labels = style.entries(axes[0], results)
   top.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5))
   for i, (axis, label) in enumerate(zip(bottom.subplots(1, len(shown), squeeze=False)[0], shown)):
-    _draw_image(axis, results[label][0], _COLUMNS[len(shown)], _ROWS if i == 0 else [""] * len(_ROWS))
+    _draw_image(axis, results[label][0], _COLUMNS[len(shown)], named=i == 0)
     axis.set_title(label, pad=24)
   return figure
 
 
-def _draw_image(axis: Axes, found, columns: int, rows) -> None:
+def _draw_image(axis: Axes, found, columns: int, *, named: bool) -> None:
   """Show the first image at some levels; black is no error, white the largest of both rows at that level."""
   levels = style.spread(range(found.sizes["sigma"]), columns)
   at = found.isel(shown=0, sigma=levels)
   size = np.stack([abs(at.estimates - at.clean).transpose(*at.estimates.dims), at.deviation])
   peak = size.max(axis=(0, 2, 3, 4), keepdims=True)
   pages = np.stack([at.inputs, at.estimates, *(2 * size / np.where(peak > 0, peak, 1) - 1)])
-  style.sheet(axis, pages, rows, [f"{sigma:.2g}" for sigma in at.sigma.to_numpy()], block=2)
+  headings = [f"{sigma:.2g}" for sigma in at.sigma.to_numpy()]
+  style.sheet(axis, pages, _ROWS, headings, block=2, named=named, apart=None)
+  numbers.tabulate(
+    axis, "noise level σ", "RMS over pixels", headings, _ROWS[2:], np.sqrt((size**2).mean((2, 3, 4)).T)
+  )
   axis.xaxis.tick_top()

@@ -39,7 +39,7 @@ def draw(results: style.Results) -> Figure:
     ]
     levels[0] = f"σ = {levels[0]}"
     headings = [level if i == 0 else "" for level in levels for i in range(images)]
-    style.sheet(axis, _page(found), rows if label == shown[0] else [""] * len(rows), headings)
+    style.sheet(axis, _page(found), rows, headings, named=label == shown[0])
     axis.xaxis.tick_top()
     axis.set_title(label, y=1.0, pad=38)  # above two lines of headings
 
@@ -67,8 +67,8 @@ def draw(results: style.Results) -> Figure:
 
 
 def _page(found) -> np.ndarray:
-  """Return [rows, levels * images, H, W, C]; the clean image is left blank where the input has none."""
+  """Return [rows, levels * images, H, W, C]; the clean image is NaN where the input has none."""
   along = found.inputs.dims
-  clean = found.clean.where(found.has_image, 1.0).transpose(*along)
+  clean = found.clean.where(found.has_image).transpose(*along)
   page = np.stack([clean, found.inputs, *found.outputs.transpose("denoiser", *along)])
   return page.reshape(len(page), -1, *page.shape[3:])

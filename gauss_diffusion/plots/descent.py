@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gauss_diffusion import edm
-from gauss_diffusion.plots import style
+from gauss_diffusion.plots import numbers, style
 
 TITLE = "Linear distillation by gradient descent: where does it lead, and how fast?"
 LOOK_FOR = (
@@ -66,9 +66,14 @@ def draw(results: style.Results) -> Figure:
   for axis, label in zip(bottom.subplots(len(outer), 1, squeeze=False)[:, 0], outer):
     at = _at_level(results[label][0])
     pages = [_contrast(at.vectors.to_numpy()), _contrast(at.components.to_numpy())]
-    blank = np.ones((len(pages[0]) - len(pages[1]), *pages[0].shape[1:]))
+    blank = np.full((len(pages[0]) - len(pages[1]), *pages[0].shape[1:]), np.nan)
     pages[1] = np.concatenate([pages[1], blank])
-    style.sheet(axis, np.stack(pages), ("singular vector", "component"), [""] * len(pages[0]))
+    headings = [""] * len(pages[0])
+    style.sheet(axis, np.stack(pages), ("singular vector", "component"), headings, apart=None)
+    pairs = zip(at.vectors.to_numpy(), at.components.to_numpy())
+    cells = [[abs((one * other).sum())] for one, other in pairs]
+    ranks = [str(i + 1) for i in range(len(cells))]
+    numbers.tabulate(axis, "rank", "of singular vector and component", ranks, ["|cosine|"], cells)
     axis.set_title(f"{label}:  leading left singular vectors and principal components, {sigma}")
   return figure
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 
-from gauss_diffusion.plots import style
+from gauss_diffusion.plots import numbers, style
 
 TITLE = "Are the leading directions of the network's Jacobian the principal components?"
 LOOK_FOR = (
@@ -90,7 +90,12 @@ def _draw_correlations(figure: SubFigure, results: style.Results) -> None:
     correlation = networks[0].correlation.isel(latent=0).copy(data=mean)
     for axis, level in zip(row, levels):
       image = _draw_correlation(axis, correlation.isel(sigma=level))
-      axis.set_title(f"σ = {networks[0].sigma[level].item():.2g}", fontsize=style.SMALL)
+      sigma = f"σ = {networks[0].sigma[level].item():.2g}"
+      axis.set_title(sigma, fontsize=style.SMALL)
+      cells = correlation.isel(sigma=level).transpose("component", "vector").to_numpy()
+      rows, columns = (list(map(str, range(1, size + 1))) for size in cells.shape)
+      said = "|cos| to the singular vectors, mean"
+      numbers.tabulate(axis, "component", said, rows, columns, cells, title=f"{label}, {sigma}")
     row[0].set_ylabel(label if len(label) <= _SHORT else f"{label[: _SHORT - 1]}…")
   figure.supylabel("component", fontsize=13)
   figure.supxlabel("singular vector", fontsize=13)
@@ -117,5 +122,5 @@ def _draw_vectors(axis: Axes, found, *, named: bool) -> None:
   estimates = np.stack([found["mean"], *found.estimates.isel(sigma=levels)])[:, None]
   rows = ["principal\ncomponents", *(f"σ = {found.sigma[level].item():.2g}" for level in levels)]
   columns = ["D", *(str(v + 1) for v in range(vectors.shape[1]))]
-  style.sheet(axis, np.concatenate([estimates, vectors], 1), rows if named else [""] * len(rows), columns)
+  style.sheet(axis, np.concatenate([estimates, vectors], 1), rows, columns, named=named, apart=None)
   axis.set_xlabel("estimate and singular vectors, at one state")

@@ -31,8 +31,8 @@ def draw(results: style.Results) -> Figure:
     images = np.concatenate([found.unmoved.to_numpy()[None], moved.transpose("move", ...).to_numpy()])
     names = ["unmoved"]
     for sigma in found.sigma.to_numpy():
-      names += [f"σ = {sigma:.2g}  − ", "+ "]
-    style.sheet(axis, images, names if axis is top.axes[0] else [""] * len(names), [""] * images.shape[1])
+      names += [f"σ = {sigma:.2g}  {sign} " for sign in "−+"]
+    style.sheet(axis, images, names, [""] * images.shape[1], named=axis is top.axes[0])
     axis.set_title(label)
   axis = bottom.subplots()
   colors = style.model_colors(results)

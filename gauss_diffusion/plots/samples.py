@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gauss_diffusion.plots import style
+from gauss_diffusion.plots import numbers, style
 from gauss_diffusion.readings import measures
 
 TITLE = "Samples and their nearest training images"
@@ -53,7 +53,10 @@ def _draw_model(axis: Axes, label: str, networks: Sequence) -> None:
   apart = {name: measures.pfd(found, name, first) for name in others}
   rows = [style.row_name(first), "nearest"]
   rows += [f"{style.row_name(name)}\nPFD {distance:.2f}" for name, distance in apart.items()]
-  style.sheet(axis, images, rows, [f"{score:.2f}" for score in above.gl.to_numpy()], block=2)
+  style.sheet(axis, images, rows, [f"{score:.2f}" for score in above.gl.to_numpy()], block=2, apart=None)
+  cells = [above.gl, *numbers.apart(images[1:], images[0])]
+  said = "GL score of each sample, and RMSE to it, pixels in [−1, 1]"
+  numbers.tabulate(axis, "sample", said, ["GL", *rows[1:]], [str(i + 1) for i in range(len(cells[0]))], cells)
   axis.xaxis.tick_top()
   axis.annotate(
     "GL", (0, 1), (-3.5, 3.5), "axes fraction", "offset points", ha="right", va="bottom", size=style.SMALL

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gauss_diffusion.plots import style
+from gauss_diffusion.plots import numbers, style
 
 TITLE = "Where does each claim hold?"
 LOOK_FOR = (
@@ -90,7 +90,24 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
     for name, control in (row.get("controls") or {}).items():
       controls.plot(names.index(name), middle, **_mark(control["role"], control["verdict"]))
   _finish(strips, controls, names, tops)
+  _tabulate(strips, controls, names, rows)
   return figure
+
+
+def _tabulate(strips: Axes, controls: Axes, names: list[str], rows: list[dict[str, Any]]) -> None:
+  """Say every verdict: over the noise levels, and of the controls."""
+  claims = [row["claim"] for row in rows]
+  strip = [row.get("strip") or {"sigma": [], "verdict": []} for row in rows]
+  found = [dict(zip(own["sigma"], own["verdict"])) for own in strip]
+  levels = sorted({sigma for own in found for sigma in own}, reverse=True)
+  cells = [[row["verdict"], *(own.get(sigma, "") for sigma in levels)] for row, own in zip(rows, found)]
+  headings = ["all levels", *(f"σ = {sigma:.2g}" for sigma in levels)]
+  numbers.tabulate(strips, "claim", "verdict", claims, headings, cells, title="The network")
+  if names:
+    of = [row.get("controls") or {} for row in rows]
+    cells = [[own[name]["verdict"] if name in own else "" for name in names] for own in of]
+    headings = list(map(style.named, names))
+    numbers.tabulate(controls, "claim", "verdict", claims, headings, cells, title="Controls in its place")
 
 
 def _column(figure: Figure, left: float, right: float) -> Axes:

@@ -19,6 +19,7 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from gauss_diffusion.denoisers import FAMILIES
+from gauss_diffusion.plots import numbers
 from gauss_diffusion.readings import intervals
 from gauss_diffusion.readings.intervals import Interval
 from gauss_diffusion.readings.measures import Reading
@@ -331,14 +332,34 @@ def plain_log(axis: Axis) -> None:
 
 
 def sheet(
-  axis: Axes, images: ArrayLike, rows: Sequence[str], columns: Sequence[str], *, block: int = 0
+  axis: Axes,
+  images: ArrayLike,
+  rows: Sequence[str],
+  columns: Sequence[str],
+  *,
+  block: int = 0,
+  named: bool = True,
+  apart: int | None = 0,
 ) -> None:
   """Show images in [-1, 1], [R, C, H, W, channels], as one sheet with row and column headings.
 
-  Pixels keep their scale (-1 black, 1 white) and their edges; values beyond are clipped. The first `block`
-  rows stand apart from those below.
+  Pixels keep their scale (-1 black, 1 white) and their edges; values beyond are clipped, and NaN is paper.
+
+  Args:
+    axis: to draw on.
+    images: [R, C, H, W, channels].
+    rows: headings [R].
+    columns: headings [C].
+    block: the first so many rows stand apart from those below.
+    named: whether the headings of rows are shown.
+    apart: the row from which the panel's table of numbers says how far each image lies; None: of none.
   """
-  images = np.clip((np.asarray(images, np.float32) + 1) / 2, 0, 1)
+  if apart is not None:
+    far = numbers.apart(images, np.asarray(images)[apart])
+    headings = [" ".join(name.split()) or str(i + 1) for i, name in enumerate(columns)]
+    said = f"RMSE to {' '.join(rows[apart].split())}, pixels in [−1, 1]"
+    numbers.tabulate(axis, "image", said, rows, headings, far)
+  images = np.nan_to_num(np.clip((np.asarray(images, np.float32) + 1) / 2, 0, 1), nan=1)
   num_rows, num_columns, height, width, channels = images.shape
   zoom = -(-96 // height)
   gap, wide = 7, 20 if 0 < block < num_rows else 0  # zoomed pixels between images, and more between blocks
@@ -352,7 +373,9 @@ def sheet(
   axis.set_anchor("N")  # headings then have the room that the layout gave them
   below = wide * (np.arange(num_rows) >= block)
   axis.set_xticks((np.arange(num_columns) + 0.5) * step_x - gap / 2 - 0.5, columns)
-  axis.set_yticks((np.arange(num_rows) + 0.5) * step_y + below - gap / 2 - 0.5, rows)
+  axis.set_yticks(
+    (np.arange(num_rows) + 0.5) * step_y + below - gap / 2 - 0.5, rows if named else [""] * num_rows
+  )
   axis.tick_params(length=0)
   axis.grid(False)
   axis.spines[:].set_visible(False)

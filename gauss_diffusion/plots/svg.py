@@ -15,7 +15,8 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gauss_diffusion.plots import style
+from gauss_diffusion.plots import numbers, style
+from gauss_diffusion.plots.numbers import Panel, number
 
 IMAGE_DPI = 160  # of pictures inside the figure, as in its PNG
 MOST_POINTS = 100  # of a curve whose values a reader may point at: beyond, they can't be told apart
@@ -39,16 +40,6 @@ _COLOR = re.compile(r"#([0-9a-f]{6})\b")
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 _VARIABLE = re.compile(r"var\(--c-([0-9a-f]{6}),")
 _REFERENCE = re.compile(r"(?:url\()?#(?P<id>[^)]*)\)?")
-
-
-class Panel(NamedTuple):
-  """The numbers behind one panel, as text."""
-
-  title: str
-  x: str  # what the rows are
-  y: str  # what the values are
-  names: list[str]  # of the columns
-  rows: list[list[str]]  # x, then a value of each column, empty where there is none
 
 
 class Inline(NamedTuple):
@@ -144,7 +135,7 @@ def _points(line: Artist) -> list[tuple[float, float, str]]:
   found = []
   for (x, y), place in zip(values, axis.transData.transform(values)):
     if np.isfinite(place).all() and axis.bbox.padded(1).contains(*place):
-      at = f"{_number(y)} at {_number(x)}"
+      at = f"{number(y)} at {number(x)}"
       found.append((round(place[0] * scale, 1), round((height - place[1]) * scale, 1), at))
   return found
 
@@ -218,16 +209,18 @@ def _rename(root: ET.Element, prefix: str) -> None:
 
 
 def _panel(axis: Axes) -> Panel:
-  """Return the numbers of the curves and bars of one panel that are few enough for a table."""
+  """Return the numbers of one panel: those that it tells, or of curves and bars few enough for a table."""
+  if told := numbers.table(axis):
+    return told._replace(title=told.title or _heading(axis))
   columns: dict[str, dict[str, str]] = {}
   for line in _curves(axis):
     if 0 < len(_values(line)) <= MOST_ROWS:
-      values = {_number(x): _number(y) for x, y in _values(line) if np.isfinite([x, y]).all()}
+      values = {number(x): number(y) for x, y in _values(line) if np.isfinite([x, y]).all()}
       columns.setdefault(_plain(str(line.get_label())), values)
   for bars in _bars(axis):
     places = [_plain(label.get_text()) for label in axis.get_yticklabels()]
     columns[_plain(str(bars.get_label()))] = dict(
-      zip(places, map(_number, np.asarray(bars.datavalues, float)))
+      zip(places, map(number, np.asarray(bars.datavalues, float)))
     )
   rows = list(dict.fromkeys(place for values in columns.values() for place in values))
   if sum(map(len, columns.values())) < len(rows) * len(columns) * LEAST_FULL:
@@ -253,7 +246,3 @@ def _name(axis: Axes, which: str) -> str:
 def _plain(text: str) -> str:
   """Return text on one line and without the marks of mathematics."""
   return " ".join(re.sub(r"[${}\\]|mathrm", "", text).split())
-
-
-def _number(value: float) -> str:
-  return f"{value:.4g}"  # a linearity score of 0.9996 is not 1

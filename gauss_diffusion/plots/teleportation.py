@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gauss_diffusion.plots import style
+from gauss_diffusion.plots import numbers, style
 from gauss_diffusion.readings.ratios import ratio
 
 EQUAL = 0.05  # what a start may add to the full run's error at equal quality
@@ -82,5 +82,9 @@ def _draw_samples(axis: Axes, found, columns: int) -> None:
   samples = found.samples.sel(start="teleported").isel(sigma=starts)
   images = np.concatenate([found.fine.to_numpy()[None], samples.to_numpy()])[:, :_ROWS]
   levels = [f"{sigma:.2g}" for sigma in samples.sigma.to_numpy()[1:]]
-  style.sheet(axis, np.swapaxes(images, 0, 1), [""] * min(_ROWS, images.shape[1]), ["fine", "full", *levels])
+  pages, headings = np.swapaxes(images, 0, 1), ["fine", "full", *levels]
+  style.sheet(axis, pages, [""] * len(pages), headings, apart=None)
+  latents = [str(i + 1) for i in range(len(pages))]
+  said = "RMSE to the fine run, pixels in [−1, 1]"
+  numbers.tabulate(axis, "start", said, headings, latents, numbers.apart(images, images[0]))
   axis.xaxis.tick_top()

@@ -28,8 +28,8 @@ def draw(results: style.Results) -> Figure:
     seen = found.denoised.isel(latent=0, sigma=style.spread(range(found.sizes["sigma"]), most))
     levels = [f"{sigma:.2g}" for sigma in seen.sigma.to_numpy()]
     levels[0] = f"σ = {levels[0]}"
-    names = [style.row_name(name) if axis is axes[0] else "" for name in seen.denoiser.to_numpy()]
-    style.sheet(axis, seen.to_numpy(), names, levels)
+    names = [style.row_name(name) for name in seen.denoiser.to_numpy()]
+    style.sheet(axis, seen.to_numpy(), names, levels, named=axis is axes[0])
     axis.xaxis.tick_top()
     axis.set_title(label, pad=12)
   return figure

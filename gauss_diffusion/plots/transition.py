@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from gauss_diffusion.plots import style
+from gauss_diffusion.plots import numbers, style
 from gauss_diffusion.readings import measures, transition
 from gauss_diffusion.readings.measures import MIDDLE, Reading, Values, spelled
 
@@ -107,6 +107,9 @@ def _map(axis: Axes, readings: list[Reading], measure: Callable[[Reading], Value
   axis.set(xlabel="steps", ylabel="training images N")
   mesh = axis.pcolormesh(_edges(steps), _edges(sizes), values, cmap=_COLORS)
   axis.figure.colorbar(mesh, ax=axis, label=unit)
+  numbers.tabulate(
+    axis, "training images N", f"{unit}, by steps", list(map(str, sizes)), list(map(str, steps)), values
+  )
   _log_axis(axis, "x", steps)
   _log_axis(axis, "y", sizes)
 

@@ -117,7 +117,7 @@ def check_label(where: str, model: ConfigDict, network: dict[str, Any], num_clas
       f"`{where}.class_label` to one"
     )
   # Of no class EDM's networks are told zeros; UNet2DModel raises an error, unless it learned of them here.
-  refuses = network.get("name") == "diffusers" and not network["label_dropout"]
+  refuses = network.get("name") == "diffusers" and not network.get("label_dropout")
   if refuses and (chosen == NO_CLASS or model.guidance):
     raise ValueError(
       f"`{where}` asks a UNet2DModel of diffusers about no class, by `class_label` 'none' or by `guidance`, "

@@ -18,16 +18,16 @@ from gauss_diffusion.study.members import Member, analyses_of, members
 MAPS = ("weight", "bias")  # of distillation: as large as the data, and in no figure
 HEADLINE, CLAIMS = "headline.json", "claims.json"
 TRAINING = "training"  # the result that holds a network's metrics
-OFFERED = ("png", "pdf", "nc")  # what a figure can be had as, and the results that it shows
+BESIDE = ("png", "pdf")  # what a figure can be had as
 Cards = dict[str, dict[str, dict[str, Any]]]  # analysis -> label -> card
 
 
-def rebuild(folder: pathlib.Path, offered: tuple[str, ...] = OFFERED) -> bool:
+def rebuild(folder: pathlib.Path, archive: pathlib.Path | None = None) -> bool:
   """Decide the claims, draw the figures and write the report, unless all of it is of these very results.
 
   Args:
     folder: the working directory of a study: ``config.json`` and ``results/`` are read.
-    offered: kinds of files that will lie beside the report, to which it refers.
+    archive: of all results, that the report is to hold itself; else it refers to files beside it.
 
   Returns:
     Whether anything had to be written.
@@ -50,7 +50,7 @@ def rebuild(folder: pathlib.Path, offered: tuple[str, ...] = OFFERED) -> bool:
   written += [folder / HEADLINE, folder / CLAIMS]
   if all(path.exists() for path in written) and page.is_made_from(folder, _digest(folder, config, cards)):
     return False
-  _write(folder, config, cards, offered)
+  _write(folder, config, cards, archive)
   return True
 
 
@@ -65,7 +65,7 @@ def shown(folder: pathlib.Path, prefix: str) -> page.Study:
   cards = _cards(folder, config)
   readings = _readings(folder, config, cards)
   figures = {
-    name: _drawn(config, readings, name, figure, prefix, ())
+    name: _drawn(config, readings, name, figure, prefix, beside=False)
     for name, figure in _draw(config, readings, results.read_json(folder / CLAIMS))
   }
   return _study(folder, config, cards, readings, figures)
@@ -98,17 +98,18 @@ def summary(folder: pathlib.Path) -> str:
   return f"{headline.table(rows)}\n{headline.verdicts(decided)}report: {folder / page.NAME}\n"
 
 
-def _write(folder: pathlib.Path, config: dict[str, Any], cards: Cards, offered: tuple[str, ...]) -> None:
+def _write(folder: pathlib.Path, config: dict[str, Any], cards: Cards, archive: pathlib.Path | None) -> None:
   readings = _readings(folder, config, cards)
   rows = [{"model": title} | headline.headlines(networks) for title, networks in _by_title(readings).items()]
   decided = claims.judge(config["claims"], readings, config["sweep"])
   figures = {}
   for name, figure in _draw(config, readings, decided):
     plots.save(figure, folder / "figures" / name)
-    figures[name] = _drawn(config, readings, name, figure, "", offered)
+    figures[name] = _drawn(config, readings, name, figure, "", beside=archive is None)
   results.write_json(folder / HEADLINE, rows)
   results.write_json(folder / CLAIMS, decided)
-  page.write(folder, _study(folder, config, cards, readings, figures))
+  study = _study(folder, config, cards, readings, figures)
+  page.write(folder, study._replace(archive=archive.read_bytes()) if archive else study)
 
 
 def _study(
@@ -219,9 +220,10 @@ def _drawn(
   name: str,
   figure: Any,
   prefix: str,
-  offered: tuple[str, ...],
+  *,
+  beside: bool,
 ) -> page.Drawn:
-  files = {kind.upper(): f"figures/{name}.{kind}" for kind in offered if kind != "nc"}
+  """Return a figure for a page, with the files of it and of its results where these lie beside the page."""
   labels = [
     (f"{one.title}, network {one.replicate + 1}" if one.replicate else one.title, member.label)
     for member, one in zip(_subjects(config), readings)
@@ -230,8 +232,8 @@ def _drawn(
   return page.Drawn(
     inline=svg.inline(figure, page.FIGURES[name].TITLE, f"{prefix}{name}"),
     settings=_settings(config, name),
-    files=files,
-    results={title: f"results/{name}/{label}.nc" for title, label in labels} if "nc" in offered else {},
+    files={kind.upper(): f"figures/{name}.{kind}" for kind in BESIDE} if beside else {},
+    results={title: f"results/{name}/{label}.nc" for title, label in labels} if beside else {},
   )
 
 
