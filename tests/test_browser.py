@@ -107,6 +107,14 @@ def test_axe_finds_nothing(opened, name, width, theme):
   assert [(rule["id"], rule["nodes"][0]["html"][:200]) for rule in found] == []
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_answer_stands_on_the_first_screen(opened, width):
+  tab, _ = opened(width=width)
+  for answer in (".answer", "#claims .verdict >> nth=0"):
+    box = tab.locator(answer).bounding_box()
+    assert box["y"] + box["height"] <= tab.viewport_size["height"] and box["x"] + box["width"] <= width
+
+
 def luminance(color: str) -> float:
   """Return the relative luminance of "rgb(...)" (WCAG 2.2), in the test's own words."""
   channels = [int(each) / 255 for each in re.findall(r"\d+", color)[:3]]
