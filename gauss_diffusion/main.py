@@ -33,6 +33,7 @@ from gauss_diffusion.command_line import prepare, printable, quiet_threads, refu
 from gauss_diffusion.study import check, classes, cost, pipeline, progress, rebuild, schema, subjects, workdir
 
 FLAGS = flags.FLAGS
+_WHILST = "Error whilst parsing config file"  # with which ml_collections begins a traceback in an error
 config_flags.DEFINE_config_file("config", None, "A file in configs/, with :smoke for a quick look.")
 flags.DEFINE_string("workdir", None, "Where the study keeps its networks, results and report.")
 flags.DEFINE_integer("tasks", 1, "How many processes divide the study's models among them.", lower_bound=1)
@@ -59,10 +60,9 @@ def parse(argv: list[str]) -> list[str]:
     rest = FLAGS(argv)
     FLAGS.config.lock()
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError, OSError) as reason:
-    refuse(reason)
+    refuse(_located(_first(reason)) if _WHILST in str(reason) else reason)
   except Exception as reason:  # a config file is code, in which anything may go wrong
-    place = traceback.extract_tb(reason.__traceback__)[-1]
-    refuse(f"`{place.filename}`, line {place.lineno}: {type(reason).__name__}: {reason}")
+    refuse(_located(reason))
   if rest[1:]:
     refuse(f"`{rest[1]}` is not an option; a field is set as --config.FIELD=VALUE")
   given = {name: FLAGS[name].value for name in ("coordinator", "num_processes", "process_id")}
@@ -75,6 +75,21 @@ def parse(argv: list[str]) -> list[str]:
       "want a number below --num_processes, and an address HOST:PORT"
     )
   return rest
+
+
+def _first(reason: BaseException) -> BaseException:
+  """Return the error in whose handling others were raised."""
+  while reason.__context__ is not None:
+    reason = reason.__context__
+  return reason
+
+
+def _located(reason: BaseException) -> str:
+  """Return what went wrong in a config file and where; of what is refused here, the reason alone."""
+  place = traceback.extract_tb(reason.__traceback__)[-1]
+  if isinstance(reason, ValueError) and pathlib.Path(__file__).parent in pathlib.Path(place.filename).parents:
+    return str(reason)
+  return f"`{place.filename}`, line {place.lineno}: {type(reason).__name__}: {reason}"
 
 
 def usage() -> str:

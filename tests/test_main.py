@@ -6,8 +6,10 @@ import pathlib
 import pty
 import re
 import shutil
+import statistics
 import subprocess
 import sys
+import time
 
 import commands
 import numpy as np
@@ -31,8 +33,12 @@ WRONG = {
   "unknown field": (["--config.train.stepz=3"], "steps"),
   "wrong type": (["--config.train.steps=many"], "train.steps"),
   "unknown data set": (["--config.data.name=cifar11"], "cifar11.*cifar10"),
-  "unknown variant": (["--config=configs/digits.py:huge"], "`huge`.*smoke"),
+  "unknown variant": (["--config=configs/digits.py:huge"], "^error: `huge` is no variant .*: smoke$"),
   "missing config": (["--config=configs/digit.py"], "configs/digit.py"),
+  "config file converts": (
+    ["--config=FOLDER/text.py"],
+    r"^error: `\S+text\.py`, line 2: ValueError: could not",
+  ),
   "config file fails": (["--config=FOLDER/config.py"], r"config\.py`, line 3: ZeroDivisionError: division"),
   "missing file": (["--config.data.name=files", "--config.data.path=nowhere.npz"], "nowhere.npz"),
   "not an option": (["train.steps=3"], "`train.steps=3` is not an option"),
@@ -74,6 +80,7 @@ def h(x, sigma): return x * float('nan')
 def refused(tmp_path_factory):
   folder, ended = tmp_path_factory.mktemp("functions"), {}
   (folder / "bad.py").write_text(BAD)
+  (folder / "text.py").write_text("def get_config():\n  return float('x')\n")
   (folder / "config.py").write_text("def get_config():\n  steps = 3\n  return steps / 0\n")
   with commands.copies(tmp_path_factory.mktemp("printed"), cwd=REPOSITORY) as run:
     for name, (arguments, _) in WRONG.items():
@@ -150,6 +157,25 @@ def test_a_terminal_is_told_at_once_and_what_is_piped_is_not():
   os.close(ours)
   assert first.startswith(b"starting ...")
   assert subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stderr.startswith("error: ")
+
+
+def test_a_study_answers_before_jax_is_imported(tmp_path):
+  """Two seconds are the target on an idle machine, where importing JAX alone takes more than half of one."""
+  command = [sys.executable, "-m", "gauss_diffusion.main", *SMOKE, f"--workdir={tmp_path / 'no'}"]
+  first, jax_alone = [], []
+  for _ in range(3):
+    ours, theirs = pty.openpty()
+    begun = time.monotonic()
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=theirs, stderr=theirs) as run:
+      os.close(theirs)
+      assert os.read(ours, 100)
+      first.append(time.monotonic() - begun)
+      run.kill()
+    os.close(ours)
+    begun = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import jax"], check=True)
+    jax_alone.append(time.monotonic() - begun)
+  assert 2 * statistics.median(first) < statistics.median(jax_alone)
 
 
 def test_another_studys_workdir_is_refused(study):

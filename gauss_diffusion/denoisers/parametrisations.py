@@ -221,7 +221,8 @@ def _adapted(f: Function, schedule: Schedule, recover: Callable[..., Any]) -> Fu
     if not isinstance(inside, jax.core.Tracer) and not inside.all():
       raise ValueError(
         f"`sigma` is {float(levels[~inside].flatten()[0]):g}, and the schedule of this network goes from "
-        f"{schedule.low:g} to {schedule.high:g}"
+        f"{schedule.low:g} to {schedule.high:g}; want levels within, of a study by `sampler.sigma_min` and "
+        "`sampler.sigma_max`"
       )
     alpha = schedule.scale(levels)
     shape = (*levels.shape, *[1] * (x.ndim - levels.ndim))
