@@ -18,7 +18,7 @@ import tarfile
 import tempfile
 import typing
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from absl import app, logging
@@ -35,21 +35,14 @@ if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
 
 
-class Digits(NamedTuple):
-  """How short numbers become."""
-
-  bits: int  # of the mantissa of single samples
-  moments: type[np.floating]
-
-
 ARCHIVE = "results.tar.xz"
-# How short numbers may become: the first of these by which no verdict and no printed digit moves, or not.
-# 9 bits are 0.1 %, 12 of them 0.01 %, and the mean over 100 images moves by a tenth of that. Claims divide by
-# differences of errors that at low noise are nearly equal, also as moments.
-SHORT = (Digits(9, np.float32), Digits(12, np.float64), Digits(23, np.float64))
+# Bits of the mantissa of single samples: the fewest of these by which no verdict and no printed digit moves,
+# or all. 9 bits are 0.1 %, 12 of them 0.01 %, and the mean over 100 images moves by a tenth of that.
+BITS = (9, 12, 23)
 # Of what no claim compares with what is nearly equal to it, no more bits than these stay.
 DRAWN = {"score_gap": ("nmse",), "linearity": ("nmse", "centred_nmse"), "modes": ("correlation",)}
 DRAWN_BITS = 9
+EXACT = ("error",)  # moments in float64: claims divide by differences of errors that are nearly equal
 STEP = 1 / 256  # of the power of two above a picture's largest value: far below what tells two pictures apart
 # Of pictures of which nothing but energies and distances is read: a thousandth of those, or less.
 FIELDS = {"deviations": 1 / 64, "residual": 1 / 64}
@@ -93,9 +86,9 @@ def keep(workdir: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
   rebuild.rebuild(workdir)
   wanted = results.read_json(workdir / rebuild.CLAIMS)
   with tempfile.TemporaryDirectory() as place:
-    for tried, digits in enumerate((*SHORT, None)):
-      scratch = pathlib.Path(place) / str(tried)
-      _copy_small(workdir, scratch, config, digits)
+    for bits in (*BITS, None):
+      scratch = pathlib.Path(place) / f"bits-{bits}"
+      _copy_small(workdir, scratch, config, bits)
       if _same_verdicts(rebuild.judge(scratch), wanted):
         break
     shutil.rmtree(folder / "figures", ignore_errors=True)
@@ -135,7 +128,7 @@ def reported(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _copy_small(
-  workdir: pathlib.Path, scratch: pathlib.Path, config: dict[str, Any], digits: Digits | None
+  workdir: pathlib.Path, scratch: pathlib.Path, config: dict[str, Any], bits: int | None
 ) -> None:
   results.copy(workdir / asked.FILE, scratch / asked.FILE)
   for member in members(config):
@@ -144,14 +137,14 @@ def _copy_small(
       if results.exists(source):
         found, card = results.load(source, skip=UNREAD.get(name, ()))
         if found is not None:
-          found, card["kept"] = _small(found.drop_encoding(), name, member, config, digits)
+          found, card["kept"] = _small(found.drop_encoding(), name, member, config, bits)
         results.save(scratch / "results" / name / member.label, found, card, squeeze=False)
 
 
 def _small(
-  found: "xarray.Dataset", analysis: str, member: Member, config: dict[str, Any], digits: Digits | None
+  found: "xarray.Dataset", analysis: str, member: Member, config: dict[str, Any], bits: int | None
 ) -> "tuple[xarray.Dataset, dict[str, Any]]":
-  """Return what is kept of a result, all of its numbers without `digits`, and what its card says of it."""
+  """Return what is kept of a result, all of its numbers without `bits`, and what its card says of it."""
   read: tuple[str, ...] = READ.get(analysis, ())
   if any(CLAIMS[name].needs.halves for name in config["claims"]) or "agreement" in config["figures"]:
     read += ("samples",)
@@ -170,20 +163,20 @@ def _small(
   if analysis == "score_gap":
     found = found.sel(law=["held-out"])
     about["law"] = found.law.to_numpy()
-  if digits is None:
+  if bits is None:
     return found, about
   several = config["replicates"] > 1 and not first
   if several and not any(PICTURE in values.dims for values in found.values()):
-    moments = found.map(lambda values: _moments(values, digits.moments), keep_attrs=True)
+    moments = found.map(_moments, keep_attrs=True)
     return moments, about | {"moments over": SAMPLES}
   drawn = DRAWN.get(analysis, ())
   means = MEANS.get(analysis, ()) if several else ()
 
   def short(values):
     values = _mean(values) if values.name in means else values
-    return _rounded(values, DRAWN_BITS if values.name in drawn else digits.bits)
+    return _rounded(values, DRAWN_BITS if values.name in drawn else bits)
 
-  about |= {"mantissa bits": digits.bits, "step of a picture": STEP}
+  about |= {"mantissa bits": bits, "step of a picture": STEP}
   about |= {f"mantissa bits of {name}": DRAWN_BITS for name in drawn} | {"means": means}
   return found.map(short, keep_attrs=True), about
 
@@ -196,7 +189,7 @@ def _mean(values: "xarray.DataArray") -> "xarray.DataArray":
   return values.copy(data=np.broadcast_to(mean, each.shape).astype(each.dtype))
 
 
-def _moments(values: "xarray.DataArray", dtype: type[np.floating]) -> "xarray.DataArray":
+def _moments(values: "xarray.DataArray") -> "xarray.DataArray":
   """Return ``mean ± standard deviation`` in the place of all samples: same mean, same mean square."""
   for axis in set(SAMPLES) & set(values.dims):
     place, each = values.get_axis_num(axis), values.to_numpy().astype(float)
@@ -204,8 +197,9 @@ def _moments(values: "xarray.DataArray", dtype: type[np.floating]) -> "xarray.Da
       mean, spread = np.abs(each).mean(place), 0.0
     else:
       mean, spread = each.mean(place), each.std(place)
-    both = np.stack([mean - spread, mean + spread], place).astype(dtype)
-    values = values.isel({axis: [0, 0]}).copy(data=both)
+    both = np.stack([mean - spread, mean + spread], place)
+    exact = float if values.name in EXACT else np.float32
+    values = values.isel({axis: [0, 0]}).copy(data=both.astype(exact))
   return values
 
 

@@ -129,7 +129,7 @@ def test_moments_keep_mean_and_mean_square_at_every_level(whole, unpacked):
 def test_the_first_network_keeps_its_samples_to_the_bits_that_are_said(whole, unpacked):
   (old, _), (new, card) = (read(folder, "score_gap", "n16") for folder in (whole, unpacked))
   bits, drawn = card["kept"]["mantissa bits"], card["kept"]["mantissa bits of nmse"]
-  assert (bits, drawn) in [(each.bits, keep.DRAWN_BITS) for each in keep.SHORT]
+  assert bits in keep.BITS and drawn == keep.DRAWN_BITS
   np.testing.assert_allclose(new.nmse, old.nmse.sel(law=["held-out"]), rtol=2.0 ** -(drawn + 1))
   old, new = old.error, new.error
   np.testing.assert_allclose(new, old, rtol=2.0 ** -(bits + 1))
