@@ -108,6 +108,8 @@ def moved(text: str, folder: pathlib.Path) -> tuple[str, set[pathlib.Path]]:
     target = (folder / match[1]).resolve()
     if target in pages:
       return f"]({pages[target]}{match[2] or ''})"
+    if target.is_relative_to(ROOT / "docs" / "site"):
+      return f"]({target.relative_to(ROOT / 'docs' / 'site')}{match[2] or ''})"
     if target.suffix == ".png":
       shown.add(target)
       return f"]({target.relative_to(ROOT)})"

@@ -5,13 +5,13 @@ What a notebook needs is here; everything is a pure function of arrays::
     import gauss_diffusion as gd
     from jax.tree_util import Partial
 
-    stats = gd.statistics.gaussian_stats(images)         # uint8 [N, H, W, C]
+    stats = gd.statistics.gaussian_stats(images)         # uint8 or float32 [N, H, W, C]
     gaussian = Partial(gd.denoisers.gaussian.denoise, stats)
     gaussian(x, sigma)                                   # one image [H, W, C]
 
 Where to look:
 
-    data, images     load a data set by name, take a subset; pixels to [-1, 1] and back
+    data, images     load a data set by name, or latents; take a subset; pixels to [-1, 1] and back
     statistics       mean, eigenbasis and eigenvalues of images, exact
     denoisers        the ideal denoisers (`denoisers.FAMILIES`), any function as a denoiser (`external`)
     parallel         many images at once, over all devices: `parallel.denoise(denoiser, x, sigma)`

@@ -1,7 +1,7 @@
 """Between pixels and numbers: uint8 in memory and on disk, floats in [-1, 1] wherever there is noise.
 
-Images that were drawn from a Gaussian have no pixels: they are float32 from the start, on the same scale, and
-may lie beyond [-1, 1].
+Latents, and images that were drawn from a Gaussian, have no pixels: they are float32 from the start, on a
+scale where noise levels mean the same, and may lie beyond [-1, 1].
 """
 
 from typing import TypeVar
@@ -13,12 +13,12 @@ from jaxtyping import Float, UInt8
 A = TypeVar("A", np.ndarray, jax.Array)  # what comes in goes out: arrays of NumPy or of JAX
 
 
-def to_float(images: UInt8[A, "*n"] | Float[A, "*n"]) -> Float[A, "*n"]:
-  """Map uint8 pixels u to float32 in [-1, 1], ``x = u / 127.5 - 1``; arrays of any shape.
+def to_float(images: UInt8[A, "*n"] | Float[A, "*n"], dtype: type | np.dtype = np.float32) -> Float[A, "*n"]:
+  """Map uint8 pixels u to floats in [-1, 1], ``x = u / 127.5 - 1``; arrays of any shape.
 
-  Floats are on that scale already: they stay as they are, as float32.
+  Floats are on their scale already: they stay as they are, in that dtype.
   """
-  x = images.astype(np.float32)
+  x = images.astype(dtype)
   return x / 127.5 - 1 if images.dtype == np.uint8 else x
 
 

@@ -56,6 +56,7 @@ TINT = 0.7  # of 255, by which a palette may move colours on average; beyond, a 
 SAMPLES = ("sample", "image")  # axes over which claims take means, and means of squares
 SINGLE = (*SAMPLES, "latent", "point")  # axes along which a number is of one sample
 PICTURE = "channel"  # an axis of pictures alone
+DECODED = "colour"  # the same of those that were decoded from floats
 ABSOLUTE = ("cosine",)  # of which claims take the mean size alone
 UNREAD = {
   "distillation": (*rebuild.MAPS, "cluster", "cluster_energy"),
@@ -152,7 +153,9 @@ def _small(
   left_out = [
     str(name)
     for name, values in found.data_vars.items()
-    if PICTURE in values.dims and not first and name not in read
+    if {PICTURE, DECODED} & set(values.dims)
+    and not first
+    and str(name).removesuffix(results.SHOWN) not in read
   ]
   found = found.drop_vars(left_out)
   about: dict[str, Any] = {"left out": [*UNREAD.get(analysis, ()), *left_out]}

@@ -30,7 +30,19 @@ from tqdm import tqdm
 
 from gauss_diffusion import data, hosts, interrupts, results
 from gauss_diffusion.command_line import prepare, printable, quiet_threads, refuse
-from gauss_diffusion.study import check, classes, cost, pipeline, progress, rebuild, schema, subjects, workdir
+from gauss_diffusion.study import (
+  check,
+  classes,
+  cost,
+  floats,
+  pictures,
+  pipeline,
+  progress,
+  rebuild,
+  schema,
+  subjects,
+  workdir,
+)
 
 FLAGS = flags.FLAGS
 _WHILST = "Error whilst parsing config file"  # with which ml_collections begins a traceback in an error
@@ -162,7 +174,9 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
     try:
       with noted():
         check.check_text(config)
-      dataset = hosts.in_turn(functools.partial(data.load, **config.data, seed=config.seed))
+      left_out = floats.leave_out(config)
+      loading = {name: value for name, value in config.data.items() if name != "decoder"}
+      dataset = hosts.in_turn(functools.partial(data.load, **loading, seed=config.seed))
       hosts.agree({"data": dataset.fingerprint})
       with noted():
         check.check_images(dataset)
@@ -176,9 +190,11 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
         refuse(*wrong)
       with noted():
         check.check_devices(config, jax.device_count())
-      models = subjects.models(config, dataset, folder)
+      models, shown = subjects.models(config, dataset, folder), None
       with noted():
         classes.check(config, models)
+      with noted():
+        shown = pictures.of(config.data.decoder, dataset)
       share = pipeline.share(models, FLAGS.task, FLAGS.tasks)
       loaded = subjects.functions(share, (config.sampler.sigma_min, config.sampler.sigma_max))
       if FLAGS.dry_run:
@@ -201,11 +217,11 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
     begin: Callable[[str], None] = pipeline.unsaid
     if left := progress.undone(share, folder):
       stages = progress.remaining(cost.estimate(config, share, len(dataset.held_out)), left)
-      progress.tell(progress.plan(config, dataset, share, stages))
+      progress.tell(progress.plan(config, dataset, share, stages, left_out))
       begin = progress.announcer(stages)
     with progress.compiling():
       pipeline.train_models(share, folder, dataset.held_out, begin)
-      pipeline.analyse_models(config, dataset, share, loaded, folder, begin)
+      pipeline.analyse_models(config, dataset, share, loaded, folder, begin, shown)
     interrupts.check(hosts.anywhere(interrupts.asked()))
     hosts.alone(functools.partial(show, folder, begin))
     progress.tell(f"done in {cost.amount(time.monotonic() - start, cost.SECONDS)}")

@@ -28,6 +28,7 @@ if typing.TYPE_CHECKING:
 
 Path = str | os.PathLike
 
+SHOWN = "_shown"  # how names end of arrays that hold images as figures show them, and of axes cut for it
 _PACKAGES = ("gauss-diffusion", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _KINDS = "biufU"  # of dtype: what NetCDF keeps as it is
 _SMALL = 2**22  # elements; larger arrays, maps as large as the data, are noise to a compressor

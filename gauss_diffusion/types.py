@@ -21,7 +21,7 @@ ArrayLike = jax.Array | np.ndarray
 
 Image = Float[ArrayLike, "H W C"]
 Pixels = UInt8[np.ndarray, "N H W C"]  # images as they lie in memory, see `images`
-Images = Pixels | Float[np.ndarray, "N H W C"]  # these, or float32 draws on the [-1, 1] scale
+Images = Pixels | Float[np.ndarray, "N H W C"]  # these, or float32 latents and draws, see `images`
 Number = Float[ArrayLike, ""] | np.floating | float
 Sigma = Number  # a noise level, > 0, on the [-1, 1] scale
 Sigmas = Float[ArrayLike, "..."] | Sequence[float] | float  # levels [S]; the callee refuses what is no list

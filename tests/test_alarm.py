@@ -108,6 +108,16 @@ def test_the_largest_weight_is_that_of_the_softmax(monkeypatch):
   np.testing.assert_allclose(want, 1 / 7, rtol=0.01)  # noise that tells nothing
 
 
+def test_a_look_at_floats_is_that_at_pixels(digits):
+  train, held_out = digits.pool[:16], digits.held_out
+  looks = [
+    alarm.memorization_alarm(one, other, every=1)(Partial(multi_delta.denoise, train), 1)
+    for one, other in ((train, held_out), (to_float(train), to_float(held_out)))
+  ]
+  np.testing.assert_allclose(*(np.array(look, float) for look in looks), rtol=1e-4)
+  assert looks[1].memorizing
+
+
 def test_equal_training_images_count_once(digits):
   train = np.concatenate([digits.pool[:16]] * 3)
   watch = alarm.memorization_alarm(train, digits.held_out, every=1)
@@ -127,8 +137,8 @@ def test_numbers_out_of_range_are_named(digits, changes):
 
 def test_wrong_images_steps_and_denoisers_are_named(digits):
   train, held_out = digits.pool[:9], digits.held_out
-  with pytest.raises(ValueError, match="`train` is float32"):
-    alarm.memorization_alarm(to_float(train), held_out, every=1)
+  with pytest.raises(ValueError, match="`train` is float64"):
+    alarm.memorization_alarm(to_float(train, np.float64), held_out, every=1)
   with pytest.raises(ValueError, match="`held_out` holds images"):
     alarm.memorization_alarm(train, held_out[:, :4], every=1)
   with pytest.raises(ValueError, match="`train` is 4 times one image"):

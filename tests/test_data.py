@@ -441,8 +441,9 @@ def test_sources_without_images_are_named(tmp_path, load):
 @pytest.mark.parametrize(
   "arrays, want",
   [
-    ({"x": pictures(3).astype(np.float32)}, "`x` of own.npz is float32; want uint8"),
-    ({"x": np.full((3, 4, 4), np.nan)}, "`x` of own.npz is float64 with NaN; want uint8"),
+    ({"x": pictures(3).astype(np.int32)}, "`x` of own.npz is int32; want uint8 pixels, 0 to 255, or floats"),
+    ({"x": pictures(3).astype(np.float32)}, "`data.scale` is empty, and own.npz has floats; want a number"),
+    ({"x": np.full((3, 4, 4), np.nan)}, r"`x` of own.npz has nan at \[0, 0, 0, 0\]; want finite"),
     ({"x": pictures(3), "y": pictures(3)}, r"holds x \(3, 6, 6, 3\), y \(3, 6, 6, 3\); want `train_x`"),
     ({"labels": np.arange(3)}, r"holds labels \(3,\); want `train_x`"),
     ({"x": pictures(3).transpose(0, 3, 1, 2)}, r"`x` of own.npz has shape \(3, 3, 6, 6\); want"),

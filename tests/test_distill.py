@@ -375,3 +375,17 @@ def test_gradient_descent_refuses(change, named):
   call = dict(denoise=bumps_teacher(), images=make_images(4), sigmas=[0.5], key=KEY, num_steps=1, batch=8)
   with pytest.raises(ValueError, match=named):
     distill.gradient_descent(**(call | change))
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_floats_of_any_range_are_distilled(x64, offset):
+  # D1 on float32 data with a mean far from 0: an affine teacher comes back to rounding.
+  rng = np.random.default_rng(5)
+  images = (offset + rng.normal(size=(40, *SHAPE))).astype(np.float32)
+  teacher = rng.normal(size=(D, D)) / 4, rng.normal(size=D)
+  denoise = Partial(affine, *map(jnp.asarray, teacher))
+  found, fit = distill.closed_form(denoise, images, SIGMAS, KEY, num_pairs=400)
+  for weight, bias in zip(found.weight, found.bias):
+    np.testing.assert_allclose(weight, teacher[0], atol=F64)
+    np.testing.assert_allclose(bias, teacher[1], atol=F64 * (1 + offset))
+  assert fit.residual_mse.max() < F64

@@ -578,3 +578,23 @@ def test_a_family_of_ones_own_needs_no_more_than_the_record():
   )
   record = blur.fit(images(), **family.defaults(blur))
   np.testing.assert_allclose(blur.denoise(record, np.ones(SHAPE), 1.0), 0.5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_floats_are_taken_for_what_they_are_or_refused(name, x64):
+  """Pixels as floats give what pixels give, and other floats what a change of scale makes of that."""
+  u8, known = images(), FAMILIES[name]
+  floats, options = pixels(u8).astype(np.float32), family.defaults(known)
+  if known.exact:
+    with pytest.raises(ValueError, match="`images` are float32.*exactly.*wants uint8"):
+      family.fit(known, floats, classes(u8), options)
+    return
+  x, sigma = noisy(u8, 0.7), 0.7
+  want = denoiser(name, u8)(x, sigma)
+  # To the rounding of float32 pixels; a mixture's shares of images are as steep as exponentials of them.
+  np.testing.assert_allclose(denoiser(name, floats, classes(u8))(x, sigma), want, atol=1e-5)
+  if "floor" in options or "sigma_data" in options:  # lengths of their own
+    return
+  scaled = (40 * floats.astype(float) + 1000).astype(np.float32)
+  found = denoiser(name, scaled, classes(u8))(40 * x + 1000, 40 * sigma)
+  np.testing.assert_allclose((found - 1000) / 40, want, atol=1e-4)

@@ -39,6 +39,17 @@ def test_agrees_with_brute_force(num):
   np.testing.assert_allclose(found.distance, distance, rtol=ROUNDING)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1000.0])  # of float32 images, about which none is expected to lie
+def test_floats_agree_with_brute_force(offset):
+  x, images = samples_of(20) + np.float32(offset), samples_of(500, seed=2) + np.float32(offset)
+  x[3] = images[7]
+  difference = x[:, None].astype(np.float64) - images[None]
+  want = np.sort(np.sqrt(np.sum(difference**2, axis=(2, 3, 4))), axis=1)[:, :2]
+  found = generalization.neighbours(x, images)
+  np.testing.assert_allclose(found.distance, want, rtol=ROUNDING)
+  assert found.distance[3, 0] == 0 and found.index[3, 0] == 7 and generalization.memorized(found)[3]
+
+
 def test_near_copies_are_told_apart():
   """Images that differ by one level in one pixel, and samples a thousandth of a level from them."""
   base = images_of(1)
@@ -127,7 +138,7 @@ def test_memory_is_bounded(monkeypatch):
 @pytest.mark.parametrize(
   "x, images, named",
   [
-    (samples_of(2), to_float(images_of(3)), "images"),
+    (samples_of(2), to_float(images_of(3), np.float64), "images"),
     (samples_of(2), images_of(3)[:0], "images"),
     (images_of(2), images_of(3), "x"),
     (samples_of(2)[..., :1], images_of(3), "x"),

@@ -17,7 +17,8 @@ def random_images(count, shape=(4, 4, 3), seed=0):
 
 def reference(images):
   """Mean and covariance (1/N) in float64, from the definition."""
-  rows = images.reshape(len(images), -1) / 127.5 - 1
+  rows = images.reshape(len(images), -1).astype(float)
+  rows = rows / 127.5 - 1 if images.dtype == np.uint8 else rows
   centred = rows - rows.mean(axis=0)
   return rows.mean(axis=0), centred.T @ centred / len(rows)
 
@@ -37,6 +38,38 @@ def test_covariance_and_basis(count):
   assert np.all(np.diff(stats.eigenvalues) <= 0) and stats.eigenvalues[-1] > 0
 
 
+@pytest.mark.parametrize("offset", [0.0, 3000.0])  # of the mean, in standard deviations
+@pytest.mark.parametrize("count", [2, 48, 49, 2500])  # sample space, edge, pixel space, 3 chunks
+def test_floats_of_any_range(count, offset):
+  rng = np.random.default_rng(3)
+  spread = np.geomspace(10, 1e-2, 80)  # of a spectrum over six orders of magnitude
+  images = (offset + rng.normal(size=(count, 80)) * spread).astype(np.float32).reshape(count, 4, 4, 5)
+  rows = images.reshape(count, -1).astype(np.float64)
+  mean = np.array([float(np.longdouble(column).mean()) for column in rows.T.astype(np.longdouble)])
+  centred = rows - mean
+  covariance = centred.T @ centred / count
+  stats = statistics.gaussian_stats(images)
+  assert all(leaf.dtype == np.float64 for leaf in stats) and stats.basis.shape == (80, min(count - 1, 80))
+  np.testing.assert_allclose(stats.mean.ravel(), mean, rtol=F64)
+  rebuilt = stats.basis * stats.eigenvalues @ stats.basis.T
+  np.testing.assert_allclose(rebuilt, covariance, rtol=0, atol=F64 * stats.eigenvalues[0])
+  identity = np.eye(len(stats.eigenvalues))
+  np.testing.assert_allclose(stats.basis.T @ stats.basis, identity, rtol=0, atol=F64)
+
+
+@pytest.mark.parametrize("count", [1, 3, 100])
+def test_floats_without_variance_are_rank_zero(count):
+  images = np.full((count, 4, 4, 3), 0.1, np.float32)
+  stats = statistics.gaussian_stats(images)
+  assert stats.basis.shape == (48, 0) and np.all(stats.mean == images[0])
+
+
+def test_floats_vary_where_they_do():
+  images = np.random.default_rng(4).normal(size=(200, 4, 4, 3)).astype(np.float32)
+  images[:, 0] = 0.1  # constant values
+  assert statistics.gaussian_stats(images).basis.shape == (48, 36)
+
+
 def test_second_moment_is_exact():
   rng = np.random.default_rng(0)
   rows = rng.choice(np.array([0, 1, 2, 255], np.uint8), size=(2100, 40))
@@ -54,11 +87,13 @@ def test_pixel_and_sample_space_agree():
 
 
 @pytest.mark.parametrize("tiles", [1, 40])  # sample space, pixel space
-def test_rank_counts_only_what_varies(tiles):
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_rank_counts_only_what_varies(tiles, kind):
   few = random_images(4)
   few[:, 0] = 7  # constant pixels
-  stats = statistics.gaussian_stats(np.tile(few, (tiles, 1, 1, 1)))
-  _, covariance = reference(few)
+  tiled = np.tile(few, (tiles, 1, 1, 1))
+  stats = statistics.gaussian_stats(tiled if kind is np.uint8 else (tiled / 127.5 - 1).astype(kind))
+  _, covariance = reference(few if kind is np.uint8 else (few / 127.5 - 1).astype(kind))
   assert stats.basis.shape == (48, 3)
   np.testing.assert_allclose(stats.basis * stats.eigenvalues @ stats.basis.T, covariance, rtol=0, atol=F64)
 
@@ -75,4 +110,12 @@ def test_no_variance_is_rank_zero(images):
 )
 def test_wrong_images_are_named(images):
   with pytest.raises(ValueError, match="`images`.*want uint8"):
+    statistics.gaussian_stats(images)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_floats_that_are_not_finite_are_named(value):
+  images = np.zeros((3, 4, 4, 1), np.float32)
+  images[2, 1, 1] = value
+  with pytest.raises(ValueError, match="`images` hold NaN or infinity"):
     statistics.gaussian_stats(images)

@@ -32,8 +32,8 @@ class Subject(NamedTuple):
 
   network: Denoiser
   stats: GaussianStats  # of the images
-  train: np.ndarray  # uint8 [N, H, W, C], the images that it is held against
-  held_out: np.ndarray  # uint8 [M, H, W, C]
+  train: np.ndarray  # [N, H, W, C], the images that it is held against, uint8 pixels or float32
+  held_out: np.ndarray  # [M, H, W, C], the same
   sigmas: np.ndarray  # [T] falling: the sampler's levels, at which affine maps exist
   solver: str
   seed: int

@@ -1,6 +1,7 @@
 """Images of a study: decoded once to uint8, ordered the same on every machine, a held-out part kept apart.
 
-Pixels stay uint8 ``[N, H, W, C]`` in memory; `images.to_float` takes them to [-1, 1] at the edge.
+Pixels stay uint8 ``[N, H, W, C]`` in memory; `images.to_float` takes them to [-1, 1] at the edge. Floats of
+any range, such as latents, are float32 in memory, on the scale that `load` is told.
 
 To add a data source, write ``decode(name, place, fit) -> Decoded`` in a file of its own, as `digits.py` does,
 and name it in `SOURCES`.
@@ -15,14 +16,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Int32, Shaped, UInt8
+from jaxtyping import Int, Int32, Shaped
 
 from gauss_diffusion.command_line import printable
 from gauss_diffusion.data import digits, duplicates, files, tfds
+from gauss_diffusion.data import scale as scales
 from gauss_diffusion.data.cache import entry_name, read_entry, write_entry
 from gauss_diffusion.data.duplicates import Duplicates
-from gauss_diffusion.data.pixels import Decoded, Fit, fit
-from gauss_diffusion.types import Pixels
+from gauss_diffusion.data.pixels import Decoded, Fit, fit, is_pixels
+from gauss_diffusion.data.scale import Scale
+from gauss_diffusion.types import Images
 
 # Where images come from; any other name is a data set of TFDS. `place` is `data.path` where that is given,
 # else the data directory, in which a source that reads files keeps them under its name.
@@ -37,9 +40,9 @@ class Dataset(NamedTuple):
   """Training candidates and held-out images, each in an order that the seed alone decides."""
 
   title: str
-  pool: Pixels  # its first n images are the training set of size n
+  pool: Images  # its first n images are the training set of size n
   pool_ids: Shaped[np.ndarray, " N"]  # strings
-  held_out: UInt8[np.ndarray, "M H W C"]  # never in the pool
+  held_out: Images  # never in the pool
   held_out_ids: Shaped[np.ndarray, " M"]  # strings
   fingerprint: str  # of all of the above
   duplicates: Duplicates = Duplicates()  # that are in it
@@ -47,12 +50,13 @@ class Dataset(NamedTuple):
   pool_labels: Int32[np.ndarray, " N"] | None = None  # the class of each image, where the source tells
   held_out_labels: Int32[np.ndarray, " M"] | None = None
   classes: tuple[str, ...] = ()  # their names, by label; none where there are no labels
+  scale: Scale | None = None  # what was done to floats; None for pixels
 
 
 class Subset(NamedTuple):
   """Some images of the pool."""
 
-  images: UInt8[np.ndarray, "n H W C"]
+  images: Images
   ids: Shaped[np.ndarray, " n"]  # strings
   fingerprint: str  # of all of the above, and not of the labels: most of what reads images reads no labels
   labels: Int32[np.ndarray, " n"] | None = None  # the class of each image, where the source tells
@@ -68,6 +72,7 @@ def load(
   crop: bool = False,
   held_out: int = 360,
   drop_duplicates: bool = False,
+  scale: float | str = "",
   seed: int = 0,
   cache: str = "",
 ) -> Dataset:
@@ -80,14 +85,17 @@ def load(
   Args:
     name: "digits" (scikit-learn's, 8x8), "files" (the user's own), or any TFDS image data set.
     dir: TFDS data directory, which holds ``<name>/``; empty means TFDS's own default.
-    path: for "files", a folder of images, a .zip of one, or an .npy/.npz of uint8 [N, H, W(, C)]. An
-      .npz holds one image array, or ``train_x`` with optional ``test_x``, ``train_idx``, ``test_idx``, and
-      labels ``train_y``, ``test_y``. For classes of a folder see `files`.
+    path: for "files", a folder of images, a .zip of one, or an .npy/.npz of uint8 [N, H, W(, C)], or of
+      floats, finite and of any number of channels, which are kept as float32. An .npz holds one image array,
+      or ``train_x`` with optional ``test_x``, ``train_idx``, ``test_idx``, and labels ``train_y``,
+      ``test_y``. For classes of a folder see `files`.
     size: resize to size x size pixels by antialiased Lanczos, after `crop`; 0 keeps the pixels.
     crop: cut the largest centred square first. Without it, `size` stretches an oblong image.
     held_out: number of images kept apart from the pool, at least 1.
     drop_duplicates: leave out all but the first image, in this order, of those that are equal or near, see
       `duplicates`; the first in the source's own test split where that has one of them.
+    scale: of floats, which want one: a number that they are divided by, or "standardise", which takes the
+      mean of all values that the source has beside its test split to 0, and their standard deviation to 0.5.
     seed: decides the order.
     cache: directory for decoded images; empty means ~/.cache/gauss_diffusion.
 
@@ -95,9 +103,10 @@ def load(
     A `Dataset`.
 
   Raises:
-    ValueError: on an unknown name, a missing, empty or corrupt source, mixed sizes, a dtype other than
-      uint8, labels that are not one class an image, a TFDS data set that is neither prepared nor can be, too
-      large a `held_out` or `size`, a path that cannot be looked up, or more than `pixels` allows.
+    ValueError: on an unknown name, a missing, empty or corrupt source, mixed sizes, a dtype other than uint8
+      or floats, floats without a `scale` or with a `size` or `crop`, pixels with a `scale`, labels that are
+      not one class an image, a TFDS data set that is neither prepared nor can be, too large a `held_out` or
+      `size`, a path that cannot be looked up, or more than `pixels` allows.
   """
   if held_out < 1:
     raise ValueError(f"`data.held_out` is {held_out}; at least 1 image must be kept apart")
@@ -107,6 +116,8 @@ def load(
     )
   if seed < 0:
     raise ValueError(f"`data.seed` is {seed}; want a whole number from 0 on")
+  if scale:
+    scales.asked(scale)
   if path and name != "files":
     raise ValueError(
       f"`data.path` is {path!r} but `data.name` is {name!r}; own images want `data.name=files`"
@@ -132,6 +143,7 @@ def load(
     # Named anew: decoding may just have prepared the files that the name is made of.
     write_entry(entries / entry_name(name, root, size, crop), decoded)
 
+  done = _scale(decoded, scale, resized=bool(size or crop))
   order, apart = _order(decoded.ids, seed), _order(decoded.test_ids, seed)
   of_images, of_test = np.split(decoded.kin, [len(order)], axis=1)
   labels, test_labels = np.split(decoded.labels, [len(order)])
@@ -154,9 +166,14 @@ def load(
     images, ids, kin = decoded.images[apart], decoded.ids[apart], of_images[:, apart]
     test_labels = labels
   chosen = f"{decoded.fingerprint} {held_out} {seed}" + " without duplicates" * drop_duplicates
+  pool = decoded.images[order]
+  if done:
+    for own in (pool, images):  # copies of what was decoded
+      scales.apply(done, own)
+    chosen += f" {done}"
   return Dataset(
     title=decoded.title,
-    pool=decoded.images[order],
+    pool=pool,
     pool_ids=decoded.ids[order],
     held_out=images,
     held_out_ids=ids,
@@ -166,6 +183,7 @@ def load(
     pool_labels=labels[order] if len(labels) else None,
     held_out_labels=test_labels[apart] if len(labels) else None,
     classes=tuple(decoded.classes.tolist()),
+    scale=done,
   )
 
 
@@ -220,6 +238,25 @@ def of_class(subset: Subset, label: int) -> Subset:
 def apart(dataset: Dataset) -> Subset:
   """Return the held-out images; their fingerprint is that of the whole data set."""
   return Subset(dataset.held_out, dataset.held_out_ids, dataset.fingerprint, dataset.held_out_labels)
+
+
+def _scale(decoded: Decoded, scale: float | str, *, resized: bool) -> Scale | None:
+  """Return what puts floats onto the project's scale, None for pixels; refuse what the other kind wants."""
+  title = printable(decoded.title)
+  if is_pixels(decoded.images):
+    if scale:
+      raise ValueError(
+        f"`data.scale` is {scale!r}, and {title} has uint8 pixels, which need none; leave it empty"
+      )
+    return None
+  if not scale:
+    raise ValueError(
+      f"`data.scale` is empty, and {title} has floats; want a number that they are divided by, or "
+      f"{scales.STANDARDISE!r} for mean 0 and standard deviation 0.5"
+    )
+  if resized:
+    raise ValueError(f"`data.size`, `data.crop` are for pixels, and {title} has floats; leave both out")
+  return scales.of(decoded.images, scale)
 
 
 def _place(field: str, path: str) -> pathlib.Path:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from gauss_diffusion.types import Pixels
+from gauss_diffusion.types import Images, Pixels
 
 # Two images are near when their pixels differ by at most so much, root mean square, in grey levels of 255:
 # one is the other encoded again, retouched or marked. Digits of 8 x 8 are at least 10.6 apart, 6,102 images
@@ -31,18 +31,20 @@ class Duplicates(NamedTuple):
   leaked_near: int = 0
 
 
-def one_alone(images: Pixels) -> bool:
+def one_alone(images: Images) -> bool:
   """Tell whether all images are equal; two that differ end the search."""
   return all(np.array_equal(image, images[0]) for image in images)
 
 
-def kin(images: Pixels, test: Pixels) -> Int[np.ndarray, "2 L"]:
+def kin(images: Images, test: Images) -> Int[np.ndarray, "2 L"]:
   """Group images that are equal, in the first row, and near, in the second: kin have one number.
 
   Near images are near to one of their group, and may be farther from others of it. The means over blocks of
   two images differ by no more than their pixels, ``Σ_b n_b (x̄_b − ȳ_b)² ≤ ‖x − y‖²`` (Jensen), and so do
   projections of these: those that differ by more are told apart without looking at pixels, and no pair is
   missed. Memory beside the images is a kilobyte for each.
+
+  Floats have no grey levels by which they could be near: near are those that are equal.
 
   Args:
     images: N of them.
@@ -53,6 +55,8 @@ def kin(images: Pixels, test: Pixels) -> Int[np.ndarray, "2 L"]:
   """
   every = np.concatenate([images, test]) if len(test) else images
   equal = _equal(every)
+  if every.dtype != np.uint8:
+    return np.stack([equal, equal])
   distinct = np.flatnonzero(equal == np.arange(len(every)))
   groups = np.empty(len(every), int)
   groups[distinct] = distinct[_near(every, distinct)]
@@ -73,7 +77,7 @@ def count(pool: Int[np.ndarray, "2 N"], held_out: Int[np.ndarray, "2 M"]) -> Dup
   return Duplicates(repeated[0], repeated[1], leaked[0], leaked[1])
 
 
-def _equal(images: Pixels) -> Int[np.ndarray, " N"]:
+def _equal(images: Images) -> Int[np.ndarray, " N"]:
   """Return for each image the index of the first that equals it."""
   first: dict[bytes, int] = {}
   return np.array([first.setdefault(hashlib.sha256(image).digest(), i) for i, image in enumerate(images)])

@@ -1,4 +1,4 @@
-"""The user's own images: a folder, a zip archive of one, or an array file.
+"""The user's own images: a folder, a zip archive of one, or an array file of pixels or of floats.
 
 Their classes are those that a file `dataset.json` beside them tells, as EDM's and StyleGAN's tools write it,
 else the sub-folders that all of them lie in; of an .npz, `train_y` and `test_y`.
@@ -168,8 +168,8 @@ def _decode_arrays(place: pathlib.Path, fit: Fit) -> Decoded:
   arrays = _one_array(place) if place.suffix == ".npy" else _arrays(place)
 
   def split(prefix, key, index=""):
-    label = f"`{key}`" if key == place.name else f"`{key}` of {place.name}"
-    images = pixels.checked(arrays[key], printable(label, pixels.NAME))
+    label = printable(f"`{key}`" if key == place.name else f"`{key}` of {place.name}", pixels.NAME)
+    images = pixels.checked(arrays[key], label)
     numbers = arrays.get(index, np.arange(len(images)))
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
       found = f"{numbers.dtype} {numbers.shape}"
@@ -178,8 +178,12 @@ def _decode_arrays(place: pathlib.Path, fit: Fit) -> Decoded:
     def decode(chunk):
       return [(str(i), fit(images[i])) for i in chunk]
 
-    fitted, _ = pixels.decode_all(place.name, len(images), decode)
-    return fitted, np.array([f"{prefix}_{number:05d}" for number in numbers])
+    if pixels.is_pixels(images):
+      images, _ = pixels.decode_all(place.name, len(images), decode)
+    else:
+      pixels.check_memory(4 * images.size, place.name, "fewer images")
+      images = pixels.floats(images, label)
+    return images, np.array([f"{prefix}_{number:05d}" for number in numbers])
 
   if "train_x" in arrays:
     train = split("train", "train_x", "train_idx")

@@ -1,6 +1,7 @@
 """From what a source stores to uint8 pixels: open, check, crop and resize; decode all images on all cores.
 
-What a file claims is compared with these limits before memory is taken for it.
+Arrays of floats, such as latents, are no pixels: they are checked, and stay what they are, as float32. What a
+file claims is compared with these limits before memory is taken for it.
 """
 
 import contextlib
@@ -12,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Int32, Shaped, UInt8
+from jaxtyping import Float, Int, Int32, Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from gauss_diffusion.command_line import printable
-from gauss_diffusion.types import Pixels
+from gauss_diffusion.types import Images, Pixels
 
 CHUNK = 64  # images that one thread decodes at a time
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by PIL's names, none of which starts a program
@@ -31,7 +32,7 @@ Picture = UInt8[np.ndarray, "H W C"]
 Fit = Callable[[Picture], Picture]  # crops and resizes
 Ids = Shaped[np.ndarray, " N"]  # strings
 # Images and their ids, of which nothing has been checked yet.
-Split = tuple[UInt8[np.ndarray, "_N _H _W _C"], Shaped[np.ndarray, " _N"]]
+Split = tuple[Shaped[np.ndarray, "_N _H _W _C"], Shaped[np.ndarray, " _N"]]
 Labels = Shaped[np.ndarray, "..."]  # of a split's images: what a source says, of which nothing is checked
 
 
@@ -39,9 +40,9 @@ class Decoded(NamedTuple):
   """What a source holds and the cache keeps. `test` is empty where the source has no split of that name."""
 
   title: str
-  images: Pixels
+  images: Images  # uint8 pixels, or float32 as the source has them
   ids: Ids
-  test: UInt8[np.ndarray, "M H W C"]
+  test: Shaped[np.ndarray, "M H W C"]  # of the same dtype
   test_ids: Shaped[np.ndarray, " M"]  # strings
   kin: Int[np.ndarray, "2 L"]  # of images and test, in this order, see `duplicates.kin`; L = N + M
   fingerprint: str
@@ -106,27 +107,52 @@ def _unwanted(image: Image.Image) -> str:
   return ""
 
 
-def checked(images: Shaped[np.ndarray, "..."], label: str) -> Pixels:
-  """Return an array of images as [N, H, W, C] uint8, or refuse another dtype or shape; `label` names it."""
-  if images.dtype != np.uint8:
-    has_nan = np.issubdtype(images.dtype, np.floating) and np.isnan(images).any()
+def checked(images: Shaped[np.ndarray, "..."], label: str) -> Shaped[np.ndarray, "N H W C"]:
+  """Return an array of images as [N, H, W, C], or refuse another dtype or shape; `label` names it.
+
+  Pixels are uint8 of 1 or 3 channels, floats of any number.
+  """
+  if not is_pixels(images) and not (images.dtype.kind == "f" and images.dtype.itemsize <= 8):
     raise ValueError(
-      f"{label} is {images.dtype}{' with NaN' if has_nan else ''}; want uint8 pixels, 0 to 255"
+      f"{label} is {images.dtype}; want uint8 pixels, 0 to 255, or floats of 16, 32 or 64 bits"
     )
   images = images[..., None] if images.ndim == 3 else images
-  if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
+  if images.ndim != 4 or 0 in images.shape or (is_pixels(images) and images.shape[3] not in (1, 3)):
     raise ValueError(
-      f"{label} has shape {images.shape}; want [N, H, W] or [N, H, W, C] with 1 or 3 channels C last"
+      f"{label} has shape {images.shape}; want [N, H, W] or [N, H, W, C] with 1 or 3 channels C last, of "
+      "floats any number"
     )
   return images
 
 
-def check_memory(size: int, what: str) -> None:
+def is_pixels(images: Shaped[np.ndarray, "..."]) -> bool:
+  """Tell whether images are pixels, and no floats."""
+  return images.dtype == np.uint8
+
+
+def floats(images: Shaped[np.ndarray, "N H W C"], label: str) -> Float[np.ndarray, "N H W C"]:
+  """Return floats as float32, whose every value must be finite; `label` names them.
+
+  Raises:
+    ValueError: on NaN, infinity, or a value too large for float32, saying where.
+  """
+  with np.errstate(over="ignore"):
+    kept = images.astype(np.float32, order="C")
+  for i, image in enumerate(kept):
+    if not np.isfinite(image).all():
+      place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(image)))
+      wrong = images[(i, *place)]
+      raise ValueError(f"{label} has {wrong:g} at {[i, *place]}; want finite values, as float32 has them")
+  return kept
+
+
+def check_memory(size: int, what: str, remedy: str = "fewer images, or a smaller `data.size`") -> None:
   """Refuse images that take more of this machine's memory than their share.
 
   Args:
-    size: bytes that they take as uint8.
+    size: bytes that they take.
     what: holds them, for the error.
+    remedy: what it advises.
 
   Raises:
     ValueError: with what they would take, and what there is.
@@ -135,7 +161,7 @@ def check_memory(size: int, what: str) -> None:
   if size > memory // MEMORY_SHARE:
     raise ValueError(
       f"`{printable(what, NAME)}` holds {size / 1e9:.1f} GB of pixels, more than a third of this machine's "
-      f"{memory / 1e9:.1f} GB of memory; want fewer images, or a smaller `data.size`"
+      f"{memory / 1e9:.1f} GB of memory; want {remedy}"
     )
 
 
@@ -209,7 +235,7 @@ def decoded(
 
   Raises:
     ValueError: when ids or labels are missing or ids are repeated, a label is no whole number from 0 on or
-      has no name among others that have, or the two splits differ in shape.
+      has no name among others that have, or the two splits differ in shape, or in being pixels.
   """
   images, ids = train
   test = test or (images[:0], ids[:0])
@@ -220,6 +246,11 @@ def decoded(
     if (counts > 1).any():
       twice = printable(values[counts.argmax()], NAME)
       raise ValueError(f"`{title}` uses the id `{twice}` {counts.max()} times; want unique ids")
+  if test[0].dtype != images.dtype:
+    raise ValueError(
+      f"`{title}` has training images of {images.dtype} but test images of {test[0].dtype}; want both "
+      "pixels or both floats"
+    )
   if test[0].shape[1:] != images.shape[1:]:
     raise ValueError(
       f"`{title}` has training images {images.shape[1:]} but test images {test[0].shape[1:]}; want one shape"

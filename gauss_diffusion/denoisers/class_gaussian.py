@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from gauss_diffusion.denoisers import gaussian
 from gauss_diffusion.denoisers.family import Family, Option
-from gauss_diffusion.types import Array, ArrayLike, GaussianStats, Image, Pixels, Sigma
+from gauss_diffusion.types import Array, ArrayLike, GaussianStats, Image, Images, Sigma
 
 
 class ClassMixture(NamedTuple):
@@ -24,8 +24,8 @@ class ClassMixture(NamedTuple):
   eigenvalues: Float[ArrayLike, "K R"]  # falling; pixel variance on the [-1, 1] scale
 
 
-def fit(images: Pixels, labels: Int[np.ndarray, " N"], *, rank: int) -> ClassMixture:
-  """Return the record of those classes that occur among images uint8 [N, H, W, C].
+def fit(images: Images, labels: Int[np.ndarray, " N"], *, rank: int) -> ClassMixture:
+  """Return the record of those classes that occur among images [N, H, W, C].
 
   A class of n images has a covariance of rank at most min(n − 1, D), D = H · W · C. Memory and disk are
   ``8 K D R`` bytes, with R the largest rank: 0.8 GB for ten classes of 5,000 images 32 x 32 in colour, unless
@@ -119,7 +119,7 @@ def responsibilities(mixture: ClassMixture, x: Image, sigma: Sigma) -> Float[Arr
   return jax.nn.softmax(relative(jnp.argmax(relative(0))))
 
 
-def fit_class(images: Pixels, labels: Int[np.ndarray, " N"], *, label: int, rank: int) -> GaussianStats:
+def fit_class(images: Images, labels: Int[np.ndarray, " N"], *, label: int, rank: int) -> GaussianStats:
   """Return mean and eigenbasis of the images of one class, of the first `rank` components, or all for 0.
 
   Args:

@@ -121,11 +121,12 @@ def of_torch(f: Callable[[Any, Any], Any]) -> Differentiable:
   return Differentiable(function, jvp, vjp)
 
 
-def load(place: str) -> Callable[..., Any]:
+def load(place: str, field: str = "function") -> Callable[..., Any]:
   """Import a function of the user's own, which is run as the user's own code.
 
   Args:
     place: ``FILE.py:NAME``.
+    field: of a study that says so, for errors.
 
   Raises:
     ValueError: when there is no such file or name, the file fails, or NAME is no function.
@@ -133,9 +134,9 @@ def load(place: str) -> Callable[..., Any]:
   file, colon, name = place.rpartition(":")
   path = pathlib.Path(file)
   if not colon or path.suffix != ".py" or not name.isidentifier():
-    raise ValueError(f"`function` is {place!r}; want FILE.py:NAME")
+    raise ValueError(f"`{field}` is {place!r}; want FILE.py:NAME")
   if not path.is_file():
-    raise ValueError(f"`function` {place!r}: there is no file {file!r}")
+    raise ValueError(f"`{field}` {place!r}: there is no file {file!r}")
   spec = importlib.util.spec_from_file_location(f"gauss_diffusion_function_{path.stem}", path)
   assert spec is not None and spec.loader is not None  # None is for other suffixes
   module = importlib.util.module_from_spec(spec)
@@ -143,14 +144,14 @@ def load(place: str) -> Callable[..., Any]:
   try:
     spec.loader.exec_module(module)
   except Exception as error:  # the user's code may fail in any way
-    raise ValueError(f"`function` {place!r}: {file} fails with {_said(error)}") from error
+    raise ValueError(f"`{field}` {place!r}: {file} fails with {said(error)}") from error
   finally:
     sys.path.pop(0)
   found = getattr(module, name, None)
   if not callable(found):
     functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
     has = f"has {', '.join(functions)}" if functions else "has no function"
-    raise ValueError(f"`function` {place!r}: {file} {has}")
+    raise ValueError(f"`{field}` {place!r}: {file} {has}")
   return found
 
 
@@ -192,7 +193,7 @@ def examined(
     apart = 0.0 if of_jax or not isinstance(function, Differentiable) else _apart(function, x, sigma)
   except Exception as error:  # the user's code may fail in any way
     raise ValueError(
-      f"`function` {place!r} on images {x.shape} and sigma {sigma.shape}: {_said(error)}"
+      f"`function` {place!r} on images {x.shape} and sigma {sigma.shape}: {said(error)}"
     ) from error
   if first.shape != x.shape or first.dtype.kind != "f":
     raise ValueError(
@@ -314,7 +315,8 @@ def _apart(
   return float(np.max(difference / np.where(norms > 0, norms, 1)))
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
+  """Return in one line what went wrong in the user's code."""
   return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 

@@ -14,6 +14,7 @@ from gauss_diffusion import hosts, results
 from gauss_diffusion.types import Image, Sigma
 
 Shape = tuple[int, int, int]
+EXACT = "compares whole grey levels exactly"  # what a family that is `exact` does
 
 
 class Option(NamedTuple):
@@ -31,13 +32,14 @@ class Family(NamedTuple):
   title: str  # what figures and tables call it
   fit: Callable[
     ..., Any
-  ]  # (images uint8 [N, H, W, C], **options) -> record, a pytree of arrays; see `labelled`
+  ]  # (images [N, H, W, C], **options) -> record, a pytree of arrays; see `labelled`, `exact`
   denoise: Callable[[Any, Image, Sigma], Image]  # (record, x, sigma) -> x0_hat
   options: dict[str, Option] = {}
   kept: Any = None  # the record's NamedTuple, where fitting costs enough to keep it on disk
   most_values: int | None = None  # H * W * C of the largest image that it can denoise
   check: Callable[..., None] | None = None  # (where, shape, num, **options): refuses what does not fit
   labelled: bool = False  # it is fitted to classes too: (images, labels int32 [N], **options)
+  exact: bool = False  # it compares whole grey levels, see `levels`: images are uint8, and no floats
 
 
 def defaults(family: Family) -> dict[str, int | float]:
@@ -89,7 +91,13 @@ def check_images(name: str, family: Family, shape: Shape, num: int, options: dic
 
 
 def fit(family: Family, images: Any, labels: Any, options: dict[str, Any]) -> Any:
-  """Return the family's record of images and, where it asks for them, of their labels."""
+  """Return the family's record of images and, where it asks for them, of their labels.
+
+  Raises:
+    ValueError: when the family wants uint8 and the images are floats.
+  """
+  if family.exact and images.dtype != np.uint8:
+    raise ValueError(f"`images` are {images.dtype}; the denoiser {family.title!r} {EXACT}, and wants uint8")
   return family.fit(images, labels, **options) if family.labelled else family.fit(images, **options)
 
 
@@ -109,7 +117,7 @@ def fitted(
   Args:
     name: of the family; a folder of the cache.
     family: what to fit.
-    images: uint8 [N, H, W, C], handed to ``family.fit``.
+    images: uint8 or float32 [N, H, W, C], handed to ``family.fit``.
     fingerprint: of the images.
     options: all of the family's.
     folder: of the cache, ``<workdir>/fits``; a damaged or foreign entry is fitted anew.

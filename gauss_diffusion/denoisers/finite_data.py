@@ -20,7 +20,7 @@ from jaxtyping import Float
 from gauss_diffusion import statistics
 from gauss_diffusion.denoisers import gaussian
 from gauss_diffusion.denoisers.family import Family, Option
-from gauss_diffusion.types import Array, ArrayLike, GaussianStats, Image, Number, Pixels, Sigma
+from gauss_diffusion.types import Array, ArrayLike, GaussianStats, Image, Images, Number, Sigma
 
 Spectrum = Float[ArrayLike, " K"]  # of NumPy on the host, or of JAX
 
@@ -34,8 +34,8 @@ class FiniteData(NamedTuple):
   num: Number  # N
 
 
-def fit(images: Pixels, *, num: int) -> FiniteData:
-  """Return the record of images uint8 [N, H, W, C], taken for the law, and of `num` draws, as many for 0."""
+def fit(images: Images, *, num: int) -> FiniteData:
+  """Return the record of images [N, H, W, C], taken for the law, and of `num` draws, as many for 0."""
   return FiniteData(*statistics.gaussian_stats(images), np.float64(num or len(images)))
 
 

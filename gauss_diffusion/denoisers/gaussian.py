@@ -5,11 +5,11 @@ from jaxtyping import Float
 
 from gauss_diffusion import statistics
 from gauss_diffusion.denoisers.family import Family, Option
-from gauss_diffusion.types import Array, GaussianStats, Image, Pixels, Sigma
+from gauss_diffusion.types import Array, GaussianStats, Image, Images, Sigma
 
 
-def fit(images: Pixels, *, rank: int) -> GaussianStats:
-  """Return mean and eigenbasis of images uint8 [N, H, W, C], of the first `rank` components, or all for 0."""
+def fit(images: Images, *, rank: int) -> GaussianStats:
+  """Return mean and eigenbasis of images [N, H, W, C], of the first `rank` components, or all for 0."""
   mean, basis, eigenvalues = statistics.gaussian_stats(images)
   kept = rank or len(eigenvalues)
   return GaussianStats(mean, basis[:, :kept], eigenvalues[:kept])

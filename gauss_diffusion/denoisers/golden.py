@@ -105,4 +105,5 @@ FAMILY = Family(
   denoise=denoise,
   options={"nearest": Option(64, "images m that are used, the nearest to an input", 1, 10**9)},
   most_values=multi_delta.MAX_PIXELS,
+  exact=True,
 )

@@ -52,4 +52,5 @@ FAMILY = Family(
   denoise=denoise,
   options={"bandwidth": Option(0.1, "width s of the kernel, pixels on the [-1, 1] scale", 1e-6, 1e6)},
   most_values=levels.MAX_PIXELS,
+  exact=True,
 )

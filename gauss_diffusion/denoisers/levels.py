@@ -46,7 +46,10 @@ def check_images(images: Shaped[ArrayLike, "..."], x: Float[ArrayLike, "..."], c
     ValueError: see there.
   """
   if images.dtype != jnp.uint8 or images.ndim != 4 or not len(images):
-    raise ValueError(f"`images` are {images.dtype} {images.shape}; want uint8 [N, H, W, C] with N > 0")
+    raise ValueError(
+      f"`images` are {images.dtype} {images.shape}; want uint8 [N, H, W, C] with N > 0, whose whole grey "
+      "levels are compared exactly"
+    )
   pixels = images.size // len(images)
   if pixels > MAX_PIXELS:
     raise ValueError(f"`images` have {pixels} elements each; exact distances hold up to {MAX_PIXELS}")

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 import scipy.special
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped
 
 from gauss_diffusion.denoisers.family import Family, Option, Shape
-from gauss_diffusion.types import Array, ArrayLike, Image, Pixels, Sigma
+from gauss_diffusion.images import to_float
+from gauss_diffusion.types import Array, ArrayLike, Image, Images, Sigma
 
 CHUNK = 2**20  # values of the images that are floats at a time
 TOLERANCE = 1e-6  # nats per value of an image: an iteration that wins less is the last
@@ -41,8 +42,8 @@ class _Sums(NamedTuple):
   log_likelihood: float
 
 
-def fit(images: Pixels, *, components: int, rank: int, floor: float, iterations: int, seed: int) -> Mixture:
-  """Return the mixture that expectation-maximisation finds for images uint8 [N, H, W, C].
+def fit(images: Images, *, components: int, rank: int, floor: float, iterations: int, seed: int) -> Mixture:
+  """Return the mixture that expectation-maximisation finds for images [N, H, W, C].
 
   Components start round, at images drawn as k-means++ draws them (Arthur & Vassilvitskii 2007), with the
   variance that is left about the nearest. Every iteration then takes the exact maximum, that of Tipping &
@@ -54,7 +55,7 @@ def fit(images: Pixels, *, components: int, rank: int, floor: float, iterations:
   eigenvectors; and 16 K D² bytes.
 
   Args:
-    images: uint8 [N, H, W, C].
+    images: uint8 or float32 [N, H, W, C].
     components: K, at most N.
     rank: directions that a component has of its own beside the isotropic rest, 0 for all.
     floor: the least standard deviation in any direction, on the [-1, 1] scale. Without it a component shrinks
@@ -79,12 +80,12 @@ def fit(images: Pixels, *, components: int, rank: int, floor: float, iterations:
   return mixture
 
 
-def log_likelihood(mixture: Mixture, images: Pixels) -> float:
-  """Return the mean log-density of images uint8 [N, H, W, C] under the mixture, in nats an image.
+def log_likelihood(mixture: Mixture, images: Images) -> float:
+  """Return the mean log-density of images [N, H, W, C] under the mixture, in nats an image.
 
   Args:
     mixture: with variances above 0.
-    images: any, on the [-1, 1] scale as pixels are; streamed.
+    images: any; streamed.
   """
   rows = images.reshape(len(images), -1)
   total = sum(scipy.special.logsumexp(joint, axis=1).sum() for _, joint in _joint(mixture, rows))
@@ -150,7 +151,7 @@ def denoise(mixture: Mixture, x: Image, sigma: Sigma) -> Float[Array, "H W C"]:
 
 
 def _start(
-  rows: UInt8[np.ndarray, "N D"],
+  rows: Shaped[np.ndarray, "N D"],
   shape: Shape,
   components: int,
   kept: int,
@@ -167,25 +168,25 @@ def _start(
   left = np.full(components, max(distances.sum() / rows.size, least))
   return Mixture(
     np.full(components, 1 / components),
-    (rows[chosen] / 127.5 - 1).reshape(components, *shape),
+    to_float(rows[chosen], np.float64).reshape(components, *shape),
     np.broadcast_to(np.eye(size, kept), (components, size, kept)),
     np.broadcast_to(left[:, None], (components, kept)),
     left,
   )
 
 
-def _distances(rows: UInt8[np.ndarray, "N D"], one: UInt8[np.ndarray, " D"]) -> Float[np.ndarray, " N"]:
+def _distances(rows: Shaped[np.ndarray, "N D"], one: Shaped[np.ndarray, " D"]) -> Float[np.ndarray, " N"]:
   """Return squared distances to one of the images, on the [-1, 1] scale."""
   chunk = max(CHUNK // rows.shape[1], 1)
   found = [
     np.sum((rows[start : start + chunk] - one.astype(np.float64)) ** 2, axis=1)
     for start in range(0, len(rows), chunk)
   ]
-  return np.concatenate(found) / 127.5**2
+  return np.concatenate(found) / (127.5**2 if rows.dtype == np.uint8 else 1)
 
 
 def _joint(
-  mixture: Mixture, rows: UInt8[np.ndarray, "N D"]
+  mixture: Mixture, rows: Shaped[np.ndarray, "N D"]
 ) -> Iterator[tuple[Float[np.ndarray, "n D"], Float[np.ndarray, "n K"]]]:
   """Yield the images, some at a time, and the logarithms of weight times density of each component."""
   size, kept = mixture.basis.shape[1:]
@@ -197,7 +198,7 @@ def _joint(
     constant = np.log(mixture.weights) - volume / 2
   chunk = max(CHUNK // size, 1)
   for start in range(0, len(rows), chunk):
-    some = rows[start : start + chunk] / 127.5 - 1
+    some = to_float(rows[start : start + chunk], np.float64)
     squares = np.empty((len(some), len(means)))
     for k, mean in enumerate(means):
       offset = some - mean
@@ -208,7 +209,7 @@ def _joint(
     yield some, constant - squares / 2
 
 
-def _expected(mixture: Mixture, rows: UInt8[np.ndarray, "N D"]) -> _Sums:
+def _expected(mixture: Mixture, rows: Shaped[np.ndarray, "N D"]) -> _Sums:
   means = mixture.means.reshape(len(mixture.means), -1)
   number, size = means.shape
   counts, first, second = np.zeros(number), np.zeros((number, size)), np.zeros((number, size, size))

@@ -147,4 +147,4 @@ def _merge(a: Posterior, b: Posterior, unit: Float[Array, ""], variance: Float[A
 _dot = partial(jnp.matmul, precision="highest")
 
 
-FAMILY = Family("multi-delta", fit, denoise, most_values=MAX_PIXELS)
+FAMILY = Family("multi-delta", fit, denoise, most_values=MAX_PIXELS, exact=True)

@@ -6,12 +6,13 @@ from jaxtyping import Float
 
 from gauss_diffusion import edm
 from gauss_diffusion.denoisers.family import Family, Option
-from gauss_diffusion.types import Array, Image, Number, Pixels, Sigma
+from gauss_diffusion.types import Array, Image, Images, Number, Sigma
 
 
-def fit_mean(images: Pixels) -> Float[np.ndarray, "H W C"]:
-  """Return the mean of images uint8 [N, H, W, C] on the [-1, 1] scale, float64 [H, W, C]."""
-  return images.mean(axis=0, dtype=np.float64) / 127.5 - 1
+def fit_mean(images: Images) -> Float[np.ndarray, "H W C"]:
+  """Return the mean of images [N, H, W, C] on the [-1, 1] scale, float64 [H, W, C]."""
+  mean = images.mean(axis=0, dtype=np.float64)
+  return mean / 127.5 - 1 if images.dtype == np.uint8 else mean
 
 
 def mean(record: Image, x: Image, sigma: Sigma) -> Float[Array, "H W C"]:
@@ -19,7 +20,7 @@ def mean(record: Image, x: Image, sigma: Sigma) -> Float[Array, "H W C"]:
   return jnp.broadcast_to(jnp.asarray(record, x.dtype), x.shape)
 
 
-def fit_skip(images: Pixels, *, sigma_data: float) -> float:
+def fit_skip(images: Images, *, sigma_data: float) -> float:
   """Return the constant of `skip`, which does not depend on the images."""
   return np.float64(sigma_data)
 
@@ -29,7 +30,7 @@ def skip(record: Number, x: Image, sigma: Sigma) -> Image:
   return edm.precondition(jnp.asarray(sigma, x.dtype), jnp.asarray(record, x.dtype)).c_skip * x
 
 
-def fit_identity(images: Pixels) -> tuple[()]:
+def fit_identity(images: Images) -> tuple[()]:
   """Return an empty record."""
   return ()
 

@@ -64,4 +64,5 @@ FAMILY = Family(
     "seed": Option(0, "of the draws", 0, 2**32 - 1),
   },
   most_values=multi_delta.MAX_PIXELS,
+  exact=True,
 )

@@ -12,7 +12,8 @@ from jaxtyping import Float
 
 from gauss_diffusion import statistics
 from gauss_diffusion.denoisers.family import Family, Option
-from gauss_diffusion.types import Array, ArrayLike, GaussianStats, Image, Number, Pixels, Sigma
+from gauss_diffusion.images import to_float
+from gauss_diffusion.types import Array, ArrayLike, GaussianStats, Image, Images, Number, Sigma
 
 CHUNK = 1024  # images that are floats at a time
 
@@ -26,8 +27,8 @@ class Spiked(NamedTuple):
   rest: Number  # v, the variance of every direction beyond
 
 
-def fit_ppca(images: Pixels, *, rank: int) -> Spiked:
-  """Return probabilistic PCA of images uint8 [N, H, W, C] (Tipping & Bishop 1999, eq. 7 and 8).
+def fit_ppca(images: Images, *, rank: int) -> Spiked:
+  """Return probabilistic PCA of images [N, H, W, C] (Tipping & Bishop 1999, eq. 7 and 8).
 
   The leading `rank` eigenvalues are kept, and the mean of all D − rank others, zeros among them, is the rest:
   the likeliest covariance of this form. It costs what `statistics.gaussian_stats` does, and keeps D · rank
@@ -39,8 +40,8 @@ def fit_ppca(images: Pixels, *, rank: int) -> Spiked:
   return Spiked(mean, basis[:, :rank], eigenvalues[:rank], rest)
 
 
-def fit_shrunk(images: Pixels) -> Spiked:
-  """Return the covariance of images uint8 [N, H, W, C], drawn towards the identity (Ledoit & Wolf 2004).
+def fit_shrunk(images: Images) -> Spiked:
+  """Return the covariance of images [N, H, W, C], drawn towards the identity (Ledoit & Wolf 2004).
 
   ``(1 − ρ) Σ + ρ m I`` with m = tr Σ / D and ρ from `intensity`: of all such mixtures nearly the one that
   lies nearest to the covariance of the law that the images are drawn from. It costs what
@@ -53,8 +54,8 @@ def fit_shrunk(images: Pixels) -> Spiked:
   return Spiked(mean, basis, (1 - share) * eigenvalues + rest, np.float64(rest))
 
 
-def intensity(images: Pixels, stats: GaussianStats) -> float:
-  """Return the share ρ of the identity in the covariance of images uint8 [N, H, W, C].
+def intensity(images: Images, stats: GaussianStats) -> float:
+  """Return the share ρ of the identity in the covariance of images [N, H, W, C].
 
   ``ρ = min(1, (1/N²) Σ_n ‖ỹ_n ỹ_nᵀ − Σ‖² / ‖Σ − m I‖²)`` in Frobenius norms, ỹ about the mean (Ledoit & Wolf
   2004): the covariance's own sampling variance, of what sets it apart from the identity. The sum is
@@ -67,7 +68,7 @@ def intensity(images: Pixels, stats: GaussianStats) -> float:
   mean, _, lam = (np.asarray(leaf, np.float64) for leaf in stats)
   fourth = 0.0
   for start in range(0, len(images), CHUNK):
-    rows = (images[start : start + CHUNK] / 127.5 - 1 - mean).reshape(-1, mean.size)
+    rows = (to_float(images[start : start + CHUNK], np.float64) - mean).reshape(-1, mean.size)
     fourth += np.sum(np.sum(rows**2, axis=1) ** 2)
   square, num = np.sum(lam**2), len(images)
   sampling, apart = fourth / num**2 - square / num, square - lam.sum() ** 2 / mean.size

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Complex, Float
 
 from gauss_diffusion.denoisers.family import Family
-from gauss_diffusion.types import Array, ArrayLike, Image, Pixels, Sigma
+from gauss_diffusion.images import to_float
+from gauss_diffusion.types import Array, ArrayLike, Image, Images, Sigma
 
 CHUNK = 2**20  # values of the images that are floats at a time
 
@@ -23,8 +24,8 @@ class Stationary(NamedTuple):
   eigenvalues: Float[ArrayLike, "H W C"]  # s >= 0, variances on the [-1, 1] scale
 
 
-def fit(images: Pixels) -> Stationary:
-  """Return mean and mean power spectrum of images uint8 [N, H, W, C].
+def fit(images: Images) -> Stationary:
+  """Return mean and mean power spectrum of images [N, H, W, C].
 
   A law that no shift changes has one mean for all pixels of a channel, so the mean is [C], and what the
   images' mean image has beyond it is power. ``S(ω) = (1/N) Σ_n ŷ_n(ω) ŷ_n(ω)ᴴ``, ŷ the orthonormal transform
@@ -32,11 +33,13 @@ def fit(images: Pixels) -> Stationary:
   of N D (log D + C) operations and D C values, so that any size of image will do.
   """
   num, height, width, channels = images.shape
-  mean = images.sum(axis=(0, 1, 2), dtype=np.int64) / (num * height * width) / 127.5 - 1
+  exact = np.int64 if images.dtype == np.uint8 else np.float64
+  mean = images.sum(axis=(0, 1, 2), dtype=exact) / (num * height * width)
+  mean = mean / 127.5 - 1 if images.dtype == np.uint8 else mean
   spectrum = np.zeros((height, width, channels, channels), np.complex128)
   chunk = max(CHUNK // images[0].size, 1)
   for start in range(0, num, chunk):
-    centred = images[start : start + chunk] / 127.5 - 1 - mean
+    centred = to_float(images[start : start + chunk], np.float64) - mean
     waves = np.fft.fft2(centred, axes=(1, 2), norm="ortho")
     spectrum += np.einsum("nhwc,nhwd->hwcd", waves, waves.conj())
   eigenvalues, basis = np.linalg.eigh(spectrum / num)

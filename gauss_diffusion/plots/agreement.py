@@ -66,6 +66,7 @@ def draw(readings: list[Reading], sweep: str) -> Figure:
   alone = all(len(each) == 1 for each in pairs.values())
   keys = style.entries(axis, pairs, bars=True, images=alone, unit="pairs")
   bottom.legend(*keys, loc="outside right upper")
+  style.note(figure, [one.found["samples"] for pair, *_ in pairs.values() for one in pair])
   return figure
 
 
@@ -79,7 +80,8 @@ def _pairs(readings: list[Reading]) -> dict[str, list[tuple[Reading, Reading]]]:
 
 
 def _pictures(reading: Reading, denoiser: str) -> np.ndarray:
-  return reading.found["samples"].samples.sel(denoiser=denoiser).isel(sample=slice(_COLUMNS)).to_numpy()
+  pictures = style.pictures(reading.found["samples"], "samples")
+  return pictures.sel(denoiser=denoiser).isel(sample=slice(_COLUMNS)).to_numpy()
 
 
 def _title(pair: tuple[Reading, Reading]) -> str:

@@ -32,14 +32,14 @@ def draw(results: style.Results) -> Figure:
   figure = style.figure(len(rows) * width + 4.5)
   top, bottom = figure.subfigures(2, 1, height_ratios=(len(rows) * width + 1.2, 3.3), squeeze=False)[:, 0]
   for axis, label in zip(top.subplots(1, len(shown), squeeze=False)[0], shown):
-    found = results[label][0].isel(shown=slice(images))
+    found = results[label][0]
     levels = [
       f"{sigma:.2g}" if has_image else f"noise\n{sigma:.2g}"
       for sigma, has_image in zip(found.input_sigma.to_numpy(), found.has_image.to_numpy())
     ]
     levels[0] = f"σ = {levels[0]}"
     headings = [level if i == 0 else "" for level in levels for i in range(images)]
-    style.sheet(axis, _page(found), rows, headings, named=label == shown[0])
+    style.sheet(axis, _page(found, images), rows, headings, named=label == shown[0])
     axis.xaxis.tick_top()
     axis.set_title(label, y=1.0, pad=38)  # above two lines of headings
 
@@ -63,12 +63,15 @@ def draw(results: style.Results) -> Figure:
   for axis in axes:
     style.sigma_axis(axis)
   bottom.legend(*style.entries(axes[0], results), loc="outside right upper")
+  style.note(figure, [networks[0] for networks in results.values()])
   return figure
 
 
-def _page(found) -> np.ndarray:
+def _page(found, images: int) -> np.ndarray:
   """Return [rows, levels * images, H, W, C]; the clean image is NaN where the input has none."""
-  along = found.inputs.dims
-  clean = found.clean.where(found.has_image).transpose(*along)
-  page = np.stack([clean, found.inputs, *found.outputs.transpose("denoiser", *along)])
+  shown = [style.pictures(found, name).isel(shown=slice(images)) for name in ("clean", "inputs", "outputs")]
+  clean, inputs, outputs = shown
+  along = inputs.dims
+  clean = clean.where(found.has_image).transpose(*along)
+  page = np.stack([clean, inputs, *outputs.transpose("denoiser", *along)])
   return page.reshape(len(page), -1, *page.shape[3:])

@@ -26,9 +26,12 @@ def draw(results: style.Results) -> Figure:
   figure = style.figure(8.6)
   top, bottom = figure.subfigures(2, 1, height_ratios=(5.8, 2.8), squeeze=False)[:, 0]
   for axis, label in zip(top.subplots(1, len(shown), squeeze=False)[0], shown):
-    found = results[label][0].isel(latent=slice(_COLUMNS))
-    moved = found.samples.sel(direction="first singular vector").stack(move=("sigma", "sign"))
-    images = np.concatenate([found.unmoved.to_numpy()[None], moved.transpose("move", ...).to_numpy()])
+    found = results[label][0]
+    samples, unmoved = (
+      style.pictures(found, name).isel(latent=slice(_COLUMNS)) for name in ("samples", "unmoved")
+    )
+    moved = samples.sel(direction="first singular vector").stack(move=("sigma", "sign"))
+    images = np.concatenate([unmoved.to_numpy()[None], moved.transpose("move", ...).to_numpy()])
     names = ["unmoved"]
     for sigma in found.sigma.to_numpy():
       names += [f"σ = {sigma:.2g}  {sign} " for sign in "−+"]
@@ -50,4 +53,5 @@ def draw(results: style.Results) -> Figure:
   axis.plot([], [], "-", color="0.35", label="first singular vector")
   axis.plot([], [], "--", color="0.35", label="random direction")
   bottom.legend(*style.entries(axis, results), loc="outside right upper")
+  style.note(figure, [networks[0] for networks in results.values()])
   return figure

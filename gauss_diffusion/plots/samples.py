@@ -38,6 +38,7 @@ def draw(results: style.Results) -> Figure:
     _draw_model(axis, label, networks)
   for axis in axes.flat[len(results) :]:
     axis.set_axis_off()
+  style.note(figure, [networks[0] for networks in results.values()])
   return figure
 
 
@@ -47,14 +48,16 @@ def _draw_model(axis: Axes, label: str, networks: Sequence) -> None:
   names = list(found.denoiser.to_numpy())
   first = "network" if "network" in names else names[0]
   others = [name for name in names if name != first]
-  own, shown = [each.sel(denoiser=first) for each in networks], found.isel(sample=slice(_SHOWN))
-  above = shown.sel(denoiser=first)
-  images = np.stack([above.samples, above.neighbours, *shown.samples.sel(denoiser=others)])
+  own = [each.sel(denoiser=first) for each in networks]
+  shown = [style.pictures(found, name).isel(sample=slice(_SHOWN)) for name in ("samples", "neighbours")]
+  samples, nearest = shown
+  images = np.stack([samples.sel(denoiser=first), nearest.sel(denoiser=first), *samples.sel(denoiser=others)])
+  scores = found.gl.sel(denoiser=first).to_numpy()[:_SHOWN]
   apart = {name: measures.pfd(found, name, first) for name in others}
   rows = [style.row_name(first), "nearest"]
   rows += [f"{style.row_name(name)}\nPFD {distance:.2f}" for name, distance in apart.items()]
-  style.sheet(axis, images, rows, [f"{score:.2f}" for score in above.gl.to_numpy()], block=2, apart=None)
-  cells = [above.gl, *numbers.apart(images[1:], images[0])]
+  style.sheet(axis, images, rows, [f"{score:.2f}" for score in scores], block=2, apart=None)
+  cells = [scores, *numbers.apart(images[1:], images[0])]
   said = "GL score of each sample, and RMSE to it, pixels in [−1, 1]"
   numbers.tabulate(axis, "sample", said, ["GL", *rows[1:]], [str(i + 1) for i in range(len(cells[0]))], cells)
   axis.xaxis.tick_top()

@@ -23,6 +23,7 @@ from gauss_diffusion.plots import numbers
 from gauss_diffusion.readings import intervals
 from gauss_diffusion.readings.intervals import Interval
 from gauss_diffusion.readings.measures import Reading
+from gauss_diffusion.results import SHOWN
 
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
@@ -331,6 +332,25 @@ def plain_log(axis: Axis) -> None:
   axis.set_minor_locator(mpl.ticker.NullLocator())
 
 
+def pictures(found: "xarray.Dataset", name: str) -> "xarray.DataArray":
+  """Return images of a result, by the name of their array, as `sheet` shows them.
+
+  Where data are floats that is how the study decoded some of them: the first along axes of many.
+  """
+  decoded = found.get(f"{name}{SHOWN}")
+  if decoded is None:
+    return found[name]
+  cut = {axis: axis.removesuffix(SHOWN) for axis in map(str, decoded.dims) if axis.endswith(SHOWN)}
+  return decoded.rename(cut) / np.float32(127.5) - 1
+
+
+def note(figure: Figure, results: Iterable["xarray.Dataset"]) -> None:
+  """Say below a figure how its images came about, where they were decoded from floats."""
+  arrays = [array for found in results for name, array in found.items() if str(name).endswith(SHOWN)]
+  if arrays:
+    figure.supxlabel(f"images: {arrays[0].attrs['how']}", size=SMALL, color="0.35", x=0.01, ha="left")
+
+
 def sheet(
   axis: Axes,
   images: ArrayLike,
@@ -343,7 +363,8 @@ def sheet(
 ) -> None:
   """Show images in [-1, 1], [R, C, H, W, channels], as one sheet with row and column headings.
 
-  Pixels keep their scale (-1 black, 1 white) and their edges; values beyond are clipped, and NaN is paper.
+  Of channels other than one and three, the first three are shown, or the first. Pixels keep their scale (-1
+  black, 1 white) and their edges; values beyond are clipped, and NaN is paper.
 
   Args:
     axis: to draw on.
@@ -359,7 +380,9 @@ def sheet(
     headings = [" ".join(name.split()) or str(i + 1) for i, name in enumerate(columns)]
     said = f"RMSE to {' '.join(rows[apart].split())}, pixels in [−1, 1]"
     numbers.tabulate(axis, "image", said, rows, headings, far)
-  images = np.nan_to_num(np.clip((np.asarray(images, np.float32) + 1) / 2, 0, 1), nan=1)
+  images = np.asarray(images, np.float32)
+  images = images[..., : 3 if images.shape[-1] >= 3 else 1]
+  images = np.nan_to_num(np.clip((images + 1) / 2, 0, 1), nan=1)
   num_rows, num_columns, height, width, channels = images.shape
   zoom = -(-96 // height)
   gap, wide = 7, 20 if 0 < block < num_rows else 0  # zoomed pixels between images, and more between blocks

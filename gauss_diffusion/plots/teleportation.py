@@ -67,6 +67,7 @@ def draw(results: style.Results) -> Figure:
   for axis, label in zip(bottom.subplots(1, len(shown), squeeze=False)[0], shown):
     _draw_samples(axis, results[label][0], _COLUMNS[len(shown)])
     axis.set_title(f"{label}: samples by the level of the start", pad=24)
+  style.note(figure, [networks[0] for networks in results.values()])
   return figure
 
 
@@ -79,8 +80,8 @@ def _free(errors: np.ndarray) -> int:
 def _draw_samples(axis: Axes, found, columns: int) -> None:
   """Show a latent a row: the fine run's sample, the full run's, and teleported ones."""
   starts = style.spread(range(found.sizes["sigma"]), columns + 1)
-  samples = found.samples.sel(start="teleported").isel(sigma=starts)
-  images = np.concatenate([found.fine.to_numpy()[None], samples.to_numpy()])[:, :_ROWS]
+  samples = style.pictures(found, "samples").sel(start="teleported").isel(sigma=starts)
+  images = np.concatenate([style.pictures(found, "fine").to_numpy()[None], samples.to_numpy()])[:, :_ROWS]
   levels = [f"{sigma:.2g}" for sigma in samples.sigma.to_numpy()[1:]]
   pages, headings = np.swapaxes(images, 0, 1), ["fine", "full", *levels]
   style.sheet(axis, pages, [""] * len(pages), headings, apart=None)

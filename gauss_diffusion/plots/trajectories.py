@@ -25,11 +25,14 @@ def draw(results: style.Results) -> Figure:
   axes = figure.subplots(1, len(labels), squeeze=False)[0]
   for axis, label in zip(axes, labels):
     found = results[label][0]
-    seen = found.denoised.isel(latent=0, sigma=style.spread(range(found.sizes["sigma"]), most))
+    seen = style.pictures(found, "denoised").isel(
+      latent=0, sigma=style.spread(range(found.sizes["sigma"]), most)
+    )
     levels = [f"{sigma:.2g}" for sigma in seen.sigma.to_numpy()]
     levels[0] = f"σ = {levels[0]}"
     names = [style.row_name(name) for name in seen.denoiser.to_numpy()]
     style.sheet(axis, seen.to_numpy(), names, levels, named=axis is axes[0])
     axis.xaxis.tick_top()
     axis.set_title(label, pad=12)
+  style.note(figure, [networks[0] for networks in results.values()])
   return figure

@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, Shaped
 
+from gauss_diffusion.images import to_float
 from gauss_diffusion.types import ArrayLike
 
 _SAMPLES = 1024  # samples searched at once
@@ -23,22 +24,24 @@ def neighbours(x: Shaped[ArrayLike, "..."], images: Shaped[ArrayLike, "..."]) ->
   """Find the two training images nearest to each sample, in pixel L2.
 
   Candidates are screened with the expanded ‖y‖² - 2⟨x, y⟩ in blocks of matrix products, in float64,
-  and the best eight are recomputed as differences. An image copied exactly, as u8/127.5 - 1 in the
+  and the best eight are recomputed as differences. An image copied exactly, of pixels as u8/127.5 - 1 in the
   precision of `x`, has distance 0. Memory beyond the inputs hardly grows with the number of images.
 
   Args:
-    x: samples, floats [n, H, W, C] in [-1, 1].
-    images: training images, uint8 [N, H, W, C].
+    x: samples, floats [n, H, W, C] on the scale of the images, [-1, 1] for pixels.
+    images: training images, uint8 or float32 [N, H, W, C].
 
   Returns:
     The neighbours; exact as long as no more than eight images tie to within 1e-8 in ‖x - y‖².
 
   Raises:
-    ValueError: if `images` is not uint8 or empty, or `x` is not finite or of another shape.
+    ValueError: if `images` is neither uint8 nor float32, or empty, or `x` is not finite or of another shape.
   """
   x, images = np.asarray(x), np.asarray(images)
-  if images.dtype != np.uint8 or not len(images):
-    raise ValueError(f"`images` is {images.dtype} of shape {images.shape}; want uint8, at least one image")
+  if images.dtype not in (np.uint8, np.float32) or not len(images):
+    raise ValueError(
+      f"`images` is {images.dtype} of shape {images.shape}; want uint8 or float32, at least one image"
+    )
   if not np.issubdtype(x.dtype, np.floating):
     raise ValueError(f"`x` is {x.dtype}; want floats in [-1, 1]")
   if images.shape[1:] != x.shape[1:]:
@@ -87,9 +90,10 @@ def memorized(nearest: Neighbours) -> Bool[np.ndarray, " n"]:
   return (first == 0) | (3 * first < second)
 
 
-def _candidates(x: Float[np.ndarray, "n D"], images: UInt8[np.ndarray, "N D"]) -> Int[np.ndarray, "n m"]:
+def _candidates(x: Float[np.ndarray, "n D"], images: Shaped[np.ndarray, "N D"]) -> Int[np.ndarray, "n m"]:
   """Return the indices of the m = min(8, N) images that the expanded distance puts nearest."""
-  levels = (x.astype(np.float64) + 1) * 127.5
+  x = x.astype(np.float64)
+  levels = (x + 1) * 127.5 if images.dtype == np.uint8 else x
   index, score = [], []
   step = max(1, _BLOCK // max(x.shape))
   for start in range(0, len(images), step):
@@ -105,7 +109,6 @@ def _smallest(score: Float[np.ndarray, "n N"]) -> Int[np.ndarray, "n m"]:
   return np.argpartition(score, min(_CANDIDATES, score.shape[1]) - 1, axis=1)[:, :_CANDIDATES]
 
 
-def _distance(x: Float[np.ndarray, "n D"], images: UInt8[np.ndarray, "n D"]) -> Float[np.ndarray, " n"]:
+def _distance(x: Float[np.ndarray, "n D"], images: Shaped[np.ndarray, "n D"]) -> Float[np.ndarray, " n"]:
   """Return ‖x - y‖ of matching rows, zero for an image converted in the precision of `x`."""
-  converted = images.astype(x.dtype) / 127.5 - 1
-  return np.linalg.norm(x.astype(np.float64) - converted, axis=1)
+  return np.linalg.norm(x.astype(np.float64) - to_float(images, x.dtype), axis=1)

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float
 
 from gauss_diffusion import parallel
+from gauss_diffusion.images import to_float
 from gauss_diffusion.probes.trace import trace
-from gauss_diffusion.types import Array, ArrayLike, Denoiser, GaussianStats, Image, Pixels, Sigma, Sigmas
+from gauss_diffusion.types import Array, ArrayLike, Denoiser, GaussianStats, Image, Images, Sigma, Sigmas
 
 
 class Likelihood(NamedTuple):
@@ -81,17 +82,17 @@ def gaussian_log_density(
 
 
 def kernel_log_density(
-  images: Pixels, x: Float[ArrayLike, "n H W C"], sigma: float, *, block: int = 2048
+  images: Images, x: Float[ArrayLike, "n H W C"], sigma: float, *, block: int = 2048
 ) -> Float[np.ndarray, " n"]:
   """Return ``ln 1/N Σ_i N(x; y_i, σ² I)`` of images x [n, H, W, C], float64: what the memorizer believes.
 
-  Its score is that of the multi-delta denoiser of the images y, uint8 [N, H, W, C], of which `block` are
+  Its score is that of the multi-delta denoiser of the images y, [N, H, W, C], of which `block` are
   looked at in turn. A training image has at least the density of its noise, less ln N.
   """
   points = np.asarray(x, np.float64).reshape(len(x), -1)
   total = np.full(len(points), -np.inf)
   for start in range(0, len(images), block):
-    near = images[start : start + block].reshape(-1, points.shape[1]) / 127.5 - 1
+    near = to_float(images[start : start + block], np.float64).reshape(-1, points.shape[1])
     squares = np.sum(points**2, axis=1)[:, None] + np.sum(near**2, axis=1) - 2 * points @ near.T
     total = np.logaddexp(total, np.logaddexp.reduce(-squares / (2 * sigma**2), axis=1))
   return total - np.log(len(images)) - points.shape[1] * np.log(2 * np.pi * sigma**2) / 2

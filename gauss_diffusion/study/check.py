@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from gauss_diffusion import analyses, data, edm, networks, plots, results, sampling
 from gauss_diffusion.denoisers import FAMILIES, family
 from gauss_diffusion.readings import claims, measures
-from gauss_diffusion.study import classes, members, schema
+from gauss_diffusion.study import classes, floats, members, schema
 from gauss_diffusion.training import augment, checkpoint, loop
 
 Shape = tuple[int, int, int]
@@ -86,6 +86,7 @@ def _parts(
   """Yield the parts of the check: names first, then values, then what needs what."""
   part = functools.partial
   yield part(_check_outline, config, shape)
+  yield part(floats.check_decoder, config)
   yield part(_check_names, "analyses", config.analyses, analyses.ANALYSES)
   yield part(_check_names, "figures", config.figures, plots.STUDY_PLOTS)
   yield part(_check_names, "claims", config.claims, claims.CLAIMS)
@@ -105,6 +106,8 @@ def _parts(
   yield part(_check_names, "controls", config.controls, members.CONTROLS)
   yield part(members.check, config)
   yield part(_check_families, config, shape, num_pool)
+  for field, denoiser in floats.asking(config) if config.data.scale else ():
+    yield part(floats.check, field, denoiser)
   for name in config.analyses:
     yield part(_check_analysis, name, config, shape, num_held_out)
   for name in config.claims:

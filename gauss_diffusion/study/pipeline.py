@@ -13,7 +13,7 @@ from gauss_diffusion import analyses, data, edm, hosts, interrupts, networks, re
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.analyses.subject import Subject
 from gauss_diffusion.denoisers import FAMILIES, family
-from gauss_diffusion.study import asked, classes
+from gauss_diffusion.study import asked, classes, pictures
 from gauss_diffusion.study.members import analyses_of
 from gauss_diffusion.study.subjects import (
   Model,
@@ -25,7 +25,7 @@ from gauss_diffusion.study.subjects import (
   training_images,
 )
 from gauss_diffusion.training import checkpoint, loop
-from gauss_diffusion.types import Denoiser, GaussianStats, Pixels
+from gauss_diffusion.types import Denoiser, GaussianStats, Images
 
 _OF_A_LOOK = ("title", "group", "class_label", "guidance", "train")  # no part of how a network is trained
 
@@ -64,7 +64,7 @@ def unsaid(what: str) -> None:
 def train_models(
   models: list[Model],
   folder: pathlib.Path,
-  held_out: Pixels | None = None,
+  held_out: Images | None = None,
   begin: Callable[[str], None] = unsaid,
 ) -> int:
   """Train every network that has not had all its steps; returns how many were worked on.
@@ -106,6 +106,7 @@ def analyse_models(
   loaded: dict[str, tuple[Denoiser, str]],
   folder: pathlib.Path,
   begin: Callable[[str], None] = unsaid,
+  shown: pictures.Shown | None = None,
 ) -> int:
   """Run every analysis whose result is not current; returns how many were run.
 
@@ -116,8 +117,9 @@ def analyse_models(
     loaded: from `subjects.functions`.
     folder: the study's working directory.
     begin: is told what is run next, "ANALYSIS LABEL".
+    shown: from `pictures.of`.
   """
-  study = _Study(config, asked.plain(config), dataset, loaded, folder, begin)
+  study = _Study(config, asked.plain(config), dataset, loaded, folder, begin, shown)
   # Best affine maps last: they are found by the analysis of another model.
   return sum(_analyse(study, model) for model in sorted(models, key=lambda model: bool(model.entry.linear)))
 
@@ -131,6 +133,7 @@ class _Study(NamedTuple):
   loaded: dict[str, tuple[Denoiser, str]]
   folder: pathlib.Path
   begin: Callable[[str], None]
+  shown: pictures.Shown | None
 
 
 def _analyse(study: _Study, model: Model) -> int:
@@ -142,6 +145,7 @@ def _analyse(study: _Study, model: Model) -> int:
   for name in sorted(analyses_of(study.config, model.member), key=lambda name: name != "distillation"):
     place, inputs = _place(study.folder, name, model), _inputs(study, name, model, examined)
     if hosts.told(results.current(place, inputs)):
+      hosts.alone(functools.partial(pictures.renew, study.shown, name, place))
       continue
     interrupts.check(hosts.anywhere(interrupts.asked()))
     study.begin(f"{name} {model.label}")
@@ -152,10 +156,16 @@ def _analyse(study: _Study, model: Model) -> int:
       held_against = _with(subject, study, model, inputs)
       found = analyses.ANALYSES[name].compute(held_against, study.config[name], model.label)
     card = _card(study, inputs, model, examined)
-    card |= {"absent": absent, "seconds": time.perf_counter() - start}
-    hosts.alone(functools.partial(results.save, place, found, card))
+    card |= {"absent": absent, "seconds": time.perf_counter() - start} | pictures.card(study.shown, name)
+    hosts.alone(functools.partial(_save, place, name, found, card, study.shown))
     ran += 1
   return ran
+
+
+def _save(
+  place: pathlib.Path, name: str, found: Any, card: dict[str, Any], shown: pictures.Shown | None
+) -> None:
+  results.save(place, pictures.add(shown, name, found), card)
 
 
 def _why_not(name: str, model: Model, examined: Opened) -> str | None:
@@ -249,6 +259,7 @@ def _card(study: _Study, inputs: dict[str, Any], model: Model, examined: Opened)
       "held-out": len(dataset.held_out),
       "duplicates": dataset.duplicates._asdict() | {"dropped": dataset.dropped},
       "shape": [height, width, channels],
+      "scale": dataset.scale and dataset.scale._asdict(),
     },
     "device": f"{jax.device_count()} × {jax.devices()[0].device_kind}",
     "versions": results.versions(),

@@ -43,7 +43,9 @@ def remaining(stages: list[Stage], left: list[str]) -> list[Stage]:
   return [own[what]._replace(seconds=own[what].seconds + shared) for what in [*left, REPORT] if what in own]
 
 
-def plan(config: ConfigDict, dataset: Dataset, models: list[Model], stages: list[Stage]) -> str:
+def plan(
+  config: ConfigDict, dataset: Dataset, models: list[Model], stages: list[Stage], left_out: list[str]
+) -> str:
   """Return what will be done with which data, and what it will cost, as lines.
 
   Args:
@@ -51,6 +53,7 @@ def plan(config: ConfigDict, dataset: Dataset, models: list[Model], stages: list
     dataset: its images.
     models: that this process works on.
     stages: what is left, from `remaining`.
+    left_out: denoisers among the defaults that do not suit the data, from `floats.leave_out`.
   """
   height, width, channels = dataset.pool.shape[1:]
   trained = collections.Counter(model.entry.train.steps for model in models if model.source == "training")
@@ -67,9 +70,15 @@ def plan(config: ConfigDict, dataset: Dataset, models: list[Model], stages: list
   )
   device = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
   images = f"{len(dataset.pool):,} training and {len(dataset.held_out):,} held-out images"
+  of_floats = []
+  if dataset.scale:
+    of_floats.append(f"scale     (value − {dataset.scale.shift:g}) / {dataset.scale.factor:g}")
+  if left_out:
+    of_floats.append(f"left out  {', '.join(left_out)}, which want uint8 pixels")
   return "\n".join(
     [
       f"data      {dataset.title}: {images}, {height} × {width} × {channels}",
+      *of_floats,
       f"models    {', '.join(kinds)}",
       f"analyses  {', '.join(name for name in config.analyses)}",
       f"to do     {len(stages)} stages: {', '.join(f'{count} × {name}' for name, count in work.items())}",

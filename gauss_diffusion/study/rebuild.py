@@ -266,7 +266,8 @@ def _about(cards: Cards) -> dict[str, dict[str, Any]]:
       "held-out images": data["held-out"],
       "shape": " × ".join(map(str, data["shape"])),
     }
-    | _copies(data.get("duplicates")),
+    | _floats(data.get("scale"), every)
+    | _copies(data.get("duplicates"), pixels=data.get("scale") is None),
     "Device": {"analysed on": ", ".join(dict.fromkeys(card["device"] for card in every))},
     "Seconds of analysis, all models": {
       name: sum(card["seconds"] for card in own) for name, own in analyses.items()
@@ -278,13 +279,29 @@ def _about(cards: Cards) -> dict[str, dict[str, Any]]:
   }
 
 
-def _copies(found: dict[str, int] | None) -> dict[str, str]:
-  """Return what the report says of images that occur again; cards of older results know nothing of them."""
+def _floats(scale: dict[str, float] | None, cards: list[dict[str, Any]]) -> dict[str, str]:
+  """Return what the report says of data that are floats: their scale, and as what figures show them."""
+  if scale is None:
+    return {}
+  shown = {card["pictures"]["how"] for card in cards if "pictures" in card}
+  return {
+    "scale, in the place of pixels in [−1, 1]": f"(value − {scale['shift']:.6g}) / {scale['factor']:.6g}",
+    "images shown": ", ".join(sorted(shown)) or "none",
+    "errors and directions shown": "as they are, at most three channels",
+  }
+
+
+def _copies(found: dict[str, int] | None, *, pixels: bool) -> dict[str, str]:
+  """Return what the report says of images that occur again; cards of older results know nothing of them.
+
+  That images are nearly equal is said of pixels alone.
+  """
   if found is None:
     return {}
+  near = {key: f" (nearly: {found[f'{key}_near']})" for key in ("repeated", "leaked")} if pixels else {}
   return {
-    "training images equal to another": f"{found['repeated']} (nearly: {found['repeated_near']})",
-    "held-out images equal to a training image": f"{found['leaked']} (nearly: {found['leaked_near']})",
+    "training images equal to another": f"{found['repeated']}{near.get('repeated', '')}",
+    "held-out images equal to a training image": f"{found['leaked']}{near.get('leaked', '')}",
     "left out because they occur again": str(found["dropped"]),
   }
 

@@ -42,11 +42,17 @@ SECTIONS = {
   "data": {
     "name": Field("digits", "digits, files, or any TFDS image data set"),
     "dir": Field("", "TFDS: a prepared data directory; empty means TFDS's own default"),
-    "path": Field("", "files: a folder, a .zip, a .npy or .npz"),
+    "path": Field("", "files: a folder, a .zip, a .npy or .npz, of pixels or of floats such as latents"),
     "cache": Field("", "of decoded images and statistics; empty means ~/.cache/gauss_diffusion"),
     "size": Field(0, "resize to size x size pixels; 0 leaves images as they are"),
     "crop": Field(False, "centre-crop to a square first"),
     "held_out": Field(360, "images kept apart from all training"),
+    "scale": Field(
+      "", "files of floats: a number that they are divided by, or standardise: mean 0, standard deviation 0.5"
+    ),
+    "decoder": Field(
+      "", "of floats: FILE.py:NAME, from values as the file has them to images, which figures then show"
+    ),
     "drop_duplicates": Field(False, "leave out images that equal or nearly equal another"),
   },
   "network": {

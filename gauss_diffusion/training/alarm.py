@@ -15,12 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Shaped
 
 from gauss_diffusion import edm, parallel, sampling
 from gauss_diffusion.images import to_float
 from gauss_diffusion.probes import generalization
-from gauss_diffusion.types import Array, Denoiser, Image, Number
+from gauss_diffusion.types import Array, Denoiser, Image, Images, Number
 
 # Where much of an image is lost in the noise, and a memorizer still knows which one it was.
 SIGMAS = (0.2, 0.5, 1.0)
@@ -36,7 +36,7 @@ _BLOCK = 2**22  # float64 elements of a block of training images
 class Watch(NamedTuple):
   """What every look is taken at."""
 
-  images: UInt8[np.ndarray, "N H W C"]  # the training images, each once
+  images: Images  # the training images, each once
   x0: Float[np.ndarray, "m H W C"]  # of them, and after these held-out ones
   num_train: int
   noise: Float[np.ndarray, "m H W C"]
@@ -89,7 +89,7 @@ def memorization_alarm(
   and for posteriors equal training images count as one; nearly equal ones hide copies, see `data.duplicates`.
 
   Args:
-    train: the training images, uint8 [N, H, W, C], of which there are two different ones at least.
+    train: the training images, uint8 or float32 [N, H, W, C], of which there are two different ones at least.
     held_out: images of the same law that are not trained on, likewise.
     every: steps between looks.
     images: of each kind to be denoised, or all there are.
@@ -99,7 +99,7 @@ def memorization_alarm(
     seed: of the images chosen, the noise and the latents.
 
   Raises:
-    ValueError: on images that are not uint8 or of two shapes, or numbers out of range.
+    ValueError: on images that are neither uint8 nor float32, or of two shapes, or numbers out of range.
   """
   _check(train, held_out, every, images, samples, sigmas, level)
   rng = np.random.default_rng(seed)
@@ -172,22 +172,20 @@ def welch(one: Float[np.ndarray, " n"], two: Float[np.ndarray, " m"]) -> tuple[f
   return difference, float(scipy.special.stdtr(freedom, -difference / np.sqrt(parts.sum())))
 
 
-def largest_weight(
-  images: UInt8[np.ndarray, "N H W C"], x: Float[np.ndarray, "n H W C"], sigma: float
-) -> Float[np.ndarray, " n"]:
+def largest_weight(images: Images, x: Float[np.ndarray, "n H W C"], sigma: float) -> Float[np.ndarray, " n"]:
   """Return ``max_i w_i`` of the posterior ``w = softmax_i(−‖x − y_i‖²/2σ²)`` at each x, float64.
 
   From 1/N, where x tells nothing, to 1, where it tells which image it came from.
 
   Args:
-    images: y, uint8 [N, H, W, C].
+    images: y, [N, H, W, C].
     x: noisy images.
     sigma: their noise level.
   """
   rows, flat = images.reshape(len(images), -1), x.reshape(len(x), -1).astype(np.float64)
   block, parts = max(_BLOCK // rows.shape[1], 1), []
   for start in range(0, len(rows), block):
-    y = rows[start : start + block] / 127.5 - 1
+    y = to_float(rows[start : start + block], np.float64)
     parts.append(flat @ y.T - np.sum(y**2, axis=1) / 2)  # −‖x − y‖²/2 but for a number that all share
   scores = np.concatenate(parts, axis=1) / sigma**2
   return 1 / np.sum(np.exp(scores - scores.max(axis=1, keepdims=True)), axis=1)
@@ -209,10 +207,9 @@ def _sample(shared: tuple[Denoiser, Float[Array, " T"]], noise: Image) -> Float[
 
 def _check(train, held_out, every, images, samples, sigmas, level) -> None:
   for name, each in (("train", train), ("held_out", held_out)):
-    if each.dtype != np.uint8 or each.ndim != 4 or len(each) < 2:
+    if each.dtype not in (np.uint8, np.float32) or each.ndim != 4 or len(each) < 2:
       raise ValueError(
-        f"`{name}` is {each.dtype} of shape {each.shape}; want uint8 [N, H, W, C], at least 2 images "
-        "(`images.to_uint8` makes such of floats)"
+        f"`{name}` is {each.dtype} of shape {each.shape}; want uint8 or float32 [N, H, W, C], N at least 2"
       )
   if train.shape[1:] != held_out.shape[1:]:
     raise ValueError(f"`held_out` holds images {held_out.shape[1:]}, and `train` such of {train.shape[1:]}")

@@ -155,7 +155,7 @@ def run(
   seed: int,
   title: str,
   labels: Int32[np.ndarray, " N"] | None = None,
-  held_out: UInt8[np.ndarray, "M H W C"] | None = None,
+  held_out: UInt8[np.ndarray, "M H W C"] | Float[np.ndarray, "M H W C"] | None = None,
 ) -> Any:
   """Train until `settings.steps`, from the newest checkpoint if there is one.
 

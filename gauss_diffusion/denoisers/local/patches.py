@@ -143,5 +143,6 @@ FAMILY = Family(
   denoise=denoise,
   options=windows.OPTIONS,
   most_values=levels.MAX_PIXELS,
+  exact=True,
   check=check,
 )

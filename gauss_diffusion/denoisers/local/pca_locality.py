@@ -82,4 +82,5 @@ FAMILY = Family(
     "threshold": Option(0.02, "least share of the largest |W_ij / W_ii| for value j to read i", 1e-6, 1.0)
   },
   most_values=MOST_VALUES,
+  exact=True,
 )

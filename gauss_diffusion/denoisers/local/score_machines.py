@@ -165,6 +165,7 @@ def _family(title: str, pool: Pool) -> Family:
     denoise=partial(denoise, pool=pool),
     options=windows.OPTIONS,
     most_values=levels.MAX_PIXELS,
+    exact=True,
     check=partial(check, pool=pool),
   )
 
