@@ -117,6 +117,43 @@ def test_hostile_files_are_refused_by_name(tmp_path, name):
   assert sorted(os.listdir(tmp_path)) == [path.name]  # and no cache
 
 
+GROWN = """
+import pathlib, resource, sys
+from gauss_diffusion import data
+
+def taken():  # bytes of memory of its own: maps of files are none
+  found = pathlib.Path("/proc/self/status").read_text().split("VmData:")[1].split()[0]
+  return 1024 * int(found)
+
+place = pathlib.Path(sys.argv[1])
+for again in range(2):  # decoded, and from the cache
+  data.load("files", path=str(place / "few.npy"), held_out=9, drop_duplicates=True, cache=sys.argv[1])
+limit = taken() + int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+for again in range(2):
+  many = str(place / "many.npy")
+  found = data.load("files", path=many, held_out=9, drop_duplicates=True, cache=sys.argv[1])
+print(found.pool[123].tobytes().hex(), len(data.subset(found, 700, draw=3).images), found.pool.nbytes)
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(not pathlib.Path("/proc/self/statm").exists(), reason="limits of memory are Linux's")
+def test_images_take_files_and_no_memory(tmp_path):
+  """Of a data set of 96 MB, decoding, the cache, order, duplicates and subsets hold a fraction in memory."""
+  blocks = np.random.default_rng(0).integers(
+    0, 256, (2000, 16, 16, 3), np.uint8
+  )  # far apart: quickly compared
+  images = blocks.repeat(8, axis=1).repeat(8, axis=2)
+  np.save(tmp_path / "few.npy", images[:100])
+  np.save(tmp_path / "many.npy", images)
+  want = data.load("files", path=f"{tmp_path}/many.npy", held_out=9, cache=f"{tmp_path}/c").pool[123]
+  command = [sys.executable, "-c", GROWN, str(tmp_path), str(images.nbytes // 2)]
+  found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+  assert found.returncode == 0, found.stderr
+  assert found.stdout.split() == [want.tobytes().hex(), "700", str(images[9:].nbytes)]
+
+
 LIMITED = f"""
 import pathlib, resource, sys
 from gauss_diffusion import data
@@ -141,13 +178,49 @@ def test_hostile_files_are_refused_in_little_memory(tmp_path):
 
 def test_images_that_do_not_fit_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
   folder(tmp_path / "own", GOOD)
-  monkeypatch.setattr(data.pixels, "check_memory", lambda size, what: seen.append(size))
+  monkeypatch.setattr(data.pixels, "check_room", lambda size, what: seen.append(size))
   seen = []
   data.load("files", path=f"{tmp_path}/own", held_out=1, cache=f"{tmp_path}/cache")
   assert seen == [4 * 6 * 6 * 3]
   monkeypatch.undo()
-  with pytest.raises(ValueError, match="`x` holds 1000000.0 GB of pixels, more than a third"):
+  with pytest.raises(ValueError, match="`x` holds 1000000.0 GB of pixels, and .* has room for .* TMPDIR"):
+    data.pixels.check_room(10**15, "x")
+  with pytest.raises(ValueError, match="`x` holds 1000000.0 GB of pixels, read whole, more than half"):
     data.pixels.check_memory(10**15, "x")
+
+
+def test_a_full_disk_is_one_line(monkeypatch, tmp_path):
+  monkeypatch.setattr(data.pixels.tempfile, "tempdir", str(tmp_path / "none"))
+  with pytest.raises(
+    ValueError, match=f"^{tmp_path}/none cannot keep the images .*want room for them, or an"
+  ):
+    data.pixels.rows(np.zeros((3, 2, 2, 1), np.uint8), np.array([2, 0]))
+
+
+def test_images_in_a_file_without_a_name_are_those_that_were_given(monkeypatch):
+  monkeypatch.setattr(data.pixels, "BLOCK", 5 * 12)
+  images = np.random.default_rng(0).integers(0, 256, (23, 2, 2, 3), np.uint8)
+  chosen = np.random.default_rng(1).permutation(23)[:17]
+  np.testing.assert_array_equal(data.pixels.rows(images, chosen), images[chosen])
+  np.testing.assert_array_equal(np.concatenate([*data.pixels.blocks(images)]), images)
+  assert data.pixels.rows(images, chosen[:0]).shape == (0, 2, 2, 3)
+
+
+@pytest.mark.parametrize("colours", [[0], [70], [200], [70, 200]])
+def test_grey_images_before_and_after_colour_are_colour_too(colours):
+  grey = np.random.default_rng(0).integers(0, 256, (201, 2, 3, 1), np.uint8)  # four chunks
+  pictures = [
+    np.repeat(image, 3, axis=2) + np.arange(3, dtype=np.uint8) * (i in colours)
+    for i, image in enumerate(grey)
+  ]
+
+  def decode(chunk):
+    for i in chunk:
+      yield str(i), pictures[i] if i in colours else grey[i]
+
+  images, ids = data.pixels.decode_all("own", len(grey), decode)
+  np.testing.assert_array_equal(images, np.stack(pictures))
+  assert ids.tolist() == [str(i) for i in range(201)]
 
 
 def test_a_mixed_size_stops_at_once(tmp_path):

@@ -1,7 +1,8 @@
 """Images of a study: decoded once to uint8, ordered the same on every machine, a held-out part kept apart.
 
-Pixels stay uint8 ``[N, H, W, C]`` in memory; `images.to_float` takes them to [-1, 1] at the edge. Floats of
-any range, such as latents, are float32 in memory, on the scale that `load` is told.
+Pixels stay uint8 ``[N, H, W, C]``; `images.to_float` takes them to [-1, 1] at the edge. Floats of any range,
+such as latents, are float32 on the scale that `load` is told. Either lie in files that are mapped into memory
+and need none of it (`pixels.kept`).
 
 To add a data source, write ``decode(name, place, fit) -> Decoded`` in a file of its own, as `digits.py` does,
 and name it in `SOURCES`.
@@ -23,7 +24,7 @@ from gauss_diffusion.data import digits, duplicates, files, tfds
 from gauss_diffusion.data import scale as scales
 from gauss_diffusion.data.cache import entry_name, read_entry, write_entry
 from gauss_diffusion.data.duplicates import Duplicates
-from gauss_diffusion.data.pixels import Decoded, Fit, fit, is_pixels
+from gauss_diffusion.data.pixels import Decoded, Fit, fit, is_pixels, rows
 from gauss_diffusion.data.scale import Scale
 from gauss_diffusion.types import Images
 
@@ -141,7 +142,9 @@ def load(
       fingerprint=_fingerprint(decoded.images, decoded.ids, decoded.test, decoded.test_ids),
     )
     # Named anew: decoding may just have prepared the files that the name is made of.
-    write_entry(entries / entry_name(name, root, size, crop), decoded)
+    entry = entries / entry_name(name, root, size, crop)
+    write_entry(entry, decoded)
+    decoded = read_entry(entry) or decoded  # what is in the cache need not lie elsewhere too
 
   done = _scale(decoded, scale, resized=bool(size or crop))
   order, apart = _order(decoded.ids, seed), _order(decoded.test_ids, seed)
@@ -160,16 +163,15 @@ def load(
     )
   if own_test:
     apart = apart[:held_out]
-    images, ids, kin = decoded.test[apart], decoded.test_ids[apart], of_test[:, apart]
+    images, ids, kin = rows(decoded.test, apart), decoded.test_ids[apart], of_test[:, apart]
   else:
     order, apart = order[:-held_out], order[-held_out:]
-    images, ids, kin = decoded.images[apart], decoded.ids[apart], of_images[:, apart]
+    images, ids, kin = rows(decoded.images, apart), decoded.ids[apart], of_images[:, apart]
     test_labels = labels
   chosen = f"{decoded.fingerprint} {held_out} {seed}" + " without duplicates" * drop_duplicates
-  pool = decoded.images[order]
+  pool = rows(decoded.images, order)
   if done:
-    for own in (pool, images):  # copies of what was decoded
-      scales.apply(done, own)
+    pool, images = (scales.apply(done, own) for own in (pool, images))
     chosen += f" {done}"
   return Dataset(
     title=decoded.title,
@@ -216,11 +218,10 @@ def subset(dataset: Dataset, size: int, part: int = 0, draw: int = 0) -> Subset:
       f"`part` {part} of `size` {size} cannot be disjoint from the parts before it: {dataset.title} has"
       f" {total} training images, enough for `size` {total // (part + 1)}"
     )
+  own = slice(part * size, (part + 1) * size)
+  chosen = _shuffled(total, draw)[own] if draw else np.arange(total)[own]
   # Draw 0 is a view: a pool of many images is not copied.
-  chosen: slice | Int[np.ndarray, " n"] = slice(part * size, (part + 1) * size)
-  if draw:
-    chosen = _shuffled(total, draw)[chosen]
-  images, ids = dataset.pool[chosen], dataset.pool_ids[chosen]
+  images, ids = rows(dataset.pool, chosen) if draw else dataset.pool[own], dataset.pool_ids[chosen]
   if dataset.pool_labels is None:
     return Subset(images, ids, _fingerprint(images, ids))
   labels = dataset.pool_labels[chosen]
@@ -231,7 +232,7 @@ def of_class(subset: Subset, label: int) -> Subset:
   """Return those images of a subset that are of one class, perhaps none."""
   assert subset.labels is not None, "images without labels are of no class"
   own = subset.labels == label
-  images, ids, labels = subset.images[own], subset.ids[own], subset.labels[own]
+  images, ids, labels = rows(subset.images, np.flatnonzero(own)), subset.ids[own], subset.labels[own]
   return Subset(images, ids, _fingerprint(images, ids), labels, _fingerprint(labels))
 
 

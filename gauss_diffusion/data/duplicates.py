@@ -5,11 +5,13 @@ generalization may be a copy.
 """
 
 import hashlib
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from gauss_diffusion.data import pixels
 from gauss_diffusion.types import Images, Pixels
 
 # Two images are near when their pixels differ by at most so much, root mean square, in grey levels of 255:
@@ -19,7 +21,7 @@ NEAR = 8
 GRID = 8  # blocks a side, whose means tell most images apart
 COMPONENTS = 96  # of the blocks' principal components: at 32 half of all pairs of white noise seem near
 SLACK = 0.1  # grey levels by which rounding in float32 may overestimate the distance of means
-ROWS, PARTNERS = 128, 4096  # images that are compared at a time
+ROWS, PARTNERS = 128, 4096  # images that are compared at a time, fewer partners where they are large
 
 
 class Duplicates(NamedTuple):
@@ -53,7 +55,7 @@ def kin(images: Images, test: Images) -> Int[np.ndarray, "2 L"]:
   Returns:
     Numbers of groups, for all L = N + M images in this order.
   """
-  every = np.concatenate([images, test]) if len(test) else images
+  every = pixels.kept(itertools.chain(pixels.blocks(images), pixels.blocks(test))) if len(test) else images
   equal = _equal(every)
   if every.dtype != np.uint8:
     return np.stack([equal, equal])
@@ -100,8 +102,8 @@ def _near(images: Pixels, distinct: Int[np.ndarray, " n"]) -> Int[np.ndarray, " 
     for row in np.flatnonzero(alike.sum(1) > 1):  # each is like itself
       here, others = start + row, start + np.flatnonzero(alike[row])
       others = others[(others > here) & (groups[others] != groups[here])]
-      for part in range(0, len(others), PARTNERS):
-        partners = others[part : part + PARTNERS]
+      for part in range(0, len(others), _partners(images)):
+        partners = others[part : part + _partners(images)]
         gap = images[members[partners]].astype(np.int32) - images[members[here]]
         near = (gap * gap).sum((1, 2, 3), dtype=np.int64) <= NEAR**2 * images[0].size
         groups[np.isin(groups, groups[partners[near]])] = groups[here]
@@ -116,11 +118,15 @@ def _means(images: Pixels, distinct: Int[np.ndarray, " n"]) -> Float[np.ndarray,
   heights, widths = (np.diff(np.append(edge, side)) for edge, side in zip(edges, images.shape[1:3]))
   scale = np.sqrt(np.outer(heights, widths)[..., None] * images[0].size)
   parts = []
-  for start in range(0, len(distinct), PARTNERS):
-    part = images[distinct[start : start + PARTNERS]]
+  for start in range(0, len(distinct), _partners(images)):
+    part = images[distinct[start : start + _partners(images)]]
     sums = np.add.reduceat(np.add.reduceat(part, edges[0], 1, dtype=np.uint32), edges[1], 2)
     parts.append((sums / scale).reshape(len(part), -1).astype(np.float32))
   means = np.concatenate(parts)
   means -= means.mean(0)
   axes = np.linalg.eigh((means.T @ means).astype(float))[1][:, ::-1]
   return means @ axes[:, :COMPONENTS].astype(np.float32)
+
+
+def _partners(images: Pixels) -> int:
+  return max(min(PARTNERS, pixels.BLOCK // (4 * images[0].nbytes)), 1)  # they become integers of 4 bytes

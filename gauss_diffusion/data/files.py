@@ -181,7 +181,7 @@ def _decode_arrays(place: pathlib.Path, fit: Fit) -> Decoded:
     if pixels.is_pixels(images):
       images, _ = pixels.decode_all(place.name, len(images), decode)
     else:
-      pixels.check_memory(4 * images.size, place.name, "fewer images")
+      pixels.check_room(4 * images.size, place.name)
       images = pixels.floats(images, label)
     return images, np.array([f"{prefix}_{number:05d}" for number in numbers])
 

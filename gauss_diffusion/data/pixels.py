@@ -1,14 +1,19 @@
 """From what a source stores to uint8 pixels: open, check, crop and resize; decode all images on all cores.
 
-Arrays of floats, such as latents, are no pixels: they are checked, and stay what they are, as float32. What a
-file claims is compared with these limits before memory is taken for it.
+Arrays of floats, such as latents, are no pixels: they are checked, and stay what they are, as float32. What
+a file claims is compared with these limits before memory is taken for it. Images themselves lie in files
+without a name, in the folder of temporary files (TMPDIR), mapped into memory and gone with the last
+reference: the system keeps of them in memory what it has room for, and they need none of their own.
 """
 
 import contextlib
 import io
+import itertools
 import os
+import shutil
+import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -24,7 +29,8 @@ CHUNK = 64  # images that one thread decodes at a time
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by PIL's names, none of which starts a program
 MAX_PIXELS = 2**26  # of one image: 8192 x 8192
 MAX_ENCODED = 4 * MAX_PIXELS  # bytes of an image file, enough for one that compresses nothing
-MEMORY_SHARE = 3  # all images may take this fraction of the machine's memory: they are copied once
+BLOCK = 2**24  # bytes of images that are copied at a time
+MEMORY_SHARE = 2  # an array file that is read whole may take this fraction of the machine's memory
 NAME = 100  # characters of a name from a file that a message shows
 MAX_CLASSES = 2**16  # a label is below it; a wrong one would make as many names
 
@@ -131,28 +137,33 @@ def is_pixels(images: Shaped[np.ndarray, "..."]) -> bool:
 
 
 def floats(images: Shaped[np.ndarray, "N H W C"], label: str) -> Float[np.ndarray, "N H W C"]:
-  """Return floats as float32, whose every value must be finite; `label` names them.
+  """Return floats as float32, see `kept`, whose every value must be finite; `label` names them.
 
   Raises:
     ValueError: on NaN, infinity, or a value too large for float32, saying where.
   """
-  with np.errstate(over="ignore"):
-    kept = images.astype(np.float32, order="C")
-  for i, image in enumerate(kept):
-    if not np.isfinite(image).all():
-      place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(image)))
-      wrong = images[(i, *place)]
-      raise ValueError(f"{label} has {wrong:g} at {[i, *place]}; want finite values, as float32 has them")
-  return kept
+
+  def finite() -> Iterator[Float[np.ndarray, "n H W C"]]:
+    done = 0
+    for block in blocks(images):
+      with np.errstate(over="ignore"):
+        short = block.astype(np.float32)
+      if not np.isfinite(short).all():
+        place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(short)))
+        where = [done + place[0], *place[1:]]
+        raise ValueError(f"{label} has {block[place]:g} at {where}; want finite values, as float32 has them")
+      yield short
+      done += len(block)
+
+  return kept(finite())
 
 
-def check_memory(size: int, what: str, remedy: str = "fewer images, or a smaller `data.size`") -> None:
-  """Refuse images that take more of this machine's memory than their share.
+def check_memory(size: int, what: str) -> None:
+  """Refuse an array file that takes more of this machine's memory than its share.
 
   Args:
-    size: bytes that they take.
+    size: bytes that its arrays take.
     what: holds them, for the error.
-    remedy: what it advises.
 
   Raises:
     ValueError: with what they would take, and what there is.
@@ -160,9 +171,68 @@ def check_memory(size: int, what: str, remedy: str = "fewer images, or a smaller
   memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
   if size > memory // MEMORY_SHARE:
     raise ValueError(
-      f"`{printable(what, NAME)}` holds {size / 1e9:.1f} GB of pixels, more than a third of this machine's "
-      f"{memory / 1e9:.1f} GB of memory; want {remedy}"
+      f"`{printable(what, NAME)}` holds {size / 1e9:.1f} GB of pixels, read whole, more than half of this "
+      f"machine's {memory / 1e9:.1f} GB of memory; want an .npy, a folder or a .zip of images, or fewer"
     )
+
+
+def check_room(size: int, what: str) -> None:
+  """Refuse images for which the folder of temporary files has no room.
+
+  Args:
+    size: bytes that they take as they are kept.
+    what: holds them, for the error.
+
+  Raises:
+    ValueError: with what they would take, and what there is.
+  """
+  place = tempfile.gettempdir()
+  free = shutil.disk_usage(place).free
+  if size > free:
+    raise ValueError(
+      f"`{printable(what, NAME)}` holds {size / 1e9:.1f} GB of pixels, and {place} has room for "
+      f"{free / 1e9:.1f} GB; want another TMPDIR, fewer images, or a smaller `data.size`"
+    )
+
+
+def kept(blocks: Iterable[Shaped[np.ndarray, "..."]]) -> Shaped[np.ndarray, "..."]:
+  """Write images, some at a time, to a file without a name; return the map of it, read-only [N, ...].
+
+  Args:
+    blocks: of one shape but for their number, the first with an image or more.
+
+  Raises:
+    ValueError: when the folder of temporary files cannot be written, or is full.
+  """
+  place, num = tempfile.gettempdir(), 0
+  try:
+    with tempfile.TemporaryFile(dir=place) as file:
+      for block in blocks:
+        file.write(np.ascontiguousarray(block).data)
+        num += len(block)
+        shape, dtype = block.shape[1:], block.dtype
+      file.flush()
+      # As a plain array: NumPy's class for maps takes microseconds for every view of an image.
+      return np.asarray(np.memmap(file, dtype, "r", shape=(num, *shape)))
+  except OSError as error:
+    raise ValueError(
+      f"{place} cannot keep the images ({error}); want room for them, or another TMPDIR"
+    ) from error
+
+
+def blocks(images: Shaped[np.ndarray, "..."]) -> Iterator[Shaped[np.ndarray, "..."]]:
+  """Yield images [N, ...] in their order, some at a time."""
+  step = max(BLOCK // images[0].nbytes, 1)
+  for start in range(0, len(images), step):
+    yield images[start : start + step]
+
+
+def rows(images: Shaped[np.ndarray, "..."], chosen: Int[np.ndarray, " n"]) -> Shaped[np.ndarray, "..."]:
+  """Return some images, ``images[chosen]``, without taking memory for them, see `kept`."""
+  if not len(chosen):
+    return images[:0]
+  step = max(BLOCK // images[0].nbytes, 1)
+  return kept(images[chosen[start : start + step]] for start in range(0, len(chosen), step))
 
 
 def decode_all(
@@ -176,21 +246,22 @@ def decode_all(
     decode: gives (id, image) for each index of a chunk.
 
   Returns:
-    Images and their ids.
+    Images, see `kept`, and their ids.
 
   Raises:
-    ValueError: when the images are of different sizes, or take more than their share of the memory.
+    ValueError: when the images are of different sizes, or there is no room for them.
   """
-  ids, images = [], []
+  ids: list[str] = []
   chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+  ahead = os.cpu_count() or 1  # chunks that are decoded while others are written
   with (
     warnings.catch_warnings(),
     tqdm(total=count, desc=f"decoding {printable(title, NAME)}", unit=" images", delay=2) as bar,
-    ThreadPoolExecutor(os.cpu_count()) as pool,
+    ThreadPoolExecutor(ahead) as pool,
   ):
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of it is refused
     first_label, first = next(iter(decode(range(1))))
-    check_memory(count * first.size, title)
+    check_room(count * first.nbytes, title)
 
     def alike(chunk):
       found = []
@@ -204,16 +275,26 @@ def decode_all(
         found.append((label, image))
       return found
 
-    # What `map` returns is a generator, though declared to be any iterator.
-    with contextlib.closing(pool.map(alike, chunks)) as parts:  # type: ignore[type-var]
-      for part in parts:
-        ids += [label for label, _ in part]
-        images += [image for _, image in part]
-        bar.update(len(part))
-  channels = max(image.shape[2] for image in images)
-  for k, image in enumerate(images):
-    images[k] = np.broadcast_to(image, (*image.shape[:2], channels))
-  return np.stack(images), np.array(ids)
+    def decoded_blocks():
+      channels = first.shape[2]
+      for start in range(0, len(chunks), ahead):
+        # What `map` returns is a generator, though declared to be any iterator.
+        with contextlib.closing(pool.map(alike, chunks[start : start + ahead])) as parts:  # type: ignore[type-var]
+          for part in parts:
+            ids.extend(label for label, _ in part)
+            bar.update(len(part))
+            channels = max(channels, *(image.shape[2] for _, image in part))
+            yield np.stack([_with(channels, image) for _, image in part])
+
+    # Where colour comes after grey, what was grey is written again, as colour.
+    runs = [kept(run) for _, run in itertools.groupby(decoded_blocks(), lambda block: block.shape[-1])]
+  if len(runs) == 1:
+    return runs[0], np.array(ids)
+  return kept(_with(runs[-1].shape[-1], block) for run in runs for block in blocks(run)), np.array(ids)
+
+
+def _with(channels: int, image: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+  return np.broadcast_to(image, (*image.shape[:-1], channels))
 
 
 def decoded(

@@ -4,17 +4,16 @@ EDM's levels and preconditioning suppose a standard deviation of 0.5, as that of
 """
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from gauss_diffusion import edm
+from gauss_diffusion.data import pixels
 
 STANDARDISE = "standardise"
 LARGEST = 1e6  # value on the project's scale, as high as noise levels may be
-BLOCK = 2**22  # values that are float64 at a time
 
 
 class Scale(NamedTuple):
@@ -69,10 +68,14 @@ def of(images: Float[np.ndarray, "N H W C"], scale: float | str) -> Scale:
   return Scale(mean, deviation / edm.SIGMA_DATA)
 
 
-def apply(scale: Scale, images: Float[np.ndarray, "N H W C"]) -> None:
-  """Put float32 images onto the project's scale, in place, each value rounded once."""
-  for rows in _blocks(images):
-    images[rows] = (images[rows].astype(np.float64) - scale.shift) / scale.factor
+def apply(scale: Scale, images: Float[np.ndarray, "N H W C"]) -> Float[np.ndarray, "N H W C"]:
+  """Return float32 images on the project's scale, each value rounded once, see `pixels.kept`."""
+  if not len(images):
+    return images
+  return pixels.kept(
+    ((block.astype(np.float64) - scale.shift) / scale.factor).astype(np.float32)
+    for block in pixels.blocks(images)
+  )
 
 
 def undo(scale: Scale, x: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
@@ -83,12 +86,7 @@ def undo(scale: Scale, x: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
 def moments(images: Float[np.ndarray, "N H W C"]) -> tuple[float, float]:
   """Return mean and standard deviation of all values of images, summed in float64 about the first value."""
   first = np.float64(images.flat[0])
-  offset = sum(float((images[rows] - first).sum()) for rows in _blocks(images)) / images.size
+  offset = sum(float((block - first).sum()) for block in pixels.blocks(images)) / images.size
   mean = first + offset
-  square = sum(float(((images[rows] - mean) ** 2).sum()) for rows in _blocks(images)) / images.size
+  square = sum(float(((block - mean) ** 2).sum()) for block in pixels.blocks(images)) / images.size
   return float(mean), math.sqrt(square)
-
-
-def _blocks(images: Float[np.ndarray, "N H W C"]) -> Iterator[slice]:
-  step = max(BLOCK // images[0].size, 1)
-  return (slice(start, start + step) for start in range(0, len(images), step))
