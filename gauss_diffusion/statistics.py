@@ -21,8 +21,11 @@ def gaussian_stats(images: Shaped[np.ndarray, "..."]) -> GaussianStats:
   from 0; the eigenproblem is solved in float64 on the host, in the smaller of the pixel space and the sample
   space. Directions in which the data have no variance are not stored.
 
+  Images are read once where N > D, 1024 at a time, and D/1024 + 2 times elsewhere. With R = min(N, D), memory
+  holds about 8 (4 R² + D R) bytes, and no more for more images.
+
   Args:
-    images: uint8 or float32 [N, H, W, C], N >= 1. One image alone has rank 0.
+    images: uint8 or float32 [N, H, W, C], N >= 1, in memory or mapped. One image alone has rank 0.
 
   Returns:
     float64 mean [H, W, C], orthonormal basis [D, K] and falling positive eigenvalues [K], with
@@ -35,49 +38,58 @@ def gaussian_stats(images: Shaped[np.ndarray, "..."]) -> GaussianStats:
     raise ValueError(
       f"`images` are {images.dtype} {images.shape}; want uint8 or float32 [N, H, W, C], not empty"
     )
-  count, pixels, shape = len(images), images[0].size, images.shape[1:]
-  rows = images.reshape(count, pixels)
+  rows, shape = images.reshape(len(images), -1), images.shape[1:]
+  few = len(rows) <= rows.shape[1]
   if images.dtype == np.float32:
     mean = rows.mean(axis=0, dtype=np.float64)
     if not np.isfinite(mean).all():
       raise ValueError("`images` hold NaN or infinity; want finite values")
-    basis, eigenvalues = _dual(rows, mean) if count <= pixels else _eigh(_second_moment(rows, mean) / count)
+    basis, eigenvalues = _dual(rows, mean) if few else _eigh(_sums(rows, mean)[1] / len(rows))
     return GaussianStats(mean.reshape(shape), basis, eigenvalues)
-  mean = rows.sum(axis=0, dtype=np.int64) / count
-  basis, eigenvalues = _dual(rows, mean) if count <= pixels else _primal(rows)
+  if few:
+    mean = rows.sum(axis=0, dtype=np.int64) / len(rows)
+    basis, eigenvalues = _dual(rows, mean)
+  else:
+    mean, basis, eigenvalues = _primal(rows)
   return GaussianStats((mean / 127.5 - 1).reshape(shape), basis, eigenvalues / 127.5**2)
 
 
-def _primal(rows: UInt8[np.ndarray, "N D"]) -> Basis:
-  count, total = len(rows), (rows.sum(axis=0, dtype=np.int64) - 128 * len(rows)).astype(np.float64)
-  covariance = _second_moment(rows)
+def _primal(rows: UInt8[np.ndarray, "N D"]) -> tuple[Float[np.ndarray, " D"], *Basis]:
+  """Return mean and basis of uint8 rows, each read once."""
+  count = len(rows)
+  total, covariance = _sums(rows)
   covariance *= count  # N^2 Sigma stays below 2^53, so float64 holds it exactly
   covariance -= np.outer(total, total)
   covariance /= count**2
-  return _eigh(covariance)
+  return (total + 128.0 * count) / count, *_eigh(covariance)
 
 
 def _dual(rows: Shaped[np.ndarray, "N D"], mean: Float[np.ndarray, " D"]) -> Basis:
   """Return the basis of uint8 or float32 rows, of no more than there are pixels."""
-  pixels = rows.dtype == np.uint8
-  gram = _second_moment(rows.T) if pixels else _second_moment((rows - mean).T, np.float64(0))
+  count, pixels = rows.shape
+  _, gram = _sums(rows.T) if rows.dtype == np.uint8 else _sums((rows - mean).T, np.float64(0))
   gram -= gram.mean(axis=0)
   gram -= gram.mean(axis=1, keepdims=True)
-  gram /= len(rows)
+  gram /= count
   vectors, eigenvalues = _eigh(gram)
+  basis = np.empty((pixels, len(eigenvalues)), order="F")
+  for start in range(0, pixels, EXACT_ROWS):
+    some = slice(start, start + EXACT_ROWS)
+    basis[some] = (rows[:, some] - mean[some]).T @ vectors
   # Mapped to pixels, eigenvectors are orthogonal only to rounding of the largest: QR restores the small.
-  return scipy.linalg.qr((rows - mean).T @ vectors, mode="economic", overwrite_a=True)[0], eigenvalues
+  return scipy.linalg.qr(basis, mode="economic", overwrite_a=True)[0], eigenvalues
 
 
-def _second_moment(
+def _sums(
   rows: Shaped[np.ndarray, "N D"], centre: Float[np.ndarray, " D"] | np.floating = MIDDLE
-) -> Float[np.ndarray, "D D"]:
-  """Return ``Σ (row - centre)(row - centre)ᵀ``; of uint8 about `MIDDLE` it is exact."""
-  moment = np.zeros((rows.shape[1], rows.shape[1]))
+) -> tuple[Float[np.ndarray, " D"], Float[np.ndarray, "D D"]]:
+  """Return ``Σ (v − centre)`` and ``Σ (v − centre)(v − centre)ᵀ`` over rows, exact of uint8 about `MIDDLE`."""
+  total, moment = np.zeros(rows.shape[1]), np.zeros((rows.shape[1], rows.shape[1]))
   for start in tqdm(range(0, len(rows), EXACT_ROWS), "covariance", unit="chunk", delay=2):
     centred = rows[start : start + EXACT_ROWS] - centre
+    total += centred.sum(axis=0)
     moment += centred.T @ centred
-  return moment
+  return total, moment
 
 
 def _eigh(matrix: Float[np.ndarray, "D D"]) -> Basis:

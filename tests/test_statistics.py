@@ -75,15 +75,25 @@ def test_second_moment_is_exact():
   rows = rng.choice(np.array([0, 1, 2, 255], np.uint8), size=(2100, 40))
   rows[:, 0] = 0  # the largest product, (-128)^2, in every row: a full chunk sums to 2^24
   centred = rows.astype(np.int64) - 128
-  assert np.array_equal(statistics._second_moment(rows), centred.T @ centred)
+  total, moment = statistics._sums(rows)
+  assert np.array_equal(moment, centred.T @ centred) and np.array_equal(total, centred.sum(axis=0))
 
 
 def test_pixel_and_sample_space_agree():
   images = random_images(40)
   rows = images.reshape(40, -1)
-  for one, other in zip(statistics._primal(rows), statistics._dual(rows, rows.mean(axis=0)), strict=True):
+  for one, other in zip(statistics._primal(rows), statistics._dual(rows), strict=True):
     # Eigenvectors are equal up to sign, to rounding over the relative gap of this spectrum.
     np.testing.assert_allclose(np.abs(one), np.abs(other), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("count, shape", [(100, (20, 20, 3)), (2500, (4, 4, 3))])  # several blocks each
+def test_mapped_images_are_those_in_memory(tmp_path, count, shape):
+  images = random_images(count, shape)
+  np.save(tmp_path / "images.npy", images)
+  mapped = statistics.gaussian_stats(np.load(tmp_path / "images.npy", mmap_mode="r"))
+  for one, other in zip(mapped, statistics.gaussian_stats(images), strict=True):
+    np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("tiles", [1, 40])  # sample space, pixel space

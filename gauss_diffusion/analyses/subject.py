@@ -92,7 +92,7 @@ def held_out(subject: Subject, num: int) -> np.ndarray:
 
 def train(subject: Subject, num: int) -> np.ndarray:
   """Return `num` training images as floats in [-1, 1]; fewer than that are taken again from the first."""
-  return to_float(np.resize(subject.train, (num, *subject.train.shape[1:])))
+  return to_float(subject.train[np.arange(num) % len(subject.train)])
 
 
 def components(subject: Subject, num: int) -> np.ndarray:

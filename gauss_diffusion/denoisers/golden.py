@@ -5,9 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 
-from gauss_diffusion.denoisers import multi_delta
+from gauss_diffusion.denoisers import levels, multi_delta
 from gauss_diffusion.denoisers.family import Family, Option
 from gauss_diffusion.types import Array, ArrayLike, Image, Number, Pixels, Sigma
 
@@ -17,7 +17,7 @@ CHUNK = 1024  # images that are floats at a time
 class Golden(NamedTuple):
   """Training images, how many of them are used, and a ball that holds them all."""
 
-  images: UInt8[ArrayLike, "N H W C"]
+  images: levels.Source
   slots: Int[ArrayLike, " m"]  # one for each image that is used: compilers must know how many
   centre: Image
   radius: Number  # Euclidean, on the [-1, 1] scale
@@ -30,7 +30,9 @@ def fit(images: Pixels, *, nearest: int) -> Golden:
   for start in range(0, len(images), CHUNK):
     offset = images[start : start + CHUNK] / 127.5 - 1 - centre
     radius2 = max(radius2, np.max(np.sum(offset**2, axis=(1, 2, 3))))
-  return Golden(images, np.arange(min(nearest, len(images))), centre, np.float64(np.sqrt(radius2)))
+  return Golden(
+    levels.placed(images), np.arange(min(nearest, len(images))), centre, np.float64(np.sqrt(radius2))
+  )
 
 
 def denoise(golden: Golden, x: Image, sigma: Sigma) -> Float[Array, "H W C"]:
@@ -75,7 +77,7 @@ def error_bound(golden: Golden, x: Image, sigma: Sigma) -> Float[Array, ""]:
   Raises:
     ValueError: as `denoise`.
   """
-  x, kept, num = jnp.asarray(x), len(golden.slots), len(golden.images)
+  x, kept, num = jnp.asarray(x), len(golden.slots), len(levels.array(golden.images))
   weights, places = _weighed(golden, x, sigma, min(kept + 1, num))
   ratio = (num - kept) * weights[-1] / weights[:kept].sum()
   centre, radius = (jnp.asarray(leaf, x.dtype) for leaf in (golden.centre, golden.radius))
@@ -94,9 +96,9 @@ def _weighed(
 
 
 def _estimate(golden: Golden, weights: Float[Array, " n"], places: Int[Array, " n"]) -> Float[Array, "H W C"]:
-  levels = jnp.asarray(golden.images)[places].astype(weights.dtype) - 127.5
+  offset = levels.some(golden.images, places).astype(weights.dtype) - 127.5
   share = weights / weights.sum()
-  return jnp.tensordot(share, levels, 1, precision="highest") / 127.5
+  return jnp.tensordot(share, offset, 1, precision="highest") / 127.5
 
 
 FAMILY = Family(

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from gauss_diffusion.denoisers import levels, multi_delta
 from gauss_diffusion.denoisers.family import Family, Option
@@ -14,13 +14,13 @@ from gauss_diffusion.types import Array, ArrayLike, Number, Pixels, Sigma
 class Kernel(NamedTuple):
   """Training images and the width of the Gaussian around each."""
 
-  images: UInt8[ArrayLike, "N H W C"]
+  images: levels.Source
   bandwidth: Number  # on the [-1, 1] scale
 
 
 def fit(images: Pixels, *, bandwidth: float) -> Kernel:
   """Return the record of images uint8 [N, H, W, C] and a bandwidth on the [-1, 1] scale."""
-  return Kernel(images, np.float64(bandwidth))
+  return Kernel(levels.placed(images), np.float64(bandwidth))
 
 
 def denoise(kernel: Kernel, x: Float[ArrayLike, "*image"], sigma: Sigma) -> Float[Array, "*image"]:

@@ -8,18 +8,64 @@ and a rest so small that its own rounding does not matter.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int32, Shaped, UInt8
+import numpy as np
+from jaxtyping import Bool, Float, Int, Int32, Shaped, UInt8
 
-from gauss_diffusion.types import Array, ArrayLike, Number
+from gauss_diffusion.types import Array, ArrayLike, Number, Pixels
 
 MAX_PIXELS = 2**15  # at most 255.5^2 squared levels each, so squared distances differ by less than 2^31
+ON_DEVICE = 2**30  # bytes of images that a fit leaves to be put on every device; more are streamed
 
 State = TypeVar("State")  # a pytree of arrays
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True, eq=False)
+class Streamed:
+  """Images that stay on the host, in memory or mapped, and go to devices a chunk at a time.
+
+  In the place of a record's images: denoisers find the same, and can be differentiated, jitted and mapped all
+  the same. But for every such record they are compiled anew, and what was compiled holds on to the images.
+  """
+
+  images: Shaped[np.ndarray, "..."]  # uint8 [N, H, W, C]
+
+
+Source = Shaped[ArrayLike, "..."] | Streamed  # training images, uint8 [N, H, W, C], of a record
+
+
+def placed(images: Pixels) -> Pixels | Streamed:
+  """Return images as a record holds them: streamed where they have more than `ON_DEVICE` bytes."""
+  return Streamed(images) if images.nbytes > ON_DEVICE else images
+
+
+def array(images: Source) -> Shaped[ArrayLike, "..."]:
+  """Return the array that a record's images are, for its shape and dtype."""
+  return images.images if isinstance(images, Streamed) else images
+
+
+def some(images: Source, chosen: Int[Array, " n"]) -> UInt8[Array, "..."]:
+  """Return the images of some indices, [n, ...]."""
+  if not isinstance(images, Streamed):
+    return jnp.asarray(images)[chosen]
+  shape, host = images.images.shape[1:], images.images
+  found = jax.ShapeDtypeStruct((*chosen.shape, *shape), np.uint8)
+  return jax.pure_callback(lambda index: host[np.asarray(index)], found, chosen, vmap_method="expand_dims")
+
+
+def _chunk(images: Source, first: Int[Array, ""], n: int) -> UInt8[Array, "..."]:
+  if not isinstance(images, Streamed):
+    return jax.lax.dynamic_slice_in_dim(images, first, n)
+  host = images.images
+  found = jax.ShapeDtypeStruct((n, *host.shape[1:]), np.uint8)
+  # Which chunk it is no sample says: under vmap all share one call.
+  return jax.pure_callback(lambda start: host[int(start) : int(start) + n], found, first)
 
 
 class Query(NamedTuple):
@@ -39,12 +85,13 @@ class Distance(NamedTuple):
   rest_y: Float[Array, "*n"]  # rest . y
 
 
-def check_images(images: Shaped[ArrayLike, "..."], x: Float[ArrayLike, "..."], chunk: int) -> None:
+def check_images(images: Source, x: Float[ArrayLike, "..."], chunk: int) -> None:
   """Refuse what is no set of training images, a noisy image of another size, and no chunk to stream them in.
 
   Raises:
     ValueError: see there.
   """
+  images = array(images)
   if images.dtype != jnp.uint8 or images.ndim != 4 or not len(images):
     raise ValueError(
       f"`images` are {images.dtype} {images.shape}; want uint8 [N, H, W, C] with N > 0, whose whole grey "
@@ -96,23 +143,46 @@ def choose(condition: Bool[Array, "*n"], a: Distance, b: Distance) -> Distance:
 def fold(
   step: Callable[..., State],
   state: State,
-  images: UInt8[ArrayLike, " N *image"],
+  images: Source,
   chunk: int,
 ) -> State:
   """Carry a state over the images in chunks, so that memory does not grow with N.
 
+  Images that are `Streamed` are not on the devices either, but for a chunk.
+
   Args:
     step: ``(state, y, fresh) -> state`` for images y; those that are not `fresh` have been seen before.
     state: of the start.
-    images: uint8, N > 0 of them.
+    images: uint8 [N, ...], N > 0 of them.
     chunk: images in one step.
   """
-  n = min(chunk, len(images))
+  num = len(array(images))
+  n = min(chunk, num)
 
   @jax.checkpoint  # reverse mode recomputes a chunk instead of storing it
   def body(state, start):
-    first = jnp.minimum(start, len(images) - n)  # the last chunk reaches back to be full ...
+    first = jnp.minimum(start, num - n)  # the last chunk reaches back to be full ...
     fresh = first + jnp.arange(n) >= start  # ... and does not count an image twice
-    return step(state, jax.lax.dynamic_slice_in_dim(images, first, n), fresh), None
+    return step(state, _chunk(images, first, n), fresh), None
 
-  return jax.lax.scan(body, state, jnp.arange(0, len(images), n))[0]
+  return jax.lax.scan(body, state, jnp.arange(0, num, n))[0]
+
+
+def each(measure: Callable[[Array], State], images: Source, chunk: int) -> State:
+  """Return what is measured of every image, of n at a time, leaves [N, ...]: these alone grow with N.
+
+  Args:
+    measure: of images uint8 [n, ...], a pytree with leaves [n, ...].
+    images: uint8 [N, ...], N > 0 of them.
+    chunk: images in one step.
+  """
+  num = len(array(images))
+  n = min(chunk, num)
+  last = num - n  # the last chunk reaches back to be full
+
+  @jax.checkpoint
+  def body(_, first):
+    return None, measure(_chunk(images, first, n))
+
+  _, found = jax.lax.scan(body, None, jnp.minimum(jnp.arange(0, num, n), last))
+  return jax.tree.map(lambda leaf: jnp.concatenate([leaf[:-1].reshape(-1)[:last], leaf[-1]]), found)

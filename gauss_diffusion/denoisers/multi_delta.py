@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from gauss_diffusion.denoisers import levels
 from gauss_diffusion.denoisers.family import Family
-from gauss_diffusion.denoisers.levels import MAX_PIXELS, Distance, Query, choose, gap
+from gauss_diffusion.denoisers.levels import MAX_PIXELS, Distance, Query, Source, choose, gap
 from gauss_diffusion.types import Array, ArrayLike, Pixels, Sigma
 
 BLOCK = 512  # pixels in one exact dot product: 512 * 256 * 128 = 2^24, float32's last exact integer
@@ -24,22 +24,26 @@ class Posterior(NamedTuple):
   weighted: Float[Array, " D"]  # weighted sum of images
 
 
-def fit(images: Pixels) -> Pixels:
-  """Return the images, uint8 [N, H, W, C]: this denoiser remembers all of them and nothing else."""
-  return images
+def fit(images: Pixels) -> Source:
+  """Return the images, uint8 [N, H, W, C]: this denoiser remembers all of them and nothing else.
+
+  More than `levels.ON_DEVICE` bytes of them stay on the host, `levels.Streamed`.
+  """
+  return levels.placed(images)
 
 
 def denoise(
-  images: Shaped[ArrayLike, "..."], x: Float[ArrayLike, "*image"], sigma: Sigma, *, chunk: int = 1024
+  images: Source, x: Float[ArrayLike, "*image"], sigma: Sigma, *, chunk: int = 1024
 ) -> Float[Array, "*image"]:
   """Estimate ``x0`` from `x` as the posterior mean under the empirical law of `images`.
 
   ``D(x; σ) = Σ_i w_i y_i``, ``w = softmax_i(-|x - y_i|² / 2σ²)`` (Li et al. 2024, eq. 5). The images
   are streamed in chunks, so memory does not grow with N, and the result does not depend on `chunk`.
-  Derivatives of any order pass through.
+  Derivatives of any order pass through. Images that are `levels.Streamed` come from the host, each chunk once
+  for all samples that are mapped together on a device: memory on devices does not grow with N either.
 
   Args:
-    images: uint8 [N, H, W, C]; level v stands for v / 127.5 - 1.
+    images: uint8 [N, H, W, C]; level v stands for v / 127.5 - 1. An array, or streamed.
     x: one noisy image [H, W, C], or any shape of D = H * W * C elements, on the [-1, 1] scale.
     sigma: scalar noise level > 0, in the same units.
     chunk: images in one step of the stream.
@@ -52,12 +56,13 @@ def denoise(
       or not as many as `x`, or when `chunk` < 1.
   """
   levels.check_images(images, x, chunk)
-  x, images = jnp.asarray(x), jnp.asarray(images).reshape(len(images), -1)
+  x = jnp.asarray(x)
   query = levels.split(x.reshape(-1))
   variance = levels.variance(sigma, x.dtype)
 
   def absorb(posterior, y, fresh):
-    return _merge(posterior, _summarise(query, y, fresh, variance), query.unit, variance)
+    summary = _summarise(query, y.reshape(len(y), -1), fresh, variance)
+    return _merge(posterior, summary, query.unit, variance)
 
   nothing = jnp.zeros_like(variance)
   nearest = Distance(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), nothing)
@@ -66,9 +71,7 @@ def denoise(
   return levels.to_pixels(mean).reshape(x.shape)
 
 
-def gaps(
-  images: Shaped[ArrayLike, "..."], x: Float[ArrayLike, "*image"], *, chunk: int = 1024
-) -> Float[Array, " N"]:
+def gaps(images: Source, x: Float[ArrayLike, "*image"], *, chunk: int = 1024) -> Float[Array, " N"]:
   """Return ``|x - y_i|² - min_j |x - y_j|²`` of every image, as exact as the posterior's weights are.
 
   Args:
@@ -83,18 +86,10 @@ def gaps(
     ValueError: as `denoise`.
   """
   levels.check_images(images, x, chunk)
-  n = min(chunk, len(images))
-  x, images = jnp.asarray(x), jnp.asarray(images).reshape(len(images), -1)
+  x = jnp.asarray(x)
   query = levels.split(x.reshape(-1))
-
-  @jax.checkpoint
-  def measure(_, first):
-    return None, _distance(query, _blocks(query, jax.lax.dynamic_slice_in_dim(images, first, n)))
-
-  last = len(images) - n  # the last chunk reaches back to be full
-  _, found = jax.lax.scan(measure, None, jnp.minimum(jnp.arange(0, len(images), n), last))
-  distance = jax.tree.map(lambda leaf: jnp.concatenate([leaf[:-1].reshape(-1)[:last], leaf[-1]]), found)
-  nearest = _nearest(distance, jnp.ones(len(images), bool), query.unit)
+  distance = levels.each(lambda y: _distance(query, _blocks(query, y.reshape(len(y), -1))), images, chunk)
+  nearest = _nearest(distance, jnp.ones(len(distance.near), bool), query.unit)
   return gap(distance, nearest, query.unit) / 127.5**2
 
 

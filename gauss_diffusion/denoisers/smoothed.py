@@ -6,9 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from gauss_diffusion.denoisers import multi_delta
+from gauss_diffusion.denoisers import levels, multi_delta
 from gauss_diffusion.denoisers.family import Family, Option
 from gauss_diffusion.types import Array, ArrayLike, Image, Number, Pixels, Sigma
 
@@ -16,7 +16,7 @@ from gauss_diffusion.types import Array, ArrayLike, Image, Number, Pixels, Sigma
 class Smoothed(NamedTuple):
   """Training images, and by how much inputs are moved."""
 
-  images: UInt8[ArrayLike, "N H W C"]
+  images: levels.Source
   noise: Float[ArrayLike, "M H W C"]  # unit normal, the same for every input
   width: Number  # its standard deviation, on the [-1, 1] scale
 
@@ -24,7 +24,7 @@ class Smoothed(NamedTuple):
 def fit(images: Pixels, *, width: float, draws: int, seed: int) -> Smoothed:
   """Return the record of images uint8 [N, H, W, C], with `draws` of noise from the seed."""
   noise = np.random.default_rng(seed).standard_normal((draws, *images.shape[1:]), np.float32)
-  return Smoothed(images, noise, np.float64(width))
+  return Smoothed(levels.placed(images), noise, np.float64(width))
 
 
 def denoise(smoothed: Smoothed, x: Image, sigma: Sigma) -> Float[Array, "H W C"]:
@@ -45,7 +45,7 @@ def denoise(smoothed: Smoothed, x: Image, sigma: Sigma) -> Float[Array, "H W C"]
   Raises:
     ValueError: as `multi_delta.denoise`, and when `x` is not shaped as the images.
   """
-  want = smoothed.images.shape[1:]
+  want = levels.array(smoothed.images).shape[1:]
   if x.shape != want:
     raise ValueError(f"`x` has shape {x.shape}; `smoothed` holds images of shape {want}")
   x = jnp.asarray(x)

@@ -25,11 +25,12 @@ def neighbours(x: Shaped[ArrayLike, "..."], images: Shaped[ArrayLike, "..."]) ->
 
   Candidates are screened with the expanded ‖y‖² - 2⟨x, y⟩ in blocks of matrix products, in float64,
   and the best eight are recomputed as differences. An image copied exactly, of pixels as u8/127.5 - 1 in the
-  precision of `x`, has distance 0. Memory beyond the inputs hardly grows with the number of images.
+  precision of `x`, has distance 0. Memory beyond the inputs does not grow with the number of images, each
+  read once for every 1024 samples.
 
   Args:
     x: samples, floats [n, H, W, C] on the scale of the images, [-1, 1] for pixels.
-    images: training images, uint8 or float32 [N, H, W, C].
+    images: training images, uint8 or float32 [N, H, W, C], in memory or mapped.
 
   Returns:
     The neighbours; exact as long as no more than eight images tie to within 1e-8 in ‖x - y‖².
@@ -94,15 +95,17 @@ def _candidates(x: Float[np.ndarray, "n D"], images: Shaped[np.ndarray, "N D"]) 
   """Return the indices of the m = min(8, N) images that the expanded distance puts nearest."""
   x = x.astype(np.float64)
   levels = (x + 1) * 127.5 if images.dtype == np.uint8 else x
-  index, score = [], []
+  index, score = np.empty((len(x), 0), int), np.empty((len(x), 0))
   step = max(1, _BLOCK // max(x.shape))
   for start in range(0, len(images), step):
     block = images[start : start + step].astype(np.float64)
     block_score = np.einsum("nd,nd->n", block, block) - 2 * levels @ block.T
     best = _smallest(block_score)
-    index.append(start + best)
-    score.append(np.take_along_axis(block_score, best, axis=1))
-  return np.take_along_axis(np.hstack(index), _smallest(np.hstack(score)), axis=1)
+    index = np.hstack([index, start + best])
+    score = np.hstack([score, np.take_along_axis(block_score, best, axis=1)])
+    kept = _smallest(score)
+    index, score = (np.take_along_axis(values, kept, axis=1) for values in (index, score))
+  return index
 
 
 def _smallest(score: Float[np.ndarray, "n N"]) -> Int[np.ndarray, "n m"]:

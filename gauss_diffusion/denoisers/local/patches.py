@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 
 from gauss_diffusion.denoisers import levels
 from gauss_diffusion.denoisers.family import Family, Shape
@@ -22,14 +22,14 @@ from gauss_diffusion.types import Array, ArrayLike, Image, Pixels, Sigma
 class Squares(NamedTuple):
   """Training images, and how wide the patches are."""
 
-  images: UInt8[ArrayLike, "N H W C"]
+  images: levels.Source
   windows: Windows
 
 
 class Flexible(NamedTuple):
   """Training images, and patches as masks, at some noise levels."""
 
-  images: UInt8[ArrayLike, "N H W C"]
+  images: levels.Source
   masks: Bool[ArrayLike, "S P H W"]  # such as `masks.hottest`; together the P of a level hold every pixel
   sigma: Float[ArrayLike, " S"]  # the nearest level's are taken, in ratio
 
@@ -51,7 +51,7 @@ def fit(images: Pixels, *, window: int, growth: float) -> Squares:
   """Return the record of images uint8 [N, H, W, C], with patches ``window σ^growth`` wide."""
   shape = images.shape[1:]
   check("", shape, len(images), window=window, growth=growth)
-  return Squares(images, windows.power_law(window, growth, range(1, min(shape[:2]) + 1)))
+  return Squares(levels.placed(images), windows.power_law(window, growth, range(1, min(shape[:2]) + 1)))
 
 
 def denoise(record: Squares, x: Image, sigma: Sigma, *, chunk: int = 64) -> Float[Array, "H W C"]:
@@ -102,7 +102,7 @@ def denoise_flexible(record: Flexible, x: Image, sigma: Sigma, *, chunk: int = 6
 
 
 def _composite(
-  images: UInt8[ArrayLike, "N H W C"],
+  images: levels.Source,
   x: Image,
   sigma: Sigma,
   chunk: int,

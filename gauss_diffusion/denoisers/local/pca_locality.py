@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 
 from gauss_diffusion import statistics
 from gauss_diffusion.denoisers import levels
 from gauss_diffusion.denoisers.family import Family, Option
 from gauss_diffusion.denoisers.local import masks, posterior
-from gauss_diffusion.types import Array, ArrayLike, GaussianStats, Image, Number, Pixels, Sigma
+from gauss_diffusion.types import Array, GaussianStats, Image, Number, Pixels, Sigma
 
 MOST_VALUES = 2**12  # W is a matrix of as many rows and columns, made anew for each noise level
 
@@ -18,14 +18,14 @@ MOST_VALUES = 2**12  # W is a matrix of as many rows and columns, made anew for 
 class Locality(NamedTuple):
   """Training images, their covariance, and how little of W still counts."""
 
-  images: UInt8[ArrayLike, "N H W C"]
+  images: levels.Source
   stats: GaussianStats
   threshold: Number  # of |W_ij / W_ii|, as a share of the largest
 
 
 def fit(images: Pixels, *, threshold: float) -> Locality:
   """Return the record of images uint8 [N, H, W, C]."""
-  return Locality(images, statistics.gaussian_stats(images), np.float64(threshold))
+  return Locality(levels.placed(images), statistics.gaussian_stats(images), np.float64(threshold))
 
 
 def read(record: Locality, sigma: Sigma, dtype: jnp.dtype) -> Bool[Array, "D D"]:

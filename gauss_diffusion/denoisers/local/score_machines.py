@@ -14,20 +14,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Bool, Float, Int, Int32, UInt8
+from jaxtyping import Bool, Float, Int, Int32
 
 from gauss_diffusion import parallel
 from gauss_diffusion.denoisers import levels
 from gauss_diffusion.denoisers.family import Family, Shape
 from gauss_diffusion.denoisers.local import posterior, windows
 from gauss_diffusion.denoisers.local.windows import Windows
-from gauss_diffusion.types import Array, ArrayLike, Denoiser, Image, Pixels, Sigma
+from gauss_diffusion.types import Array, Denoiser, Image, Pixels, Sigma
 
 
 class Local(NamedTuple):
   """Training images, and how wide the windows are."""
 
-  images: UInt8[ArrayLike, "N H W C"]
+  images: levels.Source
   windows: Windows
 
 
@@ -67,7 +67,7 @@ def fit(images: Pixels, *, pool: Pool, window: int, growth: float) -> Local:
   """Return the record of images uint8 [N, H, W, C], with windows ``window σ^growth`` wide, an odd number."""
   shape = images.shape[1:]
   check("", shape, len(images), pool=pool, window=window, growth=growth)
-  return Local(images, windows.power_law(window, growth, sizes(pool, shape)))
+  return Local(levels.placed(images), windows.power_law(window, growth, sizes(pool, shape)))
 
 
 def denoise(record: Local, x: Image, sigma: Sigma, *, pool: Pool, chunk: int = 64) -> Float[Array, "H W C"]:
