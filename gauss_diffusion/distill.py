@@ -21,13 +21,12 @@ import scipy.linalg
 from jaxtyping import Float, Int, Key, Shaped, UInt8
 from tqdm import tqdm
 
-from gauss_diffusion import parallel
+from gauss_diffusion import moments, parallel
 from gauss_diffusion.images import to_float
+from gauss_diffusion.moments import Pairs
 from gauss_diffusion.types import Affine, Array, ArrayLike, Denoiser, GaussianStats, Images, Sigma, Sigmas
 
 _BLOCK = 1024  # pairs in one float64 update of the moments: keeps BLAS busy within 100 MB at D = 3072
-
-Pairs = tuple[Float[np.ndarray, "n D"], Float[np.ndarray, "n D"]]  # y and D(y)
 
 
 class Fit(NamedTuple):
@@ -57,8 +56,9 @@ def closed_form(
 ) -> tuple[Affine, Fit]:
   """Fit the affine maps by least squares, ``W = Cov(D, y) Cov(y)⁻¹``, ``b = E[D] − W E[y]``.
 
-  Moments are streamed and solved in float64 on the host, one level at a time: beside the maps, memory holds
-  a few D x D matrices.
+  Moments are streamed, each process and device summing its share, see `moments`. Each process then solves the
+  same equations in float64, one level at a time and in place: beside the maps, the host's memory holds two
+  matrices D x D of float64, and while moments are summed a third.
 
   Args:
     denoise: the denoiser, a pytree; compiled once for all levels.
@@ -82,7 +82,7 @@ def closed_form(
   if num_pairs < 2 * dimension:
     raise ValueError(f"`num_pairs` is {num_pairs}; {dimension} coordinates need at least {2 * dimension}")
   key_order, key_noise = jax.random.split(key)
-  order = _order(images, key_order)
+  order, denoise = _order(images, key_order), parallel.put(denoise)
   blocks = np.array_split(np.arange(num_pairs), max(1, num_pairs // _BLOCK))
 
   dtype = jax.dtypes.canonicalize_dtype(np.float64)
@@ -140,7 +140,7 @@ def gradient_descent(
     if count < 1:
       raise ValueError(f"`{name}` is {count}; want at least 1")
   key_order, key_noise = jax.random.split(key)
-  order = _order(images, key_order)
+  order, denoise = _order(images, key_order), parallel.put(denoise)
   mean, radius, variance = _extent(images)
   dimension, curvature = len(mean), variance + sigmas**2
   learning_rate = batch / (2 * (radius + (dimension + 4) * sigmas**2 + batch * curvature))
@@ -224,28 +224,18 @@ def pairs_needed(gap: float, noise2: float, num_pairs: int, dimension: int) -> i
 
 def _least_squares(pairs: Iterable[Pairs]) -> tuple[Float[np.ndarray, "D D"], Float[np.ndarray, " D"], float]:
   """Regress targets on inputs, blocks of (y [n, D], target [n, D]): weight, bias, residual per coordinate."""
-  num = 0
-  for y, target in pairs:
-    y, target = y.astype(np.float64), target.astype(np.float64)
-    if not num:
-      # Moments about points near the means, so that removing the means costs no digits.
-      origin_y, origin_d, dimension = y.mean(0), target.mean(0), y.shape[1]
-      sum_y, sum_d, sum_dd = np.zeros(dimension), np.zeros(dimension), 0.0
-      sum_yy, sum_yd = np.zeros((dimension, dimension)), np.zeros((dimension, dimension))
-    y -= origin_y
-    target -= origin_d
-    num += len(y)
-    sum_y += y.sum(0)
-    sum_d += target.sum(0)
-    sum_dd += np.vdot(target, target)
-    sum_yy += y.T @ y
-    sum_yd += y.T @ target
-  sum_yy -= np.outer(sum_y, sum_y / num)
-  sum_yd -= np.outer(sum_y, sum_d / num)
-  weight_t = scipy.linalg.cho_solve(scipy.linalg.cho_factor(sum_yy, overwrite_a=True), sum_yd)
-  bias = origin_d + sum_d / num - (origin_y + sum_y / num) @ weight_t
-  residual = sum_dd - np.vdot(sum_d, sum_d) / num - np.vdot(weight_t, sum_yd)
-  return weight_t.T, bias, max(residual, 0) / (num * dimension)  # only rounding takes it below 0
+  num, origin_y, origin_d, sum_y, sum_d, sum_dd, yy, dy = moments.of_pairs(pairs)
+  yy -= np.outer(sum_y, sum_y / num)
+  dy -= np.outer(sum_d, sum_y / num)
+  # In place: LAPACK wants columns, which are rows of the transposes.
+  factor = scipy.linalg.cholesky(yy.T, lower=True, overwrite_a=True, check_finite=False)
+  options = {"lower": True, "overwrite_b": True, "check_finite": False}
+  half = scipy.linalg.solve_triangular(factor, dy.T, **options)
+  explained = np.vdot(half.T, half.T)
+  weight = scipy.linalg.solve_triangular(factor, half, trans="T", **options).T
+  bias = origin_d + sum_d / num - weight @ (origin_y + sum_y / num)
+  residual = sum_dd - np.vdot(sum_d, sum_d) / num - explained
+  return weight, bias, max(float(residual), 0.0) / (num * len(bias))  # only rounding takes it below 0
 
 
 @functools.partial(jax.jit, donate_argnums=(0, 1))

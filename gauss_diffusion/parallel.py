@@ -18,6 +18,7 @@ from gauss_diffusion.types import Array, Denoiser, Sigma
 
 AXIS = "batch"
 BATCH = 128  # samples in flight where nothing else is asked for, fewer when they are large
+TOTALLED = 2**22  # numbers that processes tell each other at a time
 LARGE = 32 * 32 * 3  # values in a sample above which it counts as large
 
 Tree = TypeVar("Tree")  # a pytree of arrays, given back in the same structure
@@ -138,3 +139,61 @@ def local_rows(num: int) -> slice:
   """Return which of `num` rows of a global batch this process feeds to its devices."""
   share = num // jax.process_count()
   return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+
+
+def own_rows(num: int) -> slice:
+  """Return which of any number of rows that all processes have is this one's share."""
+  count, index = jax.process_count(), jax.process_index()
+  return slice(index * num // count, (index + 1) * num // count)
+
+
+def spread(tree: Tree) -> Tree:
+  """Return leaves [devices, ...] that hold a copy on each local device."""
+  return _spreading()(np.arange(jax.local_device_count()), tree)
+
+
+@functools.cache
+def _spreading() -> Callable[..., Any]:
+  return jax.pmap(lambda _, leaves: leaves, AXIS, in_axes=(0, None))
+
+
+def absorb(step: Callable[..., Tree], states: Tree, *blocks: Float[np.ndarray, "n _"], rows: int) -> Tree:
+  """Carry a state on each local device over its share of this process's rows: ``state = step(state, *rows)``.
+
+  Args:
+    step: module-level function; compiled once for each number of rows.
+    states: from `spread`, given to the new ones.
+    *blocks: [n, ...] each; the last share is filled up with zeros, which must not matter.
+    rows: at most so many in one step.
+  """
+  devices = jax.local_device_count()
+  size = min(rows, -(-len(blocks[0]) // devices)) * devices
+  for start in range(0, len(blocks[0]), size):
+    some = [block[start : start + size] for block in blocks]
+    full = [np.pad(block, ((0, size - len(block)), (0, 0))) for block in some]
+    states = _carrying(step, len(blocks))(states, *shard(full))
+  return states
+
+
+@functools.cache
+def _carrying(step: Callable[..., Any], num: int) -> Callable[..., Any]:
+  return jax.pmap(step, AXIS, in_axes=(0,) * (1 + num), donate_argnums=0)
+
+
+def add(total: Float[np.ndarray, "..."], parts: Float[Array, "devices ..."]) -> None:
+  """Add what each local device holds to a float64 array on the host, one after the other."""
+  for part in parts.addressable_shards:
+    total += np.asarray(part.data)[0]
+
+
+def total(array: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+  """Return the sum of the processes' float64 arrays, the same in each, in their order.
+
+  Some at a time, as the bits that they are: between processes JAX has no float64.
+  """
+  flat = np.ascontiguousarray(array, np.float64).reshape(-1)
+  for start in range(0, len(flat), TOTALLED):
+    some = slice(start, start + TOTALLED)
+    found = multihost_utils.process_allgather(flat[some].view(np.uint32))
+    flat[some] = np.ascontiguousarray(found).view(np.float64).reshape(jax.process_count(), -1).sum(0)
+  return flat.reshape(array.shape)

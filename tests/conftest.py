@@ -8,7 +8,7 @@ import jaxtyping
 import pytest
 
 # From here on every call of a function in these rooms is checked against its signature, axes included.
-MATHS = "edm images sampling statistics distill parallel denoisers probes networks training".split()
+MATHS = "edm images sampling statistics moments distill parallel denoisers probes networks training".split()
 jaxtyping.install_import_hook([f"gauss_diffusion.{room}" for room in MATHS], "signatures.checked")
 
 jax.config.update("jax_platforms", "cpu")

@@ -15,6 +15,7 @@ FLOORS = {
   "edm": 1,
   "parallel": 1,
   "results": 1,
+  "moments": 2,
   "statistics": 2,
   "denoisers": 3,
   "networks": 4,

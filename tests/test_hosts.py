@@ -3,6 +3,7 @@
 They are on this machine, with XLA's collectives for CPUs between them.
 """
 
+import functools
 import os
 import pathlib
 import signal
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from test_determinism import STATED, STEPS, numbers, work
 
-from gauss_diffusion import hosts, parallel
+from gauss_diffusion import distill, hosts, parallel
 from gauss_diffusion.training import checkpoint
 
 pytestmark = pytest.mark.hosts
@@ -85,6 +86,8 @@ def test_processes_find_what_one_process_finds_and_go_on_from_it(processes, devi
       print(folder.name, name, apart)
       assert apart <= STATED[name], (folder.name, name, apart)
   np.testing.assert_array_equal(np.load(tmp_path / "several.npy"), mapped())
+  # Each summed its share of the products: float64 in another order, and a map in float32.
+  np.testing.assert_allclose(np.load(tmp_path / "several.maps.npy"), distilled(), rtol=0, atol=1e-6)
 
 
 @pytest.fixture
@@ -223,6 +226,17 @@ def _scaled(shared, x, y):
   return shared * x.sum() + y
 
 
+def distilled():
+  """Return the affine map of a denoiser that is none, from pairs in three blocks."""
+  images = np.random.default_rng(0).integers(0, 256, (40, 2, 2, 3), np.uint8)
+  denoise = jax.tree_util.Partial(_bent)
+  return distill.closed_form(denoise, images, [0.5], jax.random.key(0), num_pairs=3001)[0].weight
+
+
+def _bent(x, sigma):
+  return x / (1 + sigma * x**2)
+
+
 if __name__ == "__main__":
   port, number, processes, *folders = sys.argv[1:]
   jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/gauss_diffusion/jax"))
@@ -230,6 +244,6 @@ if __name__ == "__main__":
   hosts.join(f"localhost:{port}", int(processes), int(number), "the test")
   for folder in folders:
     work(pathlib.Path(folder), STEPS)
-  found = mapped()
-  hosts.alone(lambda: np.save(pathlib.Path(folders[0]).with_suffix(".npy"), found))
+  for suffix, found in ((".npy", mapped()), (".maps.npy", distilled())):
+    hosts.alone(functools.partial(np.save, pathlib.Path(folders[0]).with_suffix(suffix), found))
   hosts.leave()
