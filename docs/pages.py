@@ -26,7 +26,7 @@ ELSEWHERE = {
 API = {
   "denoisers": ("Denoisers", ["types", "denoisers"]),
   "probes": ("Probes", ["probes"]),
-  "sampling": ("Sampling and distillation", ["edm", "sampling", "distill", "parallel"]),
+  "sampling": ("Sampling and distillation", ["edm", "sampling", "distill", "moments", "parallel"]),
   "networks": ("Networks and training", ["networks", "training", "importers"]),
   "data": ("Data and statistics", ["images", "data", "statistics"]),
   "results": ("Results and readings", ["results", "readings"]),

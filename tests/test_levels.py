@@ -1,5 +1,10 @@
 """Images that stay on the host: denoisers find what they find with those on the devices, to the last bit."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -40,6 +45,54 @@ def test_streamed_images_are_those_on_the_devices(name, images, monkeypatch):
   x = noisy(11)
   for sigma in (0.3, 5.0):
     np.testing.assert_array_equal(parallel.denoise(streamed, x, sigma), parallel.denoise(held, x, sigma))
+
+
+GROWN = """
+import pathlib, resource, sys
+import numpy as np
+from jax.tree_util import Partial
+from gauss_diffusion import parallel
+from gauss_diffusion.denoisers import multi_delta
+
+def denoised(path):
+  images = np.load(path, mmap_mode="r")[1:]  # at an odd place: JAX takes what is aligned on a CPU as it lies
+  x = np.linspace(-1, 1, images[0].size, dtype=np.float32).reshape(1, *images.shape[1:])
+  return parallel.denoise(Partial(multi_delta.denoise, multi_delta.fit(images)), x, 2.0)
+
+multi_delta.levels.ON_DEVICE = 2**20
+denoised(sys.argv[1])
+status = pathlib.Path("/proc/self/status").read_text()
+limit = 1024 * int(status.split("VmData:")[1].split()[0]) + int(sys.argv[3])  # maps of files are no data
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+print(denoised(sys.argv[2]).tobytes().hex())
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(not pathlib.Path("/proc/self/statm").exists(), reason="limits of memory are Linux's")
+def test_streamed_images_take_no_memory(tmp_path):
+  """An eighth of 128 MB has been denoised with; the whole has to do with less than half of its own size."""
+  images = np.random.default_rng(0).integers(0, 256, (2**15, 63, 65, 1), np.uint8)
+  for name, num in (("few", len(images) // 8), ("many", len(images))):
+    np.save(tmp_path / f"{name}.npy", images[:num])
+  want = brute_force(images[1:], np.linspace(-1, 1, 63 * 65), 2.0)
+  paths = [str(tmp_path / f"{name}.npy") for name in ("few", "many")]
+  command = [sys.executable, "-c", GROWN, *paths, str(images.nbytes // 2)]
+  environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+  found = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+  assert found.returncode == 0, found.stderr[-2000:]
+  got = np.frombuffer(bytes.fromhex(found.stdout.split()[-1]), np.float32)
+  np.testing.assert_allclose(got, want, rtol=0, atol=2e-6)
+
+
+def brute_force(images, x, sigma):
+  """Return the posterior mean in float64, from differences."""
+  rows, square = images.reshape(len(images), -1), np.empty(len(images))
+  for start in range(0, len(rows), 1024):
+    square[start : start + 1024] = np.sum((rows[start : start + 1024] / 127.5 - 1 - x) ** 2, axis=1)
+  weight = np.exp(-(square - square.min()) / (2 * sigma**2))
+  few = weight > 1e-12
+  return weight[few] @ (rows[few] / 127.5 - 1) / weight.sum()
 
 
 @pytest.mark.parametrize("chunk", [1, 8, 37])

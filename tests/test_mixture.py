@@ -1,5 +1,7 @@
 """Mixture denoiser (M14, M15) and expectation-maximisation, against dense NumPy float64."""
 
+import tracemalloc
+
 import jax
 import numpy as np
 import pytest
@@ -84,6 +86,24 @@ def sample(record, sigma, seed=1):
   rng = np.random.default_rng(seed)
   x0 = rng.multivariate_normal(record.means[0].ravel(), covariances(record)[0]).reshape(record.means[0].shape)
   return x0 + sigma * rng.normal(size=x0.shape)
+
+
+def test_memory_grows_by_a_few_numbers_an_image(monkeypatch, tmp_path):
+  monkeypatch.setattr(mixture, "CHUNK", 2**14)
+  options = {"components": 3, "rank": 2, "floor": 0.01, "iterations": 2, "seed": 0}
+  peaks, found = [], []
+  for count in (2000, 8000):
+    np.save(tmp_path / "images.npy", images_of(count, shape=(8, 8, 1)))
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    tracemalloc.start()
+    found.append(mixture.fit(mapped, **options))
+    peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+  assert (
+    peaks[1] < peaks[0] + 6000 * 8 * 6 < peaks[0] + mapped.nbytes
+  )  # distances, probabilities and their sums
+  for one, other in zip(found[1], mixture.fit(np.array(mapped), **options), strict=True):
+    np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("rank", [1, 5, D])

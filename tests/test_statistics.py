@@ -1,5 +1,7 @@
 """Statistics against integer and float64 NumPy references."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,18 @@ def test_mapped_images_are_those_in_memory(tmp_path, count, shape):
   mapped = statistics.gaussian_stats(np.load(tmp_path / "images.npy", mmap_mode="r"))
   for one, other in zip(mapped, statistics.gaussian_stats(images), strict=True):
     np.testing.assert_array_equal(one, other)
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path):
+  peaks = []
+  for count in (3000, 12_000):
+    np.save(tmp_path / "images.npy", random_images(count))
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    tracemalloc.start()
+    statistics.gaussian_stats(mapped)
+    peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+  assert peaks[1] < peaks[0] + 2**16 < peaks[0] + mapped.nbytes // 8
 
 
 @pytest.mark.parametrize("tiles", [1, 40])  # sample space, pixel space

@@ -329,10 +329,15 @@ def _maps(
   The same of outputs that are kept whole.
   """
   square, cube = dimension**2, dimension**3
-  a_map, problem = 4 * square, 5 * 8 * square  # least squares: two moments, a factor, a solution, a copy
+  a_map, problem = (
+    4 * square,
+    3 * 8 * square,
+  )  # least squares, in place: two moments, and what is added to them
+  if jax.default_backend() != "cpu":  # two sums in two parts, and as much that is added
+    problem += jax.local_device_count() * 8 * 4 * square
 
   def least_squares(pairs):
-    return 4 * pairs * square + SOLVE * cube
+    return 4 * pairs * square / jax.process_count() + SOLVE * cube
 
   match name:
     case "explained":
