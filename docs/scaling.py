@@ -117,10 +117,10 @@ def table(found: list[dict]) -> str:
   """Return the rows as the page shows them."""
   lines = ["| Task | Images | D | N | GB of pixels | Memory, MB | Seconds |", "|---|---|--:|--:|--:|--:|--:|"]
   for row in found:
-    size = row["N"] * row["D"] / 1e9
+    size, seconds = row["N"] * row["D"] / 1e9, float(f"{row['seconds']:.2g}")
     lines.append(
       f"| {row['task']} | {row['images']} | {row['D']:,} | {row['N']:,} | {size:.3g} | "
-      f"{row['memory'] / 1e6:.0f} | {row['seconds']:.2g} |"
+      f"{row['memory'] / 1e6:.0f} | {seconds:g} |"
     )
   return "\n".join(lines)
 
@@ -132,7 +132,7 @@ def draw(found: list[dict], path: pathlib.Path) -> None:
   matplotlib.use("agg")
   import matplotlib.pyplot as plt
 
-  figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+  figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
   for key in dict.fromkeys((row["task"], row["D"]) for row in found if row["images"] == "generated"):
     own = [row for row in found if (row["task"], row["D"]) == key and row["images"] == "generated"]
     style = {"marker": "o", "linestyle": "-" if key[1] < 10_000 else "--"}
@@ -149,7 +149,7 @@ def draw(found: list[dict], path: pathlib.Path) -> None:
     axes[0].plot(*zip(*pixels), color=color, linestyle=":", label=f"the pixels, D = {size:,}")
   for axis, name in zip(axes, ("memory of its own (MB)", "seconds, beside other work")):
     axis.set(xscale="log", yscale="log", xlabel="images N", ylabel=name)
-  axes[0].legend(fontsize=7)
+  figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
   figure.savefig(path, dpi=130)
 
 
@@ -168,12 +168,8 @@ def main() -> None:
   if asked.check:
     print(table(found))
     return
-  text = re.sub(
-    r"(<!-- rows -->\n).*?(\n<!-- /rows -->)",
-    lambda m: m[1] + table(found) + m[2],
-    PAGE.read_text(),
-    flags=re.S,
-  )
+  shown = lambda match: f"{match[1]}\n{table(found)}\n{match[2]}"  # noqa: E731
+  text = re.sub("(<!-- rows -->).*(<!-- /rows -->)", shown, PAGE.read_text(), flags=re.DOTALL)
   PAGE.write_text(text)
   draw(found, PAGE.with_suffix(".png"))
 
