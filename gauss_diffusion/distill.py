@@ -91,7 +91,7 @@ def closed_form(
   for s, sigma in enumerate(sigmas):
     key_level = jax.random.fold_in(key_noise, s)
     pairs = (_pairs(denoise, images, order, sigma, key_level, index) for index in blocks)
-    weight[s], bias[s], residual_mse[s] = _least_squares(pairs)
+    weight[s], bias[s], residual_mse[s] = least_squares(pairs)
   return Affine(weight, bias, sigmas.astype(dtype)), Fit(residual_mse, num_pairs)
 
 
@@ -222,7 +222,7 @@ def pairs_needed(gap: float, noise2: float, num_pairs: int, dimension: int) -> i
   return 2 * (dimension + 2 + max(1, int(np.ceil(spare * noise2 / gap**2))))
 
 
-def _least_squares(pairs: Iterable[Pairs]) -> tuple[Float[np.ndarray, "D D"], Float[np.ndarray, " D"], float]:
+def least_squares(pairs: Iterable[Pairs]) -> tuple[Float[np.ndarray, "D D"], Float[np.ndarray, " D"], float]:
   """Regress targets on inputs, blocks of (y [n, D], target [n, D]): weight, bias, residual per coordinate."""
   num, origin_y, origin_d, sum_y, sum_d, sum_dd, yy, dy = moments.of_pairs(pairs)
   yy -= np.outer(sum_y, sum_y / num)

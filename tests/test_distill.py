@@ -85,7 +85,7 @@ def test_normal_equations_and_residual():
   rng = np.random.default_rng(3)
   y = 1e3 + rng.normal(size=(500, D)) * np.geomspace(1, 1e-2, D)
   target = np.sin(y) + 1e3
-  weight, bias, mse = distill._least_squares(iter([(y[:200], target[:200]), (y[200:], target[200:])]))
+  weight, bias, mse = distill.least_squares(iter([(y[:200], target[:200]), (y[200:], target[200:])]))
   residual = target - y @ weight.T - bias
   np.testing.assert_allclose(residual.mean(0), 0, atol=F64)
   np.testing.assert_allclose(residual.T @ (y - y.mean(0)) / 500, 0, atol=F64)
@@ -93,7 +93,7 @@ def test_normal_equations_and_residual():
   covariance = np.cov(y.T, bias=True)
   identity = np.trace(np.cov(target.T, bias=True)) - np.trace(weight @ covariance @ weight.T)
   np.testing.assert_allclose(mse * D, identity, rtol=F64)
-  scaled, _, _ = distill._least_squares(iter([(y / np.sqrt(D), target)]))
+  scaled, _, _ = distill.least_squares(iter([(y / np.sqrt(D), target)]))
   np.testing.assert_allclose(scaled / np.sqrt(D), weight, atol=F64)
 
 
@@ -268,7 +268,7 @@ def antithetic_fits(num_pairs, residual, repeats, x0_scale=0.0):
       target[1::2] *= -1
     if residual == "independent":
       target, y = rng.normal(size=(2, num_pairs, D))
-    weight, bias, mse = distill._least_squares(iter([(y, target)]))
+    weight, bias, mse = distill.least_squares(iter([(y, target)]))
     error2 = np.sum(weight**2)
     found.append((mse, 1 + ((1 + x0_scale**2) * error2 + np.sum(bias**2)) / D, error2))
   return np.array(found)

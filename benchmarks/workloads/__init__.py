@@ -1,0 +1,28 @@
+"""All workloads by name."""
+
+from benchmarks.workload import Workload
+from benchmarks.workloads import (
+  covariance,
+  distillation,
+  gaussian,
+  jacobian,
+  linearity,
+  multi_delta,
+  neighbours,
+  sampling,
+  study,
+  training,
+)
+
+WORKLOADS: dict[str, Workload] = (
+  training.WORKLOADS
+  | sampling.WORKLOADS
+  | gaussian.WORKLOADS
+  | multi_delta.WORKLOADS
+  | neighbours.WORKLOADS
+  | covariance.WORKLOADS
+  | distillation.WORKLOADS
+  | jacobian.WORKLOADS
+  | linearity.WORKLOADS
+  | study.WORKLOADS
+)

@@ -1,0 +1,129 @@
+"""The Gaussian denoiser at ten noise levels."""
+
+import pathlib
+
+import jax
+import numpy as np
+
+from benchmarks import images
+from benchmarks.workload import Facts, Peer, Side, Size, Work, Workload
+from gauss_diffusion import edm, parallel, statistics
+from gauss_diffusion.denoisers import gaussian
+from gauss_diffusion.types import GaussianStats
+
+LEVELS = edm.sigma_grid(10)
+STATS = "stats.npz"
+
+
+def clean(size: Size) -> np.ndarray:
+  """Return the images under the noise."""
+  return images.made_up(size["batch"], size["side"], size["channels"], seed=1)
+
+
+def stats_of(size: Size, folder: pathlib.Path) -> GaussianStats:
+  """Fit, and leave the record in the folder."""
+  found = statistics.gaussian_stats(images.made_up(size["images"], size["side"], size["channels"]))
+  np.savez(folder / STATS, **found._asdict())
+  return found
+
+
+def inputs(size: Size) -> list[np.ndarray]:
+  """Return an input for each level, each with noise of its own."""
+  pixels = clean(size)
+  return [images.noisy(pixels, sigma, seed=level) for level, sigma in enumerate(LEVELS)]
+
+
+def ours(size: Size, folder: pathlib.Path) -> Side:
+  """Return the package's denoiser, over all devices."""
+  denoise = jax.tree_util.Partial(gaussian.denoise, parallel.put(stats_of(size, folder)))
+  xs = inputs(size)
+
+  def solve() -> np.ndarray:
+    return np.stack([parallel.denoise(denoise, x, sigma) for x, sigma in zip(xs, LEVELS, strict=True)])
+
+  def run() -> Facts:
+    solve()
+    return {}
+
+  run()
+  return Side(run, solve)
+
+
+def torch_stats(folder: pathlib.Path, dtype: str) -> tuple:
+  """Return mean [D], basis [D, K] and eigenvalues [K] as PyTorch's."""
+  import torch
+
+  on = "cuda" if torch.cuda.is_available() else "cpu"
+  with np.load(folder / STATS) as found:
+    mean, basis, eigenvalues = (torch.from_numpy(found[name]).to(on, getattr(torch, dtype)) for name in found)
+  return mean.reshape(-1), basis, eigenvalues
+
+
+def official(size: Size, folder: pathlib.Path) -> Side:
+  """Return the formula with a diagonal matrix, in float64, as the paper's code has it."""
+  import torch
+
+  mean, basis, eigenvalues = torch_stats(folder, "float64")
+  xs = [torch.from_numpy(x.reshape(len(x), -1)).to(mean) for x in inputs(size)]
+
+  @torch.inference_mode()
+  def solve() -> np.ndarray:
+    found = []
+    for x, sigma in zip(xs, LEVELS, strict=True):
+      gain = torch.diag(eigenvalues / (eigenvalues + sigma**2))
+      found.append(((x - mean) @ basis @ gain @ basis.T + mean).cpu().numpy())
+    return np.stack(found).reshape(len(LEVELS), -1, size["side"], size["side"], size["channels"])
+
+  return timed(solve)
+
+
+def float32(size: Size, folder: pathlib.Path) -> Side:
+  """Return two products in float32 and a vector of gains."""
+  import torch
+
+  mean, basis, eigenvalues = torch_stats(folder, "float32")
+  xs = [torch.from_numpy(x.reshape(len(x), -1)).to(mean) for x in inputs(size)]
+
+  @torch.inference_mode()
+  def solve() -> np.ndarray:
+    found = []
+    for x, sigma in zip(xs, LEVELS, strict=True):
+      modes = (x - mean) @ basis * (eigenvalues / (eigenvalues + sigma**2))
+      found.append(torch.addmm(mean, modes, basis.T).cpu().numpy())
+    return np.stack(found).reshape(len(LEVELS), -1, size["side"], size["side"], size["channels"])
+
+  return timed(solve)
+
+
+def timed(solve) -> Side:
+  """Return a side whose run is its answer."""
+
+  def run() -> Facts:
+    solve()
+    return {}
+
+  run()
+  return Side(run, solve)
+
+
+def products(count: int, size: Size) -> Work:
+  """Return the operations of so many products with the basis, and the traffic of reading it for each."""
+  dimension = size["side"] ** 2 * size["channels"]
+  rank = min(dimension, size["images"] - 1)
+  return Work(2.0 * count * size["batch"] * dimension * rank, 4.0 * count * dimension * rank)
+
+
+FULL = {"images": 5000, "side": 32, "channels": 3, "batch": 256}
+QUICK = {"images": 200, "side": 8, "channels": 3, "batch": 16}
+WORKLOADS = {
+  "gaussian": Workload(
+    "Gaussian denoiser, 10 levels, an input for each, batch 256, d = 3072",
+    ours,
+    {"PyTorch, float32": Peer("torch", float32), "PyTorch, float64, diagonal": Peer("torch", official)},
+    FULL,
+    QUICK,
+    lambda size: products(2 * len(LEVELS), size),
+    1e-4,
+    (1.0, 1.2),
+  ),
+}

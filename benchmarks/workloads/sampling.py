@@ -1,0 +1,91 @@
+"""From noise to images along the ODE: Euler on ten levels."""
+
+import functools
+import pathlib
+
+import jax
+import numpy as np
+
+from benchmarks import network
+from benchmarks.workload import Facts, Peer, Side, Size, Work, Workload
+from benchmarks.workloads import training
+from gauss_diffusion import edm, networks, sampling
+
+LEVELS = edm.sigma_grid(10)
+
+
+def latents(size: Size) -> np.ndarray:
+  """Return what the images begin as."""
+  shape = (size["batch"], size["img_resolution"], size["img_resolution"], size["img_channels"])
+  return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+
+def ours(size: Size, folder: pathlib.Path) -> Side:
+  """Return the package's sampler, over all devices."""
+  params, noise = network.parameters(size, folder), latents(size)
+  trained = networks.Trained(params=params, network=network.create(size))
+  denoise = jax.tree_util.Partial(networks.denoise, trained)
+
+  def solve() -> np.ndarray:
+    return np.asarray(sampling.sample_many(denoise, noise, LEVELS, batch=size["batch"]).x[:, -1])
+
+  def run() -> Facts:
+    solve()
+    return {}
+
+  run()
+  return Side(run, solve)
+
+
+def theirs(layout: str, compiled: bool, size: Size, folder: pathlib.Path) -> Side:
+  """Return the same in PyTorch, without gradients."""
+  import torch
+
+  from benchmarks import torch_network
+
+  memory_format = getattr(torch, layout)
+  denoiser = torch_network.load(size, folder, memory_format).eval()
+  denoise = torch.compile(denoiser) if compiled else denoiser
+  noise = latents(size)
+
+  @torch.inference_mode()
+  def solve() -> np.ndarray:
+    x = torch_network.images(noise, memory_format) * float(LEVELS[0])
+    for now, then in zip(LEVELS, [*LEVELS[1:], 0.0], strict=True):
+      x0_hat = denoise(x, torch.full((len(x),), float(now), device=x.device))
+      x = x0_hat + (then / now) * (x - x0_hat)
+    return torch_network.array(x)
+
+  def run() -> Facts:
+    solve()
+    return {}
+
+  run()
+  return Side(run, solve)
+
+
+PEERS = {
+  "PyTorch": Peer("torch", functools.partial(theirs, "contiguous_format", False)),
+  "PyTorch, channels_last": Peer("torch", functools.partial(theirs, "channels_last", False)),
+  "PyTorch, channels_last, compiled": Peer("torch", functools.partial(theirs, "channels_last", True), "gpu"),
+}
+
+
+def operations(size: Size) -> Work:
+  """Return those of a forward pass at each level."""
+  return Work(flops=len(LEVELS) * size["batch"] * training.forward(size))
+
+
+def workload(title: str, full: Size, targets: tuple[float, float]) -> Workload:
+  """Return the sampler on a network."""
+  return Workload(title, ours, PEERS, full, training.QUICK, operations, 1e-3, targets)
+
+
+WORKLOADS = {
+  f"sample_{side}": workload(
+    f"Sampler, Euler on 10 levels, {side} × {side}, batch {batch}",
+    training.WORKLOADS[f"train_{side}"].full | {"batch": batch},
+    targets,
+  )
+  for side, batch, targets in ((8, 128, (1.7, 2)), (16, 64, (1.5, 2)), (32, 32, (1.3, 2)))
+}
