@@ -123,6 +123,69 @@ def test_order_and_blocks_do_not_matter(monkeypatch):
   np.testing.assert_array_equal(blocked.distance, found.distance)
 
 
+def photographs(num, seed):
+  """Images whose power falls as that of photographs does, so that few components show most of a distance."""
+  rng = np.random.default_rng(seed)
+  fall = 1 / np.maximum(np.hypot(*np.meshgrid(np.fft.fftfreq(12), np.fft.fftfreq(12))), 1 / 24)
+  field = np.fft.ifft2(fall * np.fft.fft2(rng.normal(size=(num, 3, 12, 12)))).real
+  return np.clip(np.moveaxis(field, 1, -1) * 50 / field.std() + 128, 0, 255).astype(np.uint8)
+
+
+def of_kind(kind):
+  images = photographs(300, 0)
+  images[7], images[8] = images[3], images[3]
+  x = photographs(12, 1) / 127.5 - 1
+  if kind == "copies":
+    x = images[3:15] / 127.5 - 1
+  if kind == "far":  # from all images nearly as far: no component tells them apart
+    x = 80 * np.random.default_rng(2).normal(size=x.shape)
+  if kind == "flat":  # their components show all of them, so that what is left is rounding
+    images[:] = np.arange(300).reshape(-1, 1, 1, 1) % 256
+  if kind == "one":
+    images[:] = images[0]
+  return x.astype(np.float32), images
+
+
+@pytest.mark.parametrize("kind", ["new", "copies", "far", "flat", "one"])
+@pytest.mark.parametrize("few", [0.0, 1 / 64, 1.0])
+def test_screens_leave_out_nothing_that_is_near(monkeypatch, kind, few):
+  """A sixth of the values as components, blocks that end anywhere, and the second screen always or never."""
+  monkeypatch.setattr(generalization, "_COMPONENTS", 72)
+  monkeypatch.setattr(generalization, "_WORTH", 0)
+  monkeypatch.setattr(generalization, "_FITTED", 60)
+  monkeypatch.setattr(generalization, "_BLOCK", 432 * 41)
+  monkeypatch.setattr(generalization, "_FEW", few)
+  x, images = of_kind(kind)
+  index, distance = brute_force(x, images)
+  found = generalization.neighbours(x, images)
+  np.testing.assert_array_equal(found.index, index)
+  np.testing.assert_allclose(found.distance, distance, rtol=ROUNDING)
+
+
+@pytest.mark.parametrize("kind", ["new", "copies", "far", "flat"])
+def test_bounds_are_below_distances(kind):
+  x, images = of_kind(kind)
+  x, images = x.reshape(len(x), -1).astype(np.float64), images.reshape(len(images), -1)
+  a, b = 127.5 * x - 0.5, images.astype(np.float64) - 128
+  distance = np.linalg.norm(a[:, None] - b, axis=-1)
+  basis = np.linalg.qr(np.random.default_rng(3).normal(size=(432, 72)))[0]
+  for columns in (None, basis, generalization._components(images)):
+    bound = generalization._bounds(generalization._project(a, columns), generalization._project(b, columns))
+    assert np.all(bound <= distance)
+  assert kind in ("copies", "flat") or np.all(bound > 0.5 * distance)  # or they would be worth nothing
+
+
+def test_most_is_screened(monkeypatch):
+  """Of photographs a few in a hundred are compared value by value."""
+  compared = []
+  of = generalization._distance
+  monkeypatch.setattr(generalization, "_distance", lambda x, y: compared.append(len(x)) or of(x, y))
+  monkeypatch.setattr(generalization, "_COMPONENTS", 72)
+  monkeypatch.setattr(generalization, "_WORTH", 0)
+  generalization.neighbours(photographs(50, 1).astype(np.float32) / 127.5 - 1, photographs(2000, 0))
+  assert sum(compared) < 0.03 * 50 * 2000
+
+
 def test_memory_is_bounded(monkeypatch):
   monkeypatch.setattr(generalization, "_BLOCK", 2**14)
   x, peaks = samples_of(40), []

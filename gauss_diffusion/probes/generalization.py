@@ -9,8 +9,15 @@ from gauss_diffusion.images import to_float
 from gauss_diffusion.types import ArrayLike
 
 _SAMPLES = 1024  # samples searched at once
-_BLOCK = 2**22  # float64 elements of a block of training images or of its distances: 32 MiB
-_CANDIDATES = 8
+_BLOCK = 2**22  # elements of a block of training images, or of its distances: 16 MiB of float32
+_FITTED = 512  # training images to which the principal components of the screen are fitted
+_COMPONENTS = 192  # of them
+_WORTH = 2  # times as many values and samples there must be, or the only screen has every value
+_FEW = 1 / 64  # share of a block that is compared value by value; of more, a second screen has all values
+_PART = 2**18  # elements compared value by value at once: as many as fit a cache
+_SUM = 512  # values whose products are summed in float32 before float64 takes over
+_UNIT = 2.0**-24  # half a step of float32
+_FAR = np.finfo(np.float32).max  # levels: less than the bound of what has been compared
 
 
 class Neighbours(NamedTuple):
@@ -20,20 +27,33 @@ class Neighbours(NamedTuple):
   distance: Float[np.ndarray, "n 2"]  # float64, ‖x - y‖ over all pixels on the [-1, 1] scale; inf there
 
 
-def neighbours(x: Shaped[ArrayLike, "..."], images: Shaped[ArrayLike, "..."]) -> Neighbours:
-  """Find the two training images nearest to each sample, in pixel L2.
+class _Points(NamedTuple):
+  """Images in fewer dimensions, with distances that are at most their own.
 
-  Candidates are screened with the expanded ‖y‖² - 2⟨x, y⟩ in blocks of matrix products, in float64,
-  and the best eight are recomputed as differences. An image copied exactly, of pixels as u8/127.5 - 1 in the
-  precision of `x`, has distance 0. Memory beyond the inputs does not grow with the number of images, each
-  read once for every 1024 samples.
+  All lengths are in grey levels, and those of floats as they are.
+  """
+
+  at: Float[np.ndarray, "n K"]  # float32
+  square: Float[np.ndarray, " n"]  # float64, ‖at‖²
+  error: Float[np.ndarray, " n"]  # at most this far from where the image belongs
+
+
+def neighbours(x: Shaped[ArrayLike, "..."], images: Shaped[ArrayLike, "..."]) -> Neighbours:
+  """Find the two training images nearest to each sample, in pixel L2, exactly.
+
+  A projection never makes a distance larger, so that an image which a few principal components show to be
+  farther than the second best so far is neither of the two. Those left are compared value by value, in
+  float64; where they are many, after a second screen of the same kind in which every value is a component.
+  Every bound allows for the rounding of float32 at its worst. An image copied exactly, of pixels as
+  u8/127.5 - 1 in the precision of `x`, has distance 0. Memory beyond the inputs does not grow with the number
+  of images, each read once for every 1024 samples.
 
   Args:
     x: samples, floats [n, H, W, C] on the scale of the images, [-1, 1] for pixels.
     images: training images, uint8 or float32 [N, H, W, C], in memory or mapped.
 
   Returns:
-    The neighbours; exact as long as no more than eight images tie to within 1e-8 in ‖x - y‖².
+    The neighbours; of equally near ones the first in order of `images`.
 
   Raises:
     ValueError: if `images` is neither uint8 nor float32, or empty, or `x` is not finite or of another shape.
@@ -51,13 +71,10 @@ def neighbours(x: Shaped[ArrayLike, "..."], images: Shaped[ArrayLike, "..."]) ->
     raise ValueError("`x` holds NaN or infinite pixels; want floats in [-1, 1]")
   x, images = x.reshape(len(x), -1), images.reshape(len(images), -1)
   found = Neighbours(np.full((len(x), 2), -1), np.full((len(x), 2), np.inf))
+  basis = _components(images) if min(x.shape) >= _WORTH * _COMPONENTS else None
   for start in range(0, len(x), _SAMPLES):
     rows = slice(start, start + _SAMPLES)
-    index = np.sort(_candidates(x[rows], images), axis=1)  # so that the first of two equals wins
-    distance = np.stack([_distance(x[rows], images[column]) for column in index.T], axis=1)
-    order = np.argsort(distance, axis=1, kind="stable")[:, :2]
-    found.index[rows, : order.shape[1]] = np.take_along_axis(index, order, axis=1)
-    found.distance[rows, : order.shape[1]] = np.take_along_axis(distance, order, axis=1)
+    _search(x[rows], images, basis, Neighbours(found.index[rows], found.distance[rows]))
   return found
 
 
@@ -91,25 +108,109 @@ def memorized(nearest: Neighbours) -> Bool[np.ndarray, " n"]:
   return (first == 0) | (3 * first < second)
 
 
-def _candidates(x: Float[np.ndarray, "n D"], images: Shaped[np.ndarray, "N D"]) -> Int[np.ndarray, "n m"]:
-  """Return the indices of the m = min(8, N) images that the expanded distance puts nearest."""
-  x = x.astype(np.float64)
-  levels = (x + 1) * 127.5 if images.dtype == np.uint8 else x
-  index, score = np.empty((len(x), 0), int), np.empty((len(x), 0))
+def _search(
+  x: Float[np.ndarray, "n D"],
+  images: Shaped[np.ndarray, "N D"],
+  basis: Float[np.ndarray, "D K"] | None,
+  best: Neighbours,
+) -> None:
+  """Write the neighbours of the samples into `best`."""
+  pixels, levels = images.dtype == np.uint8, x.astype(np.float64)
+  unit = 127.5 if pixels else 1.0
+  if pixels:
+    levels = unit * levels - 0.5  # on the scale of `_levels`
+  screens = (None,) if basis is None else (basis, None)
+  points = [_project(levels, columns) for columns in screens]
   step = max(1, _BLOCK // max(x.shape))
   for start in range(0, len(images), step):
-    block = images[start : start + step].astype(np.float64)
-    block_score = np.einsum("nd,nd->n", block, block) - 2 * levels @ block.T
-    best = _smallest(block_score)
-    index = np.hstack([index, start + best])
-    score = np.hstack([score, np.take_along_axis(block_score, best, axis=1)])
-    kept = _smallest(score)
-    index, score = (np.take_along_axis(values, kept, axis=1) for values in (index, score))
-  return index
+    block = images[start : start + step]
+    y, many = _levels(block), np.arange(len(x))
+    bound = np.zeros((len(x), len(block)), np.float32)
+    left = np.ones(bound.shape, bool)
+    for columns, of_x in zip(screens, points, strict=True):
+      closer = _bounds(_Points(*(each[many] for each in of_x)), _project(y, columns))
+      closer = np.maximum(closer, bound[many], out=closer)
+      for _ in range(min(2, len(block))):  # likely neighbours first: what lies farther need not be looked at
+        likely = closer.argmin(axis=1)
+        _compare(x, block, start, many, likely, best)
+        closer[np.arange(len(many)), likely] = np.inf  # compared
+      bound[many], left[many] = closer, closer <= np.minimum(unit * best.distance[many, 1:], _FAR)
+      many = many[left[many].sum(axis=1) > _FEW * len(block)]
+      if not len(many):
+        break
+    _compare(x, block, start, *np.nonzero(left), best)
 
 
-def _smallest(score: Float[np.ndarray, "n N"]) -> Int[np.ndarray, "n m"]:
-  return np.argpartition(score, min(_CANDIDATES, score.shape[1]) - 1, axis=1)[:, :_CANDIDATES]
+def _compare(
+  x: Float[np.ndarray, "n D"],
+  block: Shaped[np.ndarray, "b D"],
+  start: int,
+  row: Int[np.ndarray, " m"],
+  column: Int[np.ndarray, " m"],
+  best: Neighbours,
+) -> None:
+  """Compare samples with images of a block value by value, and keep the two best of each sample in `best`."""
+  distance, step = np.empty(len(row)), max(1, _PART // x.shape[1])
+  for some in (slice(at, at + step) for at in range(0, len(row), step)):
+    distance[some] = _distance(x[row[some]], block[column[some]])
+  touched = np.unique(row)
+  row = np.concatenate([np.repeat(touched, 2), row])
+  index = np.concatenate([best.index[touched].ravel(), start + column])
+  distance = np.concatenate([best.distance[touched].ravel(), distance])
+  order = np.lexsort((index, distance, row))  # by sample, then by distance, then the first in order
+  first = np.searchsorted(row[order], touched)[:, None] + np.arange(2)
+  best.index[touched], best.distance[touched] = index[order][first], distance[order][first]
+
+
+def _components(images: Shaped[np.ndarray, "N D"]) -> Float[np.ndarray, "D K"]:
+  """Return principal components of a part of the images.
+
+  Any orthonormal columns keep the screen right; these let it show most of a distance.
+  """
+  some = _levels(images[:: max(1, len(images) // _FITTED)][:_FITTED])
+  _, vectors = np.linalg.eigh(some @ some.T)
+  return np.linalg.qr(some.T.astype(np.float64) @ vectors[:, : -_COMPONENTS - 1 : -1])[0]
+
+
+def _levels(images: Shaped[np.ndarray, "n D"]) -> Float[np.ndarray, "n D"]:
+  """Return pixels about the middle level, float32: whole numbers; floats as they are."""
+  return images.astype(np.float32) - 128 if images.dtype == np.uint8 else images
+
+
+def _project(y: Float[np.ndarray, "n D"], basis: Float[np.ndarray, "D K"] | None) -> _Points:
+  """Return images by their components and, last, the length of what these do not show; all values without."""
+  square = np.einsum("nd,nd->n", y, y, dtype=np.float64)
+  norm, y = np.sqrt(square), y.astype(np.float32, copy=False)
+  if basis is None:
+    return _Points(y, square, 2 * _UNIT * norm)
+  at = np.zeros((len(y), basis.shape[1] + 1))
+  for part in (slice(start, start + _SUM) for start in range(0, len(basis), _SUM)):
+    at[:, :-1] += y[:, part] @ basis[part].astype(np.float32)
+  # A component is wrong by the roundings of a sum and of its factors, the last one by what follows.
+  error = (_SUM + 4) * _UNIT * np.sqrt(basis.shape[1]) * norm
+  shown = np.linalg.norm(at[:, :-1], axis=1)
+  most = np.sqrt(np.maximum(square - np.maximum(shown - error, 0) ** 2, 0))
+  least = np.sqrt(np.maximum(square - (shown + error) ** 2, 0))
+  at[:, -1] = (most + least) / 2
+  rounded = at.astype(np.float32)
+  square = np.einsum("nk,nk->n", rounded, rounded, dtype=np.float64)
+  return _Points(rounded, square, np.hypot(error, (most - least) / 2) + 2 * _UNIT * norm)
+
+
+def _bounds(a: _Points, b: _Points) -> Float[np.ndarray, "n m"]:
+  """Return what no distance between two images is below, in levels, float32.
+
+  ``‖x − y‖ ≥ √(‖a − b‖² − slack) − error_a − error_b``, with the square expanded, and `slack` the most by
+  which the roundings of K + 2 sums take it too high.
+  """
+  slack = (a.at.shape[1] + 8) * _UNIT * (np.sqrt(a.square) + np.sqrt(b.square).max()) ** 2
+  bound = (-2 * a.at) @ b.at.T
+  bound += b.square.astype(np.float32)
+  bound += (a.square - slack).astype(np.float32)[:, None]
+  np.sqrt(np.maximum(bound, 0, out=bound), out=bound)
+  bound -= ((1 + 8 * _UNIT) * b.error + 8 * _UNIT * np.sqrt(b.square)).astype(np.float32)
+  bound -= ((1 + 8 * _UNIT) * a.error + 8 * _UNIT * np.sqrt(a.square)).astype(np.float32)[:, None]
+  return bound
 
 
 def _distance(x: Float[np.ndarray, "n D"], images: Shaped[np.ndarray, "n D"]) -> Float[np.ndarray, " n"]:
