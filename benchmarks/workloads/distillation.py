@@ -20,6 +20,7 @@ from gauss_diffusion.training import loop
 SLACK = 1.02  # an error so many times ours is equal enough
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 BATCH = 256  # of a step of Adam
+BLOCK = 1024  # cached pairs that go into the moments at once
 EVERY = 20  # steps of Adam between looks at its held-out error
 HELD_OUT, PAIRS, ERROR = "held_out.npy", "pairs.npy", "error.json"  # what ours leaves in the folder
 
@@ -63,7 +64,8 @@ def ours(cached: bool, size: Size, folder: pathlib.Path) -> Side:
 
   def fit() -> tuple[np.ndarray, np.ndarray]:
     if cached:
-      weight, bias, _ = distill.least_squares([tuple(pairs)])
+      blocks = (np.array_split(part, len(part) // BLOCK + 1) for part in pairs)
+      weight, bias, _ = distill.least_squares(zip(*blocks))
       return weight, bias
     maps, _ = distill.closed_form(denoise, clean, [level], jax.random.key(0), num_pairs=size["pairs"])
     return np.asarray(maps.weight[0]), np.asarray(maps.bias[0])

@@ -46,7 +46,7 @@ def neighbours(x: Shaped[ArrayLike, "..."], images: Shaped[ArrayLike, "..."]) ->
   float64; where they are many, after a second screen of the same kind in which every value is a component.
   Every bound allows for the rounding of float32 at its worst. An image copied exactly, of pixels as
   u8/127.5 - 1 in the precision of `x`, has distance 0. Memory beyond the inputs does not grow with the number
-  of images, each read once for every 1024 samples.
+  of images, each of which is read once for every 1024 samples.
 
   Args:
     x: samples, floats [n, H, W, C] on the scale of the images, [-1, 1] for pixels.
@@ -138,7 +138,8 @@ def _search(
       many = many[left[many].sum(axis=1) > _FEW * len(block)]
       if not len(many):
         break
-    _compare(x, block, start, *np.nonzero(left), best)
+    row, column = np.nonzero(left)
+    _compare(x, block, start, row, column, best)
 
 
 def _compare(
