@@ -13,6 +13,7 @@ TPU's metadata who belongs to it; or each with ``--coordinator=HOST:PORT --num_p
 
 import contextlib
 import functools
+import math
 import os
 import pathlib
 import re
@@ -34,6 +35,7 @@ from gauss_diffusion.study import (
   check,
   classes,
   cost,
+  counts,
   floats,
   pictures,
   pipeline,
@@ -183,6 +185,7 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
       classes.resolve(config, dataset.classes)
       shape, num_pool, num_classes = dataset.pool.shape[1:], len(dataset.pool), len(dataset.classes)
       num_held_out = classes.fewest_held_out(config, dataset)
+      followed = counts.follow(config, math.prod(shape), num_held_out)
       for problem in check.problems(config, shape, num_pool, num_held_out, num_classes):
         with noted():
           raise ValueError(problem)
@@ -217,7 +220,7 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
     begin: Callable[[str], None] = pipeline.unsaid
     if left := progress.undone(share, folder):
       stages = progress.remaining(cost.estimate(config, share, len(dataset.held_out)), left)
-      progress.tell(progress.plan(config, dataset, share, stages, left_out))
+      progress.tell(progress.plan(config, dataset, share, stages, left_out, followed))
       begin = progress.announcer(stages)
     with progress.compiling():
       pipeline.train_models(share, folder, dataset.held_out, begin)

@@ -61,7 +61,7 @@ def test_a_plan_says_data_models_work_and_cost(tmp_path):
   config.train.steps = 1500
   models = subjects.models(config, dataset, tmp_path)
   stages = [stage("train n16", 60, 1e9, 1e6), stage("train n32", 60, 2e9, 1e6), stage("report", 1)]
-  said = progress.plan(config, dataset, models, stages, []).splitlines()
+  said = progress.plan(config, dataset, models, stages, [], []).splitlines()
   assert said[0].startswith("data ") and "1,437 training and 360 held-out images, 8 × 8 × 1" in said[0]
   assert re.match("models +2 × 1,500 steps, 1 that need no training$", said[1])
   assert re.match("analyses +score_gap, gain$", said[2])

@@ -6,6 +6,9 @@ Beside `compute` a file has
 - ``DERIVATIVES``, whether it differentiates the network;
 - ``FIGURE``, the file in `plots` that draws what it found;
 - ``DEFAULTS``, which become the section of its name in a study's config, and their ``MEANINGS``;
+- ``OF_HELD_OUT``, where it has any, those of them that count held-out images or pairs of them, and
+  ``PER_COORDINATE``, those that count what determines an affine map, with how many a coordinate: both follow
+  the data where they are the defaults, see `study.counts`;
 - ``uses(settings)``, the denoisers that it evaluates, and ``evaluations(...)``, on how many images;
 - ``check(config, shape, num_held_out)``, which refuses settings that cannot be.
 """

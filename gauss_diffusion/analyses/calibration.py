@@ -22,6 +22,7 @@ MEANINGS = {
   "images": "held-out images",
   "probes": "random vectors for the trace of a Jacobian, of each image",
 }
+OF_HELD_OUT = ("images",)
 BATCH = 32  # images at a time, each with all of its probes
 SHOWN = 2  # images of which pictures are kept
 PRODUCTS = 192  # with the Jacobian, for one picture of uncertainty; as many as pixels, if these are fewer

@@ -34,6 +34,7 @@ MEANINGS = {
   "shown": "images that are drawn",
   "images": "held-out images that are measured",
 }
+OF_HELD_OUT = ("images", "shown")
 COMPARED = ("network", "gaussian")  # whose likeness to the identity is measured
 
 

@@ -25,6 +25,7 @@ MEANINGS = {
   "images": "held-out images",
   "directions": "eigenvectors of the training covariance, spread over their rank",
 }
+OF_HELD_OUT = ("images",)
 
 
 def uses(settings: ConfigDict) -> tuple[str, ...]:

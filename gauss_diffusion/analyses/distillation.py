@@ -44,6 +44,8 @@ MEANINGS = {
   "reserved": "first held-out images, to which no map is fitted, so that maps can be evaluated there",
   "subspaces": "dimensions of leading singular vectors that are compared",
 }
+OF_HELD_OUT = ("reserved",)
+PER_COORDINATE = {"pairs": 10}
 METHODS = ("closed_form", "gradient_descent")
 FITS = 2  # on independent pairs
 HELD_OUT = "linear (held-out)"

@@ -33,6 +33,7 @@ MEANINGS = {
   "images": "of each law of inputs",
   "directions": "eigenvectors of the training covariance, spread over their rank",
 }
+OF_HELD_OUT = ("images",)
 LAWS = (*subjects.LAWS, "trajectory")  # of the inputs
 RAW = "c_out"  # the unit of what a network computes before its preconditioning
 MOST = 8  # denoisers: shares are taken over all their subsets

@@ -22,6 +22,7 @@ MEANINGS = {
   "pairs": "of held-out images",
   "directions": "eigenvectors of the training covariance, spread over their rank",
 }
+OF_HELD_OUT = ("pairs",)
 
 
 def uses(settings: ConfigDict) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ MEANINGS = {
   "latents": "from which samples' distance is predicted",
   "pairs": "of Gaussian denoisers drawn to predict it",
 }
+OF_HELD_OUT = ("images",)
 DENOISERS = ("network", "gaussian")
 
 

@@ -40,6 +40,8 @@ MEANINGS = {
   "repeats": "fits on new pairs",
   "images": "first held-out ones, to which no map is fitted, where maps are compared",
 }
+OF_HELD_OUT = ("images",)
+PER_COORDINATE = {"pairs": 32}
 
 
 def uses(settings: ConfigDict) -> tuple[str, ...]:

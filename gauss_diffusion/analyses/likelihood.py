@@ -31,6 +31,7 @@ MEANINGS = {
   "levels": "of the integral, from there up to the sampler's highest",
   "products": "with the Jacobian, for one trace",
 }
+OF_HELD_OUT = ("images",)
 DENSITIES = ("network", "gaussian", "multi-delta")
 
 

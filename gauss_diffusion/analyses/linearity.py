@@ -23,6 +23,7 @@ MEANINGS = {
   "alpha2": "squared weights of the first of two images",
   "pairs": "of held-out images, and of pure noise",
 }
+OF_HELD_OUT = ("pairs",)
 INPUTS = ("noisy image", "pure noise")
 
 

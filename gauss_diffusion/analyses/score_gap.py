@@ -36,6 +36,7 @@ MEANINGS = {
   "images": "training and as many held-out images, and as many latents",
   "pairs": "of denoisers between which distances are taken",
 }
+OF_HELD_OUT = ("images",)
 LAWS = (*subjects.LAWS, "trajectory")  # of the inputs of gaps; on a trajectory there is no clean image
 
 

@@ -44,7 +44,12 @@ def remaining(stages: list[Stage], left: list[str]) -> list[Stage]:
 
 
 def plan(
-  config: ConfigDict, dataset: Dataset, models: list[Model], stages: list[Stage], left_out: list[str]
+  config: ConfigDict,
+  dataset: Dataset,
+  models: list[Model],
+  stages: list[Stage],
+  left_out: list[str],
+  followed: list[str],
 ) -> str:
   """Return what will be done with which data, and what it will cost, as lines.
 
@@ -54,6 +59,7 @@ def plan(
     models: that this process works on.
     stages: what is left, from `remaining`.
     left_out: denoisers among the defaults that do not suit the data, from `floats.leave_out`.
+    followed: counts among the defaults that follow the data, from `counts.follow`.
   """
   height, width, channels = dataset.pool.shape[1:]
   trained = collections.Counter(model.entry.train.steps for model in models if model.source == "training")
@@ -70,15 +76,17 @@ def plan(
   )
   device = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
   images = f"{len(dataset.pool):,} training and {len(dataset.held_out):,} held-out images"
-  of_floats = []
+  noted = []
   if dataset.scale:
-    of_floats.append(f"scale     (value − {dataset.scale.shift:g}) / {dataset.scale.factor:g}")
+    noted.append(f"scale     (value − {dataset.scale.shift:g}) / {dataset.scale.factor:g}")
   if left_out:
-    of_floats.append(f"left out  {', '.join(left_out)}, which want uint8 pixels")
+    noted.append(f"left out  {', '.join(left_out)}, which want uint8 pixels")
+  if followed:
+    noted.append(f"counts    {', '.join(followed)}, as the data allow")
   return "\n".join(
     [
       f"data      {dataset.title}: {images}, {height} × {width} × {channels}",
-      *of_floats,
+      *noted,
       f"models    {', '.join(kinds)}",
       f"analyses  {', '.join(name for name in config.analyses)}",
       f"to do     {len(stages)} stages: {', '.join(f'{count} × {name}' for name, count in work.items())}",
