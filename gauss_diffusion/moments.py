@@ -23,7 +23,7 @@ from gauss_diffusion.types import Array
 ROWS = 1024  # whole products of up to 2^14: float32 sums of 2^10 are exact
 BITS, SLICES = 7, 4
 
-Pairs = tuple[Float[np.ndarray, "n D"], Float[np.ndarray, "n D"]]  # y and D(y)
+Pairs = tuple[Float[np.ndarray, "_n D"], Float[np.ndarray, "_n D"]]  # y and D(y); blocks differ in number
 
 
 class Moments(NamedTuple):
