@@ -13,6 +13,7 @@ TPU's metadata who belongs to it; or each with ``--coordinator=HOST:PORT --num_p
 
 import contextlib
 import functools
+import json
 import math
 import os
 import pathlib
@@ -23,6 +24,7 @@ import textwrap
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 from absl import app, flags, logging
@@ -46,10 +48,17 @@ from gauss_diffusion.study import (
   workdir,
 )
 
+TEXT, QUIET, JSON = OUTPUTS = ("text", "quiet", "json")
 FLAGS = flags.FLAGS
 _WHILST = "Error whilst parsing config file"  # with which ml_collections begins a traceback in an error
 config_flags.DEFINE_config_file("config", None, "A file in configs/, with :smoke for a quick look.")
 flags.DEFINE_string("workdir", None, "Where the study keeps its networks, results and report.")
+flags.DEFINE_enum(
+  "output",
+  TEXT,
+  OUTPUTS,
+  "What is said: all; quiet, the result and errors alone; json, the result or an estimate as one value.",
+)
 flags.DEFINE_integer("tasks", 1, "How many processes divide the study's models among them.", lower_bound=1)
 flags.DEFINE_integer("task", 0, "Which of them this one is, from 0.", lower_bound=0)
 flags.DEFINE_bool(
@@ -155,8 +164,8 @@ def join(config: ConfigDict, command: str) -> None:
       fields = {f"config.{name}": value for name, value in results.leaves(config.to_dict())}
       flags_given = {name: FLAGS[name].value for name in ("workdir", "tasks", "task", "dry_run")}
       hosts.agree(flags_given | fields | {"versions": results.versions()})
-      if not hosts.first():
-        tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)
+    if FLAGS.output != TEXT or not hosts.first():
+      tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)
   except (ValueError, OSError) as reason:
     refuse(reason)
 
@@ -201,9 +210,11 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
       share = pipeline.share(models, FLAGS.task, FLAGS.tasks)
       loaded = subjects.functions(share, (config.sampler.sigma_min, config.sampler.sigma_max))
       if FLAGS.dry_run:
-        table = cost.table(cost.estimate(config, models, len(dataset.held_out)))
-        if hosts.first():
-          print(table, cost.described(models), sep="\n")
+        stages = cost.estimate(config, models, len(dataset.held_out))
+        if hosts.first() and FLAGS.output == JSON:
+          print_json({"stages": [stage._asdict() for stage in stages]})
+        elif hosts.first():
+          print(cost.table(stages), cost.described(models), sep="\n")
       with noted():
         workdir.check(folder, models)
       memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -218,16 +229,18 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
       refuse(*wrong, reason)
 
     begin: Callable[[str], None] = pipeline.unsaid
-    if left := progress.undone(share, folder):
+    aloud = FLAGS.output == TEXT
+    if aloud and (left := progress.undone(share, folder)):
       stages = progress.remaining(cost.estimate(config, share, len(dataset.held_out)), left)
       progress.tell(progress.plan(config, dataset, share, stages, left_out, followed))
       begin = progress.announcer(stages)
-    with progress.compiling():
+    with progress.compiling() if aloud else contextlib.nullcontext():
       pipeline.train_models(share, folder, dataset.held_out, begin)
       pipeline.analyse_models(config, dataset, share, loaded, folder, begin, shown)
     interrupts.check(hosts.anywhere(interrupts.asked()))
     hosts.alone(functools.partial(show, folder, begin))
-    progress.tell(f"done in {cost.amount(time.monotonic() - start, cost.SECONDS)}")
+    if aloud:
+      progress.tell(f"done in {cost.amount(time.monotonic() - start, cost.SECONDS)}")
 
 
 def show(folder: pathlib.Path, begin: Callable[[str], None]) -> None:
@@ -238,10 +251,19 @@ def show(folder: pathlib.Path, begin: Callable[[str], None]) -> None:
     begin: is told that the report is next.
   """
   if lacking := rebuild.lacking(folder):
+    if FLAGS.output == JSON:
+      return print_json({"lacking": lacking})
     return print(f"task {FLAGS.task} of {FLAGS.tasks} is done; not finished yet: {', '.join(lacking)}")
   begin(progress.REPORT)
   rebuild.rebuild(folder)
+  if FLAGS.output == JSON:
+    return print_json(rebuild.found(folder))
   print(rebuild.summary(folder), end="")
+
+
+def print_json(value: dict[str, Any]) -> None:
+  """Print one JSON value on one line."""
+  print(json.dumps(value, allow_nan=False, ensure_ascii=False, default=float))
 
 
 @contextlib.contextmanager

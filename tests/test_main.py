@@ -204,6 +204,23 @@ def test_a_dry_run_says_everything_that_is_wrong(tmp_path):
     assert any(field in line for line in lines), err
 
 
+def test_programs_read_one_value_and_people_may_have_quiet(study, tmp_path):
+  workdir, *_ = study
+  out, err = start(*SMOKE, "--output=json", f"--workdir={workdir}").communicate(timeout=120)
+  found = json.loads(out)
+  assert not err and found["headline"] == json.loads((workdir / "headline.json").read_text())
+  assert found["claims"] == json.loads((workdir / "claims.json").read_text())
+  assert pathlib.Path(found["report"]) == workdir / "report.html"
+  out, err = start(*SMOKE, "--output=quiet", f"--workdir={workdir}").communicate(timeout=120)
+  assert not err and f"report: {workdir / 'report.html'}" in out
+  dry = start(
+    *SMOKE, "--config.data.held_out=12", "--dry_run", "--output=json", f"--workdir={tmp_path / 'w'}"
+  )
+  out, err = dry.communicate(timeout=120)
+  stages = json.loads(out)["stages"]
+  assert not err and {"what", "seconds", "bytes_memory", "bytes_disk"} <= set(stages[0])
+
+
 def test_a_changed_command_does_only_what_changed(study, tmp_path):
   """One more denoiser and one more pair: no training, and nothing but what asked for them."""
   workdir = tmp_path / "study"

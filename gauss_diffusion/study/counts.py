@@ -22,7 +22,8 @@ def follow(config: ConfigDict, dimension: int, num_held_out: int) -> list[str]:
     What was changed, as ``score_gap.images=12``.
   """
   changed = []
-  for name in config.analyses:
+  known = [name for name in config.analyses if name in analyses.ANALYSES]  # others are refused elsewhere
+  for name in known:
     for field, count in _counts(name, dimension, num_held_out):
       if config[name][field] == analyses.ANALYSES[name].DEFAULTS[field] != count:
         config[name][field] = count
@@ -31,8 +32,8 @@ def follow(config: ConfigDict, dimension: int, num_held_out: int) -> list[str]:
 
 
 def _counts(name: str, dimension: int, num_held_out: int) -> Iterator[tuple[str, int]]:
-  """Yield the counts of an analysis that follow the data; one that is unknown is refused elsewhere."""
-  analysis = analyses.ANALYSES.get(name)
+  """Yield those counts of an analysis that follow the data."""
+  analysis = analyses.ANALYSES[name]
   for field in getattr(analysis, "OF_HELD_OUT", ()):
     yield field, min(analysis.DEFAULTS[field], num_held_out // 2)
   for field, each in getattr(analysis, "PER_COORDINATE", {}).items():

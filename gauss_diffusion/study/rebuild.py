@@ -92,10 +92,16 @@ def lacking(folder: pathlib.Path) -> dict[str, list[str]]:
   return _lacking(config, _cards(folder, config))
 
 
+def found(folder: pathlib.Path) -> dict[str, Any]:
+  """Return the headline and verdicts of a finished report, and where it lies."""
+  rows, decided = results.read_json(folder / HEADLINE), results.read_json(folder / CLAIMS)
+  return {"report": str(folder / page.NAME), "headline": rows, "claims": decided}
+
+
 def summary(folder: pathlib.Path) -> str:
   """Return the headline and verdicts of a finished report, and where it lies, as text."""
-  rows, decided = results.read_json(folder / HEADLINE), results.read_json(folder / CLAIMS)
-  return f"{headline.table(rows)}\n{headline.verdicts(decided)}report: {folder / page.NAME}\n"
+  report, rows, decided = found(folder).values()
+  return f"{headline.table(rows)}\n{headline.verdicts(decided)}report: {report}\n"
 
 
 def _write(folder: pathlib.Path, config: dict[str, Any], cards: Cards, archive: pathlib.Path | None) -> None:
