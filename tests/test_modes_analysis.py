@@ -186,7 +186,7 @@ def test_the_figure_of_pushes_draws_the_mean_change_of_both_directions(gaussian_
   assert [text.get_text().split() for text in sheet.get_yticklabels()][:3] == [
     ["unmoved"],
     ["σ", "=", "10", "−"],
-    ["+"],
+    ["σ", "=", "10", "+"],
   ]
   page = np.asarray(sheet.images[0].get_array())
   along = gaussian_pushes.samples.sel(direction="first singular vector").isel(latent=1)

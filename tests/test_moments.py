@@ -60,7 +60,7 @@ def test_maps_at_low_noise_are_as_exact_on_devices_as_on_the_host(monkeypatch):
   of_pairs = moments.of_pairs
   for host, tolerance in ((True, 1e-9), (False, 5e-5)):
     monkeypatch.setattr(moments, "of_pairs", lambda pairs, host=host: of_pairs(pairs, host=host))
-    weight, bias, mse = distill._least_squares(in_blocks(y, d))
+    weight, bias, mse = distill.least_squares(in_blocks(y, d))
     assert np.linalg.norm(weight - want) < tolerance * np.linalg.norm(want)
     residual = np.float64(d) - y @ weight.T - bias
     assert mse == pytest.approx(np.mean(residual**2), rel=1e-7)
@@ -102,7 +102,7 @@ def test_least_squares_are_solved_in_place(monkeypatch):
   y, d = pairs_of(500)
   kept, of_pairs = [], moments.of_pairs
   monkeypatch.setattr(moments, "of_pairs", lambda pairs: kept.append(of_pairs(pairs)) or kept[0])
-  weight, _, _ = distill._least_squares(in_blocks(y, d))
+  weight, _, _ = distill.least_squares(in_blocks(y, d))
   assert np.shares_memory(weight, kept[0].dy)
 
 

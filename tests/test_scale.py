@@ -85,9 +85,9 @@ def test_copies_among_floats_are_counted_and_left_out(load):
 
 def test_floats_that_do_not_fit_are_refused_before_they_are_read(load, monkeypatch):
   seen = []
-  monkeypatch.setattr(data.pixels, "check_memory", lambda *asked: seen.append(asked))
+  monkeypatch.setattr(data.pixels, "check_room", lambda *asked: seen.append(asked))
   load(values(dtype=np.float16), scale=6)
-  assert seen == [(4 * values().size, "own.npy", "fewer images")]
+  assert seen == [(4 * values().size, "own.npy")]
 
 
 def with_value(value):

@@ -84,7 +84,9 @@ def test_second_moment_is_exact():
 def test_pixel_and_sample_space_agree():
   images = random_images(40)
   rows = images.reshape(40, -1)
-  for one, other in zip(statistics._primal(rows), statistics._dual(rows), strict=True):
+  mean, *primal = statistics._primal(rows)
+  np.testing.assert_array_equal(mean, rows.mean(axis=0))
+  for one, other in zip(primal, statistics._dual(rows, mean), strict=True):
     # Eigenvectors are equal up to sign, to rounding over the relative gap of this spectrum.
     np.testing.assert_allclose(np.abs(one), np.abs(other), rtol=0, atol=1e-8)
 

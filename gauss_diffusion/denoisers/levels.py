@@ -168,7 +168,7 @@ def fold(
   return jax.lax.scan(body, state, jnp.arange(0, num, n))[0]
 
 
-def each(measure: Callable[[Array], State], images: Source, chunk: int) -> State:
+def each(measure: Callable[..., State], images: Source, chunk: int) -> State:
   """Return what is measured of every image, of n at a time, leaves [N, ...]: these alone grow with N.
 
   Args:
