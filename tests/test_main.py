@@ -213,9 +213,7 @@ def test_programs_read_one_value_and_people_may_have_quiet(study, tmp_path):
   assert pathlib.Path(found["report"]) == workdir / "report.html"
   out, err = start(*SMOKE, "--output=quiet", f"--workdir={workdir}").communicate(timeout=120)
   assert not err and f"report: {workdir / 'report.html'}" in out
-  dry = start(
-    *SMOKE, "--config.data.held_out=12", "--dry_run", "--output=json", f"--workdir={tmp_path / 'w'}"
-  )
+  dry = start(*SMOKE, "--dry_run", "--output=json", f"--workdir={tmp_path / 'w'}")
   out, err = dry.communicate(timeout=120)
   stages = json.loads(out)["stages"]
   assert not err and {"what", "seconds", "bytes_memory", "bytes_disk"} <= set(stages[0])
