@@ -265,6 +265,12 @@ def test_a_study_without_models_is_refused():
     check(schema.default())
 
 
+def test_a_study_without_analyses_is_refused(config):
+  config.analyses = ()
+  with pytest.raises(ValueError, match="`analyses` is empty"):
+    check(config)
+
+
 def test_devices_must_share_the_batch(config):
   checks.check_devices(config, 8)
   with pytest.raises(ValueError, match="`models.n1437.train.batch` is 32.*multiple of 5"):

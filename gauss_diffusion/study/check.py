@@ -128,8 +128,9 @@ def _check_outline(config: ConfigDict, shape: Shape) -> None:
     if field in config and not config[field]:
       wanted = {"checkpoint": "the folder that an import made", "function": "FILE.py:NAME"}[field]
       raise ValueError(f"`{field}` is empty; want {wanted}")
-  if not config.models:
-    raise ValueError("`models` is empty; a study needs at least one")
+  for field in ("models", "analyses"):
+    if not config[field]:
+      raise ValueError(f"`{field}` is empty; a study needs at least one")
 
 
 def _check_titles(config: ConfigDict) -> None:
