@@ -83,7 +83,7 @@ def _dual(rows: Shaped[np.ndarray, "N D"], mean: Float[np.ndarray, " D"]) -> Bas
 def _sums(
   rows: Shaped[np.ndarray, "N D"], centre: Float[np.ndarray, " D"] | np.floating = MIDDLE
 ) -> tuple[Float[np.ndarray, " D"], Float[np.ndarray, "D D"]]:
-  """Return ``Σ (v − centre)`` and ``Σ (v − centre)(v − centre)ᵀ`` exact of uint8 about `MIDDLE`."""
+  """Return ``Σ (v − c)``, ``Σ (v − c)(v − c)ᵀ`` of rows v, c the centre; exact of uint8 about `MIDDLE`."""
   total, moment = np.zeros(rows.shape[1]), np.zeros((rows.shape[1], rows.shape[1]))
   for start in tqdm(range(0, len(rows), EXACT_ROWS), "covariance", unit="chunk", delay=2):
     centred = rows[start : start + EXACT_ROWS] - centre

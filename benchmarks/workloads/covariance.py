@@ -5,8 +5,7 @@ import pathlib
 import numpy as np
 
 from benchmarks import images
-from benchmarks.workload import Peer, Side, Size, Work, Workload
-from benchmarks.workloads.gaussian import timed
+from benchmarks.workload import Peer, Side, Size, Work, Workload, timed
 from gauss_diffusion import statistics
 
 LEADING = 100  # eigenvalues that are compared: the smallest are below what float32 resolves

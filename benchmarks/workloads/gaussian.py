@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from benchmarks import images
-from benchmarks.workload import Facts, Peer, Side, Size, Work, Workload
+from benchmarks.workload import Peer, Side, Size, Work, Workload, timed
 from gauss_diffusion import edm, parallel, statistics
 from gauss_diffusion.denoisers import gaussian
 from gauss_diffusion.types import GaussianStats
@@ -41,12 +41,7 @@ def ours(size: Size, folder: pathlib.Path) -> Side:
   def solve() -> np.ndarray:
     return np.stack([parallel.denoise(denoise, x, sigma) for x, sigma in zip(xs, LEVELS, strict=True)])
 
-  def run() -> Facts:
-    solve()
-    return {}
-
-  run()
-  return Side(run, solve)
+  return timed(solve)
 
 
 def torch_stats(folder: pathlib.Path, dtype: str) -> tuple:
@@ -93,17 +88,6 @@ def float32(size: Size, folder: pathlib.Path) -> Side:
     return np.stack(found).reshape(len(LEVELS), -1, size["side"], size["side"], size["channels"])
 
   return timed(solve)
-
-
-def timed(solve) -> Side:
-  """Return a side whose run is its answer."""
-
-  def run() -> Facts:
-    solve()
-    return {}
-
-  run()
-  return Side(run, solve)
 
 
 def products(count: int, size: Size) -> Work:

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import images, network
-from benchmarks.workload import Peer, Side, Size, Work, Workload
+from benchmarks.workload import Peer, Side, Size, Work, Workload, timed
 from benchmarks.workloads import training
-from benchmarks.workloads.gaussian import timed
 from gauss_diffusion import networks
 from gauss_diffusion.probes import jacobian
 

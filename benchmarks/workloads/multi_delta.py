@@ -6,8 +6,7 @@ import jax
 import numpy as np
 
 from benchmarks import images
-from benchmarks.workload import Peer, Side, Size, Work, Workload
-from benchmarks.workloads.gaussian import timed
+from benchmarks.workload import Peer, Side, Size, Work, Workload, timed
 from gauss_diffusion import edm, parallel
 from gauss_diffusion.denoisers import multi_delta
 

@@ -5,8 +5,7 @@ import pathlib
 import numpy as np
 
 from benchmarks import images
-from benchmarks.workload import Peer, Side, Size, Work, Workload
-from benchmarks.workloads.gaussian import timed
+from benchmarks.workload import Peer, Side, Size, Work, Workload, timed
 from gauss_diffusion.probes import generalization
 
 NOISE = 0.1  # of a sample

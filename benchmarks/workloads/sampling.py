@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from benchmarks import network
-from benchmarks.workload import Facts, Peer, Side, Size, Work, Workload
+from benchmarks.workload import Peer, Side, Size, Work, Workload, timed
 from benchmarks.workloads import training
 from gauss_diffusion import edm, networks, sampling
 
@@ -29,12 +29,7 @@ def ours(size: Size, folder: pathlib.Path) -> Side:
   def solve() -> np.ndarray:
     return np.asarray(sampling.sample_many(denoise, noise, LEVELS, batch=size["batch"]).x[:, -1])
 
-  def run() -> Facts:
-    solve()
-    return {}
-
-  run()
-  return Side(run, solve)
+  return timed(solve)
 
 
 def theirs(layout: str, compiled: bool, size: Size, folder: pathlib.Path) -> Side:
@@ -56,12 +51,7 @@ def theirs(layout: str, compiled: bool, size: Size, folder: pathlib.Path) -> Sid
       x = x0_hat + (then / now) * (x - x0_hat)
     return torch_network.array(x)
 
-  def run() -> Facts:
-    solve()
-    return {}
-
-  run()
-  return Side(run, solve)
+  return timed(solve)
 
 
 PEERS = {

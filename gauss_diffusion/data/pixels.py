@@ -222,17 +222,21 @@ def kept(blocks: Iterable[Shaped[np.ndarray, "..."]]) -> Shaped[np.ndarray, "...
 
 def blocks(images: Shaped[np.ndarray, "..."]) -> Iterator[Shaped[np.ndarray, "..."]]:
   """Yield images [N, ...] in their order, some at a time."""
-  step = max(BLOCK // images[0].nbytes, 1)
-  for start in range(0, len(images), step):
-    yield images[start : start + step]
+  for part in _parts(images, len(images)):
+    yield images[part]
 
 
 def rows(images: Shaped[np.ndarray, "..."], chosen: Int[np.ndarray, " n"]) -> Shaped[np.ndarray, "..."]:
   """Return some images, ``images[chosen]``, without taking memory for them, see `kept`."""
   if not len(chosen):
     return images[:0]
+  return kept(images[chosen[part]] for part in _parts(images, len(chosen)))
+
+
+def _parts(images: Shaped[np.ndarray, "..."], num: int) -> Iterator[slice]:
+  """Yield slices of `num` places, each of so many as images have `BLOCK` bytes."""
   step = max(BLOCK // images[0].nbytes, 1)
-  return kept(images[chosen[start : start + step]] for start in range(0, len(chosen), step))
+  return (slice(start, start + step) for start in range(0, num, step))
 
 
 def decode_all(
