@@ -112,7 +112,7 @@ def load(size: Size, folder: pathlib.Path, memory_format=torch.contiguous_format
   of = own_names(found)
   state = {of[path]: torch.from_numpy(to_torch(path, leaf)) for path, leaf in network.load(folder).items()}
   found.load_state_dict(state | {"frequency": found.frequency})
-  return found.to(DEVICE).to(memory_format=memory_format)  # type: ignore[call-overload]
+  return found.to(DEVICE).to(memory_format=memory_format)
 
 
 def own_names(denoiser: Denoiser) -> dict[str, str]:
