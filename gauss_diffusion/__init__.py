@@ -27,9 +27,14 @@ Where to look:
 """
 
 import importlib
+import os
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+# OpenBLAS's threads spin for twenty milliseconds after a product, on cores that XLA, or SciPy's own OpenBLAS,
+# wants by then: on two cores that made a small least squares fifty times slower. Read as NumPy is imported.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 from gauss_diffusion import command_line, interrupts
 

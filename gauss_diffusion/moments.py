@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg.blas
 from jaxtyping import Float, Int32
 
 from gauss_diffusion import parallel
@@ -76,8 +77,9 @@ def of_pairs(pairs: Iterable[Pairs], *, host: bool | None = None) -> Moments:
     sum_d += d.sum(0)
     sum_dd += np.vdot(d, d)
     if host:
-      yy += y.T @ y
-      dy += d.T @ y
+      # SciPy's products, in place: threads of NumPy's own would contend with those that then solve.
+      scipy.linalg.blas.dgemm(1.0, y.T, y.T, 1.0, yy.T, trans_b=True, overwrite_c=True)
+      scipy.linalg.blas.dgemm(1.0, y.T, d.T, 1.0, dy.T, trans_b=True, overwrite_c=True)
   if sums is not None:
     for total, parts in ((yy, sums.yy), (dy, sums.dy)):
       for part in parts:

@@ -103,3 +103,22 @@ def test_shard_splits_the_leading_axis_in_order():
   np.testing.assert_array_equal(parallel.shard(np.arange(16)), np.arange(16).reshape(8, 2))
   assert parallel.local_rows(16) == slice(0, 16)
   assert jax.process_count() == 1
+
+
+def test_put_leaves_alone_what_is_there():
+  tree = {"a": np.arange(3.0, dtype=np.float32), "b": jnp.ones(2)}
+  placed = parallel.put(tree)
+  for name, leaf in placed.items():
+    assert leaf.sharding.device_set == set(jax.local_devices())
+    np.testing.assert_array_equal(leaf, tree[name])
+  again = parallel.put(placed | {"c": np.float32(1)})
+  assert again["a"] is placed["a"] and again["b"] is placed["b"] and again["c"] == 1
+
+
+def test_a_replicated_state_is_the_step_s_own():
+  step = parallel.replicated_step(lambda state, x, keys: (state + parallel.mean(x.sum()), ()))
+  source = jnp.arange(4.0)
+  x = parallel.shard(np.ones((jax.local_device_count(), 1), np.float32))
+  state, _ = step(parallel.replicate(source), x, x)
+  np.testing.assert_array_equal(state, np.arange(4.0) + 1)
+  np.testing.assert_array_equal(source, np.arange(4.0))

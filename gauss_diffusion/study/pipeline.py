@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from gauss_diffusion import analyses, data, edm, hosts, interrupts, networks, results
+from gauss_diffusion import analyses, data, edm, hosts, interrupts, networks, parallel, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.analyses.subject import Subject
 from gauss_diffusion.denoisers import FAMILIES, family
@@ -204,7 +204,7 @@ def _subject(study: _Study, model: Model, examined: Opened) -> Subject:
   """Return a model as analyses look at it, before it is held against anything."""
   sampler = study.config.sampler
   return Subject(
-    network=examined.denoise,
+    network=parallel.put(examined.denoise),
     stats=fitted(model, "gaussian", family.defaults(FAMILIES["gaussian"]), study.folder),
     train=seen_images(model, study.folder),
     held_out=held_out_images(model, study.dataset, study.folder),

@@ -186,7 +186,7 @@ def run(
   key_init, key_train = jax.random.split(jax.random.key(seed))
   computing = networks.compute(network, dtype=settings.dtype, remat=settings.remat)
   tx, compiled = _compiled(computing, settings._replace(steps=0), labels is not None)
-  fresh = train_state.create(networks.init(network, key_init), tx)
+  fresh = jax.jit(train_state.create, static_argnums=1)(networks.init(network, key_init), tx)
   watching = None
   if settings.alarm_every:
     if held_out is None:
