@@ -136,7 +136,7 @@ def main(argv: list[str]) -> None:
     sys.exit(128 + caught.signal)
   except FloatingPointError as reason:
     sys.exit(f"error: {printable(reason)}")
-  except (results.DamagedError, hosts.ElsewhereError, OSError) as reason:
+  except (results.DamagedError, hosts.ElsewhereError, pictures.DecoderError, OSError) as reason:
     hosts.leave_if_lost(reason)
     refuse(reason)
   except Exception as reason:

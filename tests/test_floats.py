@@ -127,6 +127,27 @@ def test_another_decoder_draws_anew_and_computes_nothing(study, run, tmp_path):
   assert (moved / "figures" / "samples.png").read_bytes() == after["samples.png"]
 
 
+@pytest.mark.studies
+def test_a_decoder_that_fails_takes_no_result_along(study, run, latents):
+  folder, _ = study
+  copy = folder.parent / "tired"
+  shutil.copytree(folder, copy)
+  for path in (copy / "results").glob("*/n16*"):
+    if path.parent.name == "trajectories":
+      path.unlink()
+  (latents / "tired.py").write_text(
+    "def decode(x):\n  assert len(x) < 3, 'too many'\n  return x[..., :1] * 0\n"
+  )
+  done = run(*LATENTS, "--config.data.decoder=tired.py:decode", f"--workdir={copy}")
+  assert done.code == 2 and "error: `data.decoder` 'tired.py:decode' on floats" in done.err, done.err
+  assert "too many" in done.err and "Traceback" not in done.err
+  found, card = results.load(copy / "results" / "trajectories" / "n16")
+  assert found is not None and "pictures" not in card
+  done = run(*LATENTS, "--config.data.decoder=decoder.py:decode", f"--workdir={copy}")
+  assert done.code == 0 and "trajectories n16;" not in done.err, done.err
+  assert "denoised_shown" in results.load(copy / "results" / "trajectories" / "n16")[0]
+
+
 @pytest.mark.processes
 def test_all_that_is_wrong_is_said_at_once(run, latents):
   wrong = (

@@ -35,6 +35,10 @@ OVERSHOOT = 2.0  # largest value of a decoder's floats on images of the data; al
 Decoder = Callable[[Float[np.ndarray, "n H W C"]], UInt8[np.ndarray, "n h w c"]]
 
 
+class DecoderError(ValueError):
+  """A decoder fails, or returns what are no images."""
+
+
 class Shown(NamedTuple):
   """How images of a study are shown."""
 
@@ -113,7 +117,11 @@ def add(shown: Shown | None, analysis: str, found: Any) -> Any:
 
 
 def renew(shown: Shown | None, analysis: str, place: pathlib.Path) -> None:
-  """Decode the images of a current result anew where they are another decoder's."""
+  """Decode the images of a result where that was not done yet, or by another decoder.
+
+  Raises:
+    DecoderError: when the decoder fails; the result stays as it was.
+  """
   if not (wanted := card(shown, analysis)):
     return
   old = results.read_card(place)
@@ -133,11 +141,11 @@ def _called(
   try:
     images = np.asarray(function(x))
   except Exception as error:  # the user's code may fail in any way
-    raise ValueError(f"{where} on floats {x.shape}: {external.said(error)}") from error
+    raise DecoderError(f"{where} on floats {x.shape}: {external.said(error)}") from error
   if images.ndim != 4 or len(images) != len(x) or images.shape[3] not in (1, 3) or 0 in images.shape:
-    raise ValueError(f"{where} returned {images.shape} for {x.shape}; want [{len(x)}, h, w, 1 or 3]")
+    raise DecoderError(f"{where} returned {images.shape} for {x.shape}; want [{len(x)}, h, w, 1 or 3]")
   if images.dtype != np.uint8 and images.dtype.kind != "f":
-    raise ValueError(f"{where} returned {images.dtype}; want uint8, or floats in [-1, 1]")
+    raise DecoderError(f"{where} returned {images.dtype}; want uint8, or floats in [-1, 1]")
   return images
 
 

@@ -156,7 +156,7 @@ def _analyse(study: _Study, model: Model) -> int:
       held_against = _with(subject, study, model, inputs)
       found = analyses.ANALYSES[name].compute(held_against, study.config[name], model.label)
     card = _card(study, inputs, model, examined)
-    card |= {"absent": absent, "seconds": time.perf_counter() - start} | pictures.card(study.shown, name)
+    card |= {"absent": absent, "seconds": time.perf_counter() - start}
     hosts.alone(functools.partial(_save, place, name, found, card, study.shown))
     ran += 1
   return ran
@@ -165,7 +165,9 @@ def _analyse(study: _Study, model: Model) -> int:
 def _save(
   place: pathlib.Path, name: str, found: Any, card: dict[str, Any], shown: pictures.Shown | None
 ) -> None:
-  results.save(place, pictures.add(shown, name, found), card)
+  """Keep a result, and only then show it to a decoder, which may fail."""
+  results.save(place, found, card)
+  pictures.renew(shown, name, place)
 
 
 def _why_not(name: str, model: Model, examined: Opened) -> str | None:
