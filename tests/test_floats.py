@@ -234,3 +234,14 @@ def test_every_default_of_every_analysis_suits_floats():
   floats.leave_out(config)
   used = {name for one in config.analyses for name in schema.analyses.ANALYSES[one].uses(config[one])}
   assert not any(FAMILIES[name].exact for name in used if name in FAMILIES)
+
+
+def test_a_figure_about_a_denoiser_of_pixels_is_not_for_floats():
+  config = study_of("score_gap", "samples", "linearity", "distillation", scale="2.0")
+  config.figures, config.sweep = ("sweep",), "size"
+  floats.leave_out(config)
+  schema.add_model(config, "n64", 64)
+  with pytest.raises(
+    ValueError, match="`figures` has 'sweep', which is about 'multi-delta', which compares .*leave it"
+  ):
+    check.check(config, (4, 4, 3), 100, 360)

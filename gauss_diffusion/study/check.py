@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from gauss_diffusion import analyses, data, edm, networks, plots, results, sampling
 from gauss_diffusion.denoisers import FAMILIES, family
+from gauss_diffusion.denoisers.family import EXACT
 from gauss_diffusion.readings import claims, measures
 from gauss_diffusion.study import classes, floats, members, schema
 from gauss_diffusion.training import augment, checkpoint, loop
@@ -413,6 +414,11 @@ def _check_needs(what: str, needs: measures.Needs, config: ConfigDict) -> None:
       raise ValueError(f"{what}, which needs {analysis!r} among `analyses`")
     for entry in entries:
       if entry not in config[analysis][option]:
+        if config.data.scale and (unfit := floats.unfit(entry)):
+          raise ValueError(
+            f"{what}, which is about {unfit!r}, which {EXACT}, and with `data.scale` the data are floats; "
+            "leave it out"
+          )
         raise ValueError(f"{what}, which needs {entry!r} among `{place}`")
   for control in needs.controls:
     if control not in config.controls:

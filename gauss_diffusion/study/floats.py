@@ -53,6 +53,11 @@ def check(field: str, name: str) -> None:
   )
 
 
+def unfit(entry: Any) -> str | None:
+  """Return the first denoiser in an entry of a setting, a name or a pair of names, that wants uint8."""
+  return next((name for name in _denoisers((entry,)) if _exact(name)), None)
+
+
 def check_decoder(config: ConfigDict) -> None:
   """Refuse a decoder of pixels, which are what they show.
 
