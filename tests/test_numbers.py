@@ -68,6 +68,12 @@ def test_heat_maps_say_their_cells(readings):  # noqa: F811, the fixture
       rows = said[f"{title}, σ = {sigma:.2g}"]
       assert list(rows) == [str(i) for i in range(1, len(want) + 1)]
       assert_numbers([cell for cells in rows.values() for cell in cells.values()], want.ravel())
+    components, vectors = (
+      array.to_numpy()[:8].astype(np.float64) for array in (result.components, result.vectors[-1])
+    )
+    cosine = [abs(np.vdot(v, c)) / np.linalg.norm(v) / np.linalg.norm(c) for v, c in zip(vectors, components)]
+    *_, lowest = said[title].values()
+    assert_numbers(lowest.values(), cosine)
 
   figure = plots.transition.draw(readings, "")
   shown = [mesh for axis in figure.axes for mesh in axis.collections if hasattr(mesh, "get_coordinates")][:3]

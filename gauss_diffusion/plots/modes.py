@@ -117,10 +117,15 @@ def _draw_vectors(axis: Axes, found, *, named: bool) -> None:
   """Show mean and principal components, and below them estimate and singular vectors at a state a level."""
   levels = style.spread(range(found.sizes["sigma"]), _ROWS)
   vectors = np.stack([found.components, *found.vectors.isel(sigma=levels)])[:, :_COLUMNS]
+  length = np.sqrt(np.square(vectors).sum((2, 3, 4)))
+  with np.errstate(invalid="ignore"):
+    along = np.abs((vectors * vectors[:1]).sum((2, 3, 4))) / (length * length[:1])
   peak = np.abs(vectors).max(axis=(2, 3, 4), keepdims=True)
   vectors = vectors / np.where(peak > 0, peak, 1)
   estimates = np.stack([found["mean"], *found.estimates.isel(sigma=levels)])[:, None]
   rows = ["principal\ncomponents", *(f"σ = {found.sigma[level].item():.2g}" for level in levels)]
   columns = ["D", *(str(v + 1) for v in range(vectors.shape[1]))]
   style.sheet(axis, np.concatenate([estimates, vectors], 1), rows, columns, named=named, apart=None)
+  said = "|cos| of its singular vectors, in order, to the components"
+  numbers.tabulate(axis, "noise level", said, rows, columns[1:], along)
   axis.set_xlabel("estimate and singular vectors, at one state")
