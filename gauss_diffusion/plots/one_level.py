@@ -52,6 +52,16 @@ def draw(readings: list[Reading], sweep: str) -> Figure:
   apart.set(title="Gaussian or memorizer?", ylabel="RMSE")
   for axis in (linear, apart):
     style.sigma_axis(axis)
-    if groups:
-      axis.legend()
+  entries = [axis.get_legend_handles_labels() for axis in (linear, apart)]
+  handles, labels = ([*one, *two] for one, two in zip(*entries))
+  # A column for each group: its linearity, then its distances.
+  order = sorted(
+    range(len(labels)), key=lambda i: i if i < len(groups) else (i - len(groups)) // len(_DISTANCES)
+  )
+  figure.legend(
+    [handles[i] for i in order],
+    [labels[i] for i in order],
+    loc="outside lower center",
+    ncols=max(len(groups), 1),
+  )
   return figure
