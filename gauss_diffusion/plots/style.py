@@ -146,7 +146,7 @@ def model_colors(labels: Iterable[str]) -> dict[str, typing.Any]:
   labels = list(labels)
   if len({re.sub(r"[\d.,]+", "#", label) for label in labels}) == 1:
     return dict(zip(labels, mpl.colormaps["viridis"](np.linspace(0, 0.87, len(labels))[::-1])))
-  return dict(zip(labels, itertools.cycle(CATEGORIES)))
+  return dict(zip(labels, itertools.cycle(CATEGORIES + _MORE)))
 
 
 def denoiser_colors(names: Iterable[str]) -> dict[str, str]:
