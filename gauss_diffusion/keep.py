@@ -50,7 +50,7 @@ TINY = 1e-30  # in the place of the largest value of a picture that is 0
 PRINTED = 1e-3  # last digit of a statistic in the tables, by which none may move
 # Of lzma: arrays of four bytes a number, and equal ones anywhere in the archive found again.
 FILTER = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 2, "pb": 2}
-PALETTE = 256  # colours of a figure
+PALETTE = 96  # colours of a figure
 REFINED = 2  # passes of k-means over its colours
 TINT = 0.7  # of 255, by which a palette may move colours on average; beyond, a figure keeps its own
 SAMPLES = ("sample", "image")  # axes over which claims take means, and means of squares
