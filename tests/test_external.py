@@ -1,5 +1,6 @@
 """A NumPy function under the probes is the denoiser that it computes."""
 
+import concurrent.futures
 import sys
 import threading
 
@@ -266,6 +267,19 @@ def test_a_network_of_pytorch_has_derivatives():
   for of in (jax.jacfwd, jax.jacrev):
     found, expected = (of(lambda y, d=d: d(y, 1.3))(x) for d in (external.denoiser(f), inner))
     np.testing.assert_allclose(found, expected, atol=F32)
+
+
+def test_derivatives_of_pytorch_stand_while_every_device_asks():
+  torch = pytest.importorskip("torch", reason="want PyTorch")
+  f = external.of_torch(
+    lambda x, sigma: torch.nn.functional.silu(x.flatten(1) @ torch.ones(12, 12)).view_as(x)
+  )
+  x, u = draw(64, *SHAPE), draw(64, *SHAPE)
+  sigma = np.ones(len(x), np.float32)
+  want = f.jvp(x, sigma, u)
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    for found in pool.map(lambda _: f.jvp(x, sigma, u), range(400)):
+      np.testing.assert_array_equal(found, want)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ import hashlib
 import importlib.util
 import pathlib
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -95,6 +96,10 @@ def differentiable(denoise: Any) -> bool:
   return all(isinstance(bound.function, Differentiable) for bound in outside)
 
 
+# PyTorch has one level of forward differentiation for all threads, and devices call from one each.
+_DERIVATIVES = threading.Lock()
+
+
 def of_torch(f: Callable[[Any, Any], Any]) -> Differentiable:
   """Return a function of PyTorch as one of NumPy arrays with derivatives, by `torch.func`.
 
@@ -112,10 +117,13 @@ def of_torch(f: Callable[[Any, Any], Any]) -> Differentiable:
       return at(sigma)(torch.from_numpy(x)).numpy()
 
   def jvp(x, sigma, tangent):
-    return torch.func.jvp(at(sigma), (torch.from_numpy(x),), (torch.from_numpy(tangent),))[1].detach().numpy()
+    with _DERIVATIVES:
+      _, product = torch.func.jvp(at(sigma), (torch.from_numpy(x),), (torch.from_numpy(tangent),))
+    return product.detach().numpy()
 
   def vjp(x, sigma, cotangent):
-    (product,) = torch.func.vjp(at(sigma), torch.from_numpy(x))[1](torch.from_numpy(cotangent))
+    with _DERIVATIVES:
+      (product,) = torch.func.vjp(at(sigma), torch.from_numpy(x))[1](torch.from_numpy(cotangent))
     return product.detach().numpy()
 
   return Differentiable(function, jvp, vjp)
