@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from gauss_diffusion import data, hosts, interrupts, results
 from gauss_diffusion.command_line import prepare, printable, quiet_threads, refuse
+from gauss_diffusion.denoisers import external
 from gauss_diffusion.study import (
   check,
   classes,
@@ -141,6 +142,9 @@ def main(argv: list[str]) -> None:
     refuse(reason)
   except Exception as reason:
     hosts.leave_if_lost(reason)
+    if isinstance(reason, jax.errors.JaxRuntimeError) and (failure := external.failure(reason)):
+      sys.unraisablehook = lambda _: None  # as it ends JAX says it once more
+      refuse(f"a model's function failed, and results from before it are kept: {failure}")
     raise
   finally:
     hosts.leave()

@@ -250,6 +250,26 @@ def test_a_function_goes_through_the_whole_report_from_one_command(tmp_path):
   assert 'id="linearity"' in page and not (workdir / "models").exists()
 
 
+def test_a_function_that_fails_in_mid_study_is_one_line_and_loses_nothing(tmp_path):
+  workdir = tmp_path / "study"
+  (tmp_path / "my_model.py").write_text(
+    "import pathlib\n\n\ndef f(x, sigma):\n"
+    f"  assert not [*pathlib.Path({str(workdir)!r}).glob('results/*/*.nc')], 'had enough'\n"
+    "  return x / (1 + sigma[:, None, None, None] ** 2)\n"
+  )
+  run = start(
+    "--config=configs/external.py:smoke",
+    f"--config.function={tmp_path / 'my_model.py'}:f",
+    f"--workdir={workdir}",
+  )
+  _, err = run.communicate(timeout=300)
+  *_, last = err.strip().splitlines()
+  assert run.returncode == 2 and "Traceback" not in err, err
+  want = "error: a model's function failed, and results from before it are kept: AssertionError: had enough"
+  assert last == want
+  assert [path.parent.name for path in workdir.glob("results/*/*.nc")] == ["distillation"]
+
+
 def test_help_lists_every_field():
   command = start("--help")
   said, errors = command.communicate(timeout=120)

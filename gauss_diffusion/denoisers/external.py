@@ -323,6 +323,12 @@ def _apart(
   return float(np.max(difference / np.where(norms > 0, norms, 1)))
 
 
+def failure(error: jax.errors.JaxRuntimeError) -> str | None:
+  """Return in one line what went wrong in a function that JAX called, None where the error is JAX's own."""
+  lines = str(error).strip().splitlines()
+  return lines[-1] if "error calling callback" in lines[0] else None
+
+
 def said(error: Exception) -> str:
   """Return in one line what went wrong in the user's code."""
   return f"{type(error).__name__}: {' '.join(str(error).split())}"
