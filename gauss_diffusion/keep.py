@@ -4,9 +4,10 @@
 
 The folder then holds the study's ``config.json``; ``results.tar.xz``, the results of every member without
 what no figure and no claim reads; and what ``python -m gauss_diffusion.report FOLDER`` makes of them,
-headline, claims and figures. Every verdict is that of the whole results. Each card says what was left out,
-and how numbers were shortened: of the networks of one model the first keeps its samples and the others their
-moments, so that figures of several networks have bands over networks and none over images.
+headline, claims and figures, but for the loss and for sheets of dozens of models. Every verdict is that of
+the whole results. Each card says what was left out, and how numbers were shortened: of the networks of one
+model the first keeps its samples and the others their moments, so that figures of several networks have bands
+over networks and none over images.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ import numpy as np
 from absl import app, logging
 from PIL import Image, ImageChops, ImageStat
 
-from gauss_diffusion import interrupts, page, results
+from gauss_diffusion import interrupts, page, plots, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.command_line import arguments, refuse
 from gauss_diffusion.readings.claims import CLAIMS
@@ -50,7 +51,9 @@ TINY = 1e-30  # in the place of the largest value of a picture that is 0
 PRINTED = 1e-3  # last digit of a statistic in the tables, by which none may move
 # Of lzma: arrays of four bytes a number, and equal ones anywhere in the archive found again.
 FILTER = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 2, "pb": 2}
-PALETTE = 96  # colours of a figure
+PICTURES = 8  # of a model's samples, as many as its figure shows, where nothing reads the others
+PALETTE = 64  # colours of a figure
+TALLEST = 2.0  # heights over widths of figures that are kept; larger ones are of dozens of models
 REFINED = 2  # passes of k-means over its colours
 TINT = 0.7  # of 255, by which a palette may move colours on average; beyond, a figure keeps its own
 SAMPLES = ("sample", "image")  # axes over which claims take means, and means of squares
@@ -179,9 +182,21 @@ def _small(
     values = _mean(values) if values.name in means else values
     return _rounded(values, DRAWN_BITS if values.name in drawn else bits)
 
+  if analysis == "samples" and found.sizes["denoiser"] == 1 and "samples" not in read:
+    # Figures show the first of them; all are read for distances between denoisers, of which here is one.
+    pictures = [name for name, values in found.items() if {"sample", PICTURE} <= set(values.dims)]
+    found = found.assign({name: _first(found[name], PICTURES) for name in pictures})
+    about |= {"pictures kept": PICTURES}
   about |= {"mantissa bits": bits, "step of a picture": STEP}
   about |= {f"mantissa bits of {name}": DRAWN_BITS for name in drawn} | {"means": means}
   return found.map(short, keep_attrs=True), about
+
+
+def _first(pictures: "xarray.DataArray", num: int) -> "xarray.DataArray":
+  """Return pictures with grey ones in the place of all samples but the first."""
+  kept = pictures.transpose("sample", ...).copy()
+  kept[num:] = 0
+  return kept.transpose(*pictures.dims)
 
 
 def _mean(values: "xarray.DataArray") -> "xarray.DataArray":
@@ -264,9 +279,16 @@ def _unpack(path: pathlib.Path, folder: pathlib.Path) -> None:
 
 def _show(scratch: pathlib.Path, folder: pathlib.Path) -> None:
   """Copy what a report is made of where it differs, figures with a palette."""
-  for source in (scratch / "figures").glob("*.png"):
+  for source in [*(scratch / "figures").glob("*.png")]:
     with Image.open(source) as opened:
       figure = opened.convert("RGB")
+    if (
+      source.stem == rebuild.TRAINING
+      or figure.height > TALLEST * figure.width
+      and source.stem != plots.STRIPS
+    ):
+      source.unlink()  # the report has it all the same
+      continue
     # The palette that leaves wide areas their colour; it is thin edges that lend theirs.
     small = figure.quantize(PALETTE, Image.Quantize.MEDIANCUT, kmeans=REFINED, dither=Image.Dither.NONE)
     moved = ImageStat.Stat(ImageChops.difference(figure, small.convert("RGB"))).mean
@@ -297,7 +319,7 @@ def main(argv: list[str]) -> None:
     print(f"{path.stat().st_size:>12,}  {path}")
   drawn = {path.name for path in (folder / "figures").iterdir()}
   if missing := {path.name for path in (workdir / "figures").glob("*.png")} - drawn:
-    print(f"cannot be drawn from what is kept: {', '.join(sorted(missing))}")
+    print(f"in the report alone, or not drawn from what is kept: {', '.join(sorted(missing))}")
 
 
 if __name__ == "__main__":
