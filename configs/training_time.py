@@ -6,11 +6,12 @@ python -m gauss_diffusion.main --config=configs/training_time.py:digits --workdi
 The snapshot with the lowest denoising error on held-out images, ringed in the sweep figure, is the best time
 to stop.
 
-`:digits` takes a quarter of an hour or more on two cores, `:cpu`, without best affine maps, an estimated hour
-and a half. Expect the best stop at 100 steps on 16 digits, and at 300 on 64 images of CIFAR-10 at 16 x 16; at
-the end most samples are copies. On CIFAR-10 the distance to the Gaussian denoiser is least at 600 steps. The
-full size has not been run yet: an estimated two minutes of one H100, and again for the surrogates, 5 GB of
-its memory; an hour or more of 16 cores for the distillation of 20 snapshots and controls, and 16 GB on disk.
+`:digits`, five networks of each snapshot and their surrogates, takes half an hour to an hour on two cores,
+`:cpu`, without best affine maps, an estimated hour and a half. Expect the best stop at 100 steps on 16
+digits, and at 300 on 64 images of CIFAR-10 at 16 x 16; at the end most samples are copies. On CIFAR-10 the
+distance to the Gaussian denoiser is least at 600 steps. The full size has not been run yet: an estimated two
+minutes of one H100, and again for the surrogates, 5 GB of its memory; an hour or more of 16 cores for the
+distillation of 20 snapshots and controls, and 16 GB on disk.
 """
 
 from ml_collections import ConfigDict
