@@ -29,6 +29,7 @@ if typing.TYPE_CHECKING:
 Path = str | os.PathLike
 
 SHOWN = "_shown"  # how names end of arrays that hold images as figures show them, and of axes cut for it
+VALUES = "values"  # attribute of a result whose images are floats, and not pixels in [-1, 1]
 _PACKAGES = ("gauss-diffusion", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _KINDS = "biufU"  # of dtype: what NetCDF keeps as it is
 _SMALL = 2**22  # elements; larger arrays, maps as large as the data, are noise to a compressor

@@ -73,6 +73,8 @@ def study(run, latents):
 @pytest.mark.studies
 def test_a_study_of_latents_says_what_was_done(study):
   folder, done = study
+  report = (folder / "report.html").read_text()
+  assert "(values as the study scales them)" in report and "network  (pixels in [−1, 1])" not in report
   codes = np.load(folder.parent / "codes.npy").astype(np.float32)
   card = results.read_card(folder / "results" / "samples" / "n16")
   want = {"shift": codes.mean(dtype=float), "factor": codes.std(dtype=float) / 0.5}

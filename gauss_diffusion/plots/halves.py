@@ -30,7 +30,7 @@ def draw(results: style.Results) -> Figure:
     style.curve(axis, sigma, own, color=style.ORANGE, label="network to its Gaussian denoiser")
     axis.set_title(label)
   style.sigma_panels(axes, len(results))
-  figure.supylabel("RMSE  (pixels in [−1, 1])", fontsize=13)
+  figure.supylabel(f"RMSE  ({style.unit(results)})", fontsize=13)
   axes[0, 0].set_ylim(bottom=0)
   figure.legend(*style.entries(axes[0, 0], results), loc="outside lower center", ncols=4)
   return figure

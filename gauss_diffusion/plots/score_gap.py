@@ -38,7 +38,7 @@ def draw(results: style.Results) -> Figure:
       axis.axhline(height, **floor, label=f"low-noise floor of {style.named('gaussian')}")
     axis.set_title(label)
   style.sigma_panels(axes, len(results))
-  figure.supylabel(f"RMSE to {style.named(one)}  (pixels in [−1, 1])", fontsize=13)
+  figure.supylabel(f"RMSE to {style.named(one)}  ({style.unit(results)})", fontsize=13)
   axes[0, 0].set_ylim(0, min(axes[0, 0].get_ylim()[1], _FAR))
   handles, labels = style.entries(axes[0, 0], results)
   rows = -(-len(labels) // 5)

@@ -23,7 +23,7 @@ from gauss_diffusion.plots import numbers
 from gauss_diffusion.readings import intervals
 from gauss_diffusion.readings.intervals import Interval
 from gauss_diffusion.readings.measures import Reading
-from gauss_diffusion.results import SHOWN
+from gauss_diffusion.results import SHOWN, VALUES
 
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
@@ -342,6 +342,12 @@ def pictures(found: "xarray.Dataset", name: str) -> "xarray.DataArray":
     return found[name]
   cut = {axis: axis.removesuffix(SHOWN) for axis in map(str, decoded.dims) if axis.endswith(SHOWN)}
   return decoded.rename(cut) / np.float32(127.5) - 1
+
+
+def unit(results: Results) -> str:
+  """Return what distances of analyses are in: those of floats are on the scale that their study gave them."""
+  floats = any(found.attrs.get(VALUES) for networks in results.values() for found in networks)
+  return "values as the study scales them" if floats else "pixels in [−1, 1]"
 
 
 def note(figure: Figure, results: Iterable["xarray.Dataset"]) -> None:

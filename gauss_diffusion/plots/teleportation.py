@@ -57,7 +57,7 @@ def draw(results: style.Results) -> Figure:
   left.set(title="Error, over the full run's", ylabel="distance to the fine run, relative", yscale="log")
   left.set_xlabel(f"calls of the denoiser saved, of {networks[0].calls.item()}")
   style.plain_log(left.yaxis)
-  right.set(title="Distance to the full run's sample", ylabel="RMSE  (pixels in [−1, 1])")
+  right.set(title="Distance to the full run's sample", ylabel=f"RMSE  ({style.unit(results)})")
   right.set_ylim(bottom=0)
   style.sigma_axis(right)
   right.set_xlabel("noise level σ of the start")

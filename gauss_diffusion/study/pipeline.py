@@ -155,6 +155,8 @@ def _analyse(study: _Study, model: Model) -> int:
       subject = subject or _subject(study, model, examined)
       held_against = _with(subject, study, model, inputs)
       found = analyses.ANALYSES[name].compute(held_against, study.config[name], model.label)
+      if study.dataset.scale is not None:
+        found = found.assign_attrs({results.VALUES: "floats"})
     card = _card(study, inputs, model, examined)
     card |= {"absent": absent, "seconds": time.perf_counter() - start}
     hosts.alone(functools.partial(_save, place, name, found, card, study.shown))
