@@ -29,7 +29,7 @@ from gauss_diffusion import interrupts, page, plots, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.command_line import arguments, refuse
 from gauss_diffusion.readings.claims import CLAIMS
-from gauss_diffusion.study import asked, rebuild
+from gauss_diffusion.study import asked, pictures, rebuild
 from gauss_diffusion.study.members import Member, analyses_of, members
 
 if typing.TYPE_CHECKING:
@@ -51,7 +51,6 @@ TINY = 1e-30  # in the place of the largest value of a picture that is 0
 PRINTED = 1e-3  # last digit of a statistic in the tables, by which none may move
 # Of lzma: arrays of four bytes a number, and equal ones anywhere in the archive found again.
 FILTER = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 2, "pb": 2}
-PICTURES = 8  # of a model's samples, as many as its figure shows, where nothing reads the others
 PALETTE = 64  # colours of a figure
 TALLEST = 2.0  # heights over widths of figures that are kept; larger ones are of dozens of models
 REFINED = 2  # passes of k-means over its colours
@@ -184,19 +183,19 @@ def _small(
 
   if analysis == "samples" and found.sizes["denoiser"] == 1 and "samples" not in read:
     # Figures show the first of them; all are read for distances between denoisers, of which here is one.
-    pictures = [name for name, values in found.items() if {"sample", PICTURE} <= set(values.dims)]
-    found = found.assign({name: _first(found[name], PICTURES) for name in pictures})
-    about |= {"pictures kept": PICTURES}
+    every = [name for name, values in found.items() if {"sample", PICTURE} <= set(values.dims)]
+    found = found.assign({name: _first(found[name], pictures.MOST) for name in every})
+    about |= {"pictures kept": pictures.MOST}
   about |= {"mantissa bits": bits, "step of a picture": STEP}
   about |= {f"mantissa bits of {name}": DRAWN_BITS for name in drawn} | {"means": means}
   return found.map(short, keep_attrs=True), about
 
 
-def _first(pictures: "xarray.DataArray", num: int) -> "xarray.DataArray":
+def _first(samples: "xarray.DataArray", num: int) -> "xarray.DataArray":
   """Return pictures with grey ones in the place of all samples but the first."""
-  kept = pictures.transpose("sample", ...).copy()
+  kept = samples.transpose("sample", ...).copy()
   kept[num:] = 0
-  return kept.transpose(*pictures.dims)
+  return kept.transpose(*samples.dims)
 
 
 def _mean(values: "xarray.DataArray") -> "xarray.DataArray":

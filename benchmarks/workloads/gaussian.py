@@ -1,6 +1,9 @@
 """The Gaussian denoiser at ten noise levels."""
 
+import functools
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -54,40 +57,36 @@ def torch_stats(folder: pathlib.Path, dtype: str) -> tuple:
   return mean.reshape(-1), basis, eigenvalues
 
 
-def official(size: Size, folder: pathlib.Path) -> Side:
-  """Return the formula with a diagonal matrix, in float64, as the paper's code has it."""
+def theirs(dtype: str, formula: Callable[..., Any], size: Size, folder: pathlib.Path) -> Side:
+  """Return PyTorch's side: the formula at each level's input, of mean, basis, eigenvalues and sigma."""
   import torch
 
-  mean, basis, eigenvalues = torch_stats(folder, "float64")
-  xs = [torch.from_numpy(x.reshape(len(x), -1)).to(mean) for x in inputs(size)]
+  stats = torch_stats(folder, dtype)
+  xs = [torch.from_numpy(x.reshape(len(x), -1)).to(stats[0]) for x in inputs(size)]
 
   @torch.inference_mode()
   def solve() -> np.ndarray:
-    found = []
-    for x, sigma in zip(xs, LEVELS, strict=True):
-      gain = torch.diag(eigenvalues / (eigenvalues + sigma**2))
-      found.append(((x - mean) @ basis @ gain @ basis.T + mean).cpu().numpy())
+    found = [formula(x, *stats, sigma).cpu().numpy() for x, sigma in zip(xs, LEVELS, strict=True)]
     return np.stack(found).reshape(len(LEVELS), -1, size["side"], size["side"], size["channels"])
 
   return timed(solve)
 
 
-def float32(size: Size, folder: pathlib.Path) -> Side:
-  """Return two products in float32 and a vector of gains."""
-  import torch
+def diagonal(x, mean, basis, eigenvalues, sigma):
+  """Multiply by a diagonal matrix, as the paper's code does."""
+  return (x - mean) @ basis @ (eigenvalues / (eigenvalues + sigma**2)).diag() @ basis.T + mean
 
-  mean, basis, eigenvalues = torch_stats(folder, "float32")
-  xs = [torch.from_numpy(x.reshape(len(x), -1)).to(mean) for x in inputs(size)]
 
-  @torch.inference_mode()
-  def solve() -> np.ndarray:
-    found = []
-    for x, sigma in zip(xs, LEVELS, strict=True):
-      modes = (x - mean) @ basis * (eigenvalues / (eigenvalues + sigma**2))
-      found.append(torch.addmm(mean, modes, basis.T).cpu().numpy())
-    return np.stack(found).reshape(len(LEVELS), -1, size["side"], size["side"], size["channels"])
+def gains(x, mean, basis, eigenvalues, sigma):
+  """Multiply by a vector of gains between two products."""
+  modes = (x - mean) @ basis * (eigenvalues / (eigenvalues + sigma**2))
+  return mean.addmm(modes, basis.T)
 
-  return timed(solve)
+
+PEERS = {
+  "PyTorch, float32": Peer("torch", functools.partial(theirs, "float32", gains)),
+  "PyTorch, float64, diagonal": Peer("torch", functools.partial(theirs, "float64", diagonal)),
+}
 
 
 def products(count: int, size: Size) -> Work:
@@ -103,7 +102,7 @@ WORKLOADS = {
   "gaussian": Workload(
     "Gaussian denoiser, 10 levels, an input for each, batch 256, d = 3072",
     ours,
-    {"PyTorch, float32": Peer("torch", float32), "PyTorch, float64, diagonal": Peer("torch", official)},
+    PEERS,
     FULL,
     QUICK,
     lambda size: products(2 * len(LEVELS), size),

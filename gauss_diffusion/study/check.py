@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from gauss_diffusion import analyses, data, edm, networks, plots, results, sampling
 from gauss_diffusion.denoisers import FAMILIES, family
-from gauss_diffusion.denoisers.family import EXACT
 from gauss_diffusion.readings import claims, measures
 from gauss_diffusion.study import classes, floats, members, schema
 from gauss_diffusion.training import augment, checkpoint, loop
@@ -108,7 +107,7 @@ def _parts(
   yield part(members.check, config)
   yield part(_check_families, config, shape, num_pool)
   for field, denoiser in floats.asking(config) if config.data.scale else ():
-    yield part(floats.check, field, denoiser)
+    yield part(floats.check, f"`{field}` has", denoiser)
   for name in config.analyses:
     yield part(_check_analysis, name, config, shape, num_held_out)
   for name in config.claims:
@@ -415,10 +414,7 @@ def _check_needs(what: str, needs: measures.Needs, config: ConfigDict) -> None:
     for entry in entries:
       if entry not in config[analysis][option]:
         if config.data.scale and (unfit := floats.unfit(entry)):
-          raise ValueError(
-            f"{what}, which is about {unfit!r}, which {EXACT}, and with `data.scale` the data are floats; "
-            "leave it out"
-          )
+          floats.check(f"{what}, which is about", unfit)
         raise ValueError(f"{what}, which needs {entry!r} among `{place}`")
   for control in needs.controls:
     if control not in config.controls:

@@ -42,15 +42,13 @@ def asking(config: ConfigDict) -> Iterator[tuple[str, str]]:
       yield from ((f"{name}.{field}", each) for each in _denoisers(config[name][field]) if _exact(each))
 
 
-def check(field: str, name: str) -> None:
+def check(what: str, name: str) -> None:
   """Refuse a denoiser of floats that wants uint8.
 
   Raises:
-    ValueError: naming the field that asks for it.
+    ValueError: which begins with what asks for it.
   """
-  raise ValueError(
-    f"`{field}` has {name!r}, which {EXACT}, and with `data.scale` the data are floats; leave it out"
-  )
+  raise ValueError(f"{what} {name!r}, which {EXACT}, and with `data.scale` the data are floats; leave it out")
 
 
 def unfit(entry: Any) -> str | None:
