@@ -12,6 +12,7 @@ import xarray as xr
 from test_pipeline import run, tiny
 
 from gauss_diffusion import data, keep, results
+from gauss_diffusion.readings import measures, projection
 from gauss_diffusion.study import rebuild, schema
 from gauss_diffusion.study.members import Member, members
 
@@ -106,40 +107,120 @@ def test_every_member_is_there_and_its_card_says_what_was_left_out(whole, unpack
   labels = {path.stem for path in (unpacked / "results" / "score_gap").glob("*.nc")}
   assert labels == {member.label for member in members(config)} >= set(LABELS)
   assert {"weight", "bias"} < set(keep.UNREAD["distillation"])
+  unread = ["distance", "held_out_memorized"]
   for name, label, left_out in (
     ("linearity", "n16", ["centred_cosine"]),
-    ("samples", "n16", []),
-    ("samples", "n16.2", ["samples", "neighbours"]),
+    ("linearity", "n16.skip", ["centred_cosine", "nmse", "centred_nmse"]),
+    ("samples", "n16", unread),
+    ("samples", "n16.2", ["samples", "neighbours", *unread]),
+    ("score_gap", "n16", ["nmse"]),
   ):
     arrays, card = read(unpacked, name, label)
     before, _ = read(whole, name, label)
-    assert card["kept"]["left out"] == left_out == [each for each in before.data_vars if each not in arrays]
+    assert set(left_out) == {*before.data_vars} - {*arrays.data_vars}
+    assert sorted(card["kept"]["left out"]) == sorted(left_out)
 
 
-def test_moments_keep_mean_and_mean_square_at_every_level(whole, unpacked):
-  for label in LABELS[1:]:
-    old, new = (read(folder, "score_gap", label)[0].error for folder in (whole, unpacked))
-    assert new.dims == old.dims and new.sizes["image"] == 2
-    for power in (1, 2):
-      wanted = (old.astype(float) ** power).mean("image")
-      np.testing.assert_allclose((new**power).mean("image"), wanted, rtol=FLOAT32)
-    old, new = (abs(read(folder, "linearity", label)[0].cosine.astype(float)) for folder in (whole, unpacked))
-    np.testing.assert_allclose(new.mean("sample"), old.mean("sample"), rtol=FLOAT32)
+def test_of_a_control_what_claims_read_is_kept(unpacked):
+  arrays, _ = read(unpacked, "score_gap", "n16.skip")
+  assert set(arrays.data_vars) <= set(keep.JUDGED["score_gap"]) and arrays.clean.item() == "held-out"
+  arrays, _ = read(unpacked, "linearity", "n16.skip")
+  assert set(arrays.data_vars) == {"cosine"} and arrays.inputs.item() == "noisy image"
 
 
-def test_the_first_network_keeps_its_samples_to_the_bits_that_are_said(whole, unpacked):
-  (old, _), (new, card) = (read(folder, "score_gap", "n16") for folder in (whole, unpacked))
-  bits, drawn = card["kept"]["mantissa bits"], card["kept"]["mantissa bits of nmse"]
-  assert bits in keep.BITS and drawn == keep.DRAWN_BITS
-  np.testing.assert_allclose(new.nmse, old.nmse.sel(law=["held-out"]), rtol=2.0 ** -(drawn + 1))
-  old, new = old.error, new.error
-  np.testing.assert_allclose(new, old, rtol=2.0 ** -(bits + 1))
-  assert not np.array_equal(new, old)
-  old, new = (read(folder, "samples", "n16")[0].samples for folder in (whole, unpacked))
+@pytest.mark.parametrize("label", LABELS)
+def test_of_several_networks_means_are_kept_at_every_level_and_mean_squares_of_errors(whole, unpacked, label):
+  old, new = (read(folder, "score_gap", label)[0] for folder in (whole, unpacked))
+  first = label == "n16"  # as many samples as before, by which figures see that others have fewer
+  assert new.sizes["image"] == (old.sizes["image"] if first else 2)
+  old = old.sel(law=["held-out"], clean=["held-out"])
+  for power in (1, 2):
+    wanted = (old.error.astype(float) ** power).mean("image")
+    np.testing.assert_allclose((new.error**power).mean("image"), wanted, rtol=2.0 ** -(keep.EXACT_BITS - 1))
+  np.testing.assert_allclose(new.rmse.mean("image"), old.rmse.astype(float).mean("image"), rtol=FLOAT32)
+  old, new = (abs(read(folder, "linearity", label)[0].cosine.astype(float)) for folder in (whole, unpacked))
+  old = old.sel(inputs=new.inputs)
+  np.testing.assert_allclose(new.mean("sample"), old.mean("sample"), rtol=FLOAT32)
+
+
+def test_one_network_keeps_its_samples_to_the_bits_that_are_said(whole):
+  config = json.loads((whole / "config.json").read_text()) | {"replicates": 1}
+  member = next(member for member in members(config) if member.label == "n16")
+  for bits in keep.BITS:
+    old = read(whole, "score_gap", "n16")[0]
+    new, card = keep._small(old, "score_gap", member, config, bits)
+    old = old.sel(law=["held-out"], clean=["held-out"])
+    assert (
+      card["mantissa bits"] == bits[0] and card["mantissa bits of error, output_gap, output_noise"] == bits[1]
+    )
+    np.testing.assert_allclose(new.rmse, old.rmse, rtol=2.0 ** -(bits[0] + 1))
+    np.testing.assert_allclose(new.error, old.error, rtol=2.0 ** -(bits[1] + 1))
+    assert bits[0] == keep.WHOLE_BITS or not np.array_equal(new.rmse, old.rmse)
+
+  old = read(whole, "linearity", "n16")[0]
+  new, _ = keep._small(old, "linearity", member, config, (9, 9))
+  old = old.sel(alpha2=new.alpha2)
+  noisy = {"inputs": "noisy image"}
+  np.testing.assert_allclose(new.cosine.sel(noisy), old.cosine.sel(noisy), rtol=2.0**-10)
+  for name, one, two in (
+    ("nmse", old.nmse, new.nmse),
+    ("cosine", abs(old.cosine.sel(inputs="pure noise")), new.cosine.sel(inputs="pure noise")),
+  ):
+    for measure in ("mean", "std"):
+      wanted = getattr(one.astype(float), measure)("sample")
+      found = getattr(two.astype(float), measure)("sample")
+      np.testing.assert_allclose(found, wanted, rtol=FLOAT32, atol=FLOAT32, err_msg=name)
+
+
+def test_pictures_are_kept_in_steps(whole, unpacked):
+  shown = keep.SHEET["samples"][1]
+  old, new = (read(folder, "samples", "n16")[0].samples[:, :shown] for folder in (whole, unpacked))
   largest = abs(old).max(("y", "x", "channel")).to_numpy()
   step = keep.STEP * 2.0 ** np.ceil(np.log2(largest))[..., None, None, None]
   assert np.all(abs(new.to_numpy() - old.to_numpy()) <= step / 2 + 1e-6)
   np.testing.assert_array_equal(new / step, np.round(new / step))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 100])
+def test_two_values_in_turn_have_the_mean_and_the_spread_of_all(count):
+  values = xr.DataArray(np.random.default_rng(0).gamma(2.0, size=(3, count)), dims=("sigma", "image"))
+  for few in (False, True):
+    found = keep._moments(values, few=few, spread=True).astype(float)
+    assert found.sizes["image"] == (2 if few else count)
+    np.testing.assert_allclose(found.mean("image"), values.mean("image"), rtol=FLOAT32)
+    np.testing.assert_allclose(found.std("image"), values.std("image"), rtol=1e-5, atol=FLOAT32)
+    even = keep._moments(values, few=few, spread=False)
+    assert (even == even.isel(image=0)).all()
+
+
+def test_fields_are_turned_together_and_keep_their_inner_products():
+  rng = np.random.default_rng(0)
+  axes = ("denoiser", "sigma", "image", "y", "x", "channel")
+  fields = [xr.DataArray(rng.normal(size=(2, 3, 5, 4, 4, 1)).astype(np.float32), dims=axes) for _ in range(2)]
+  fields[1] = fields[1].transpose("sigma", ...)
+  turned = keep._turn(fields)
+
+  def products(each):
+    flat = np.concatenate([field.transpose(*axes).to_numpy().reshape(2, 15, 16) for field in each])
+    return np.einsum("aip,bip->abi", flat.astype(float), flat)
+
+  np.testing.assert_allclose(products(turned), products(fields), atol=16 * FLOAT32)
+  assert [field.dims for field in turned] == [field.dims for field in fields]
+  assert (turned[1].isel(denoiser=0) != 0).sum() == 3 * 15  # the third of four vectors has three coordinates
+  small = [fields[0].isel(y=[0], x=[0])]  # more fields than pixels: nothing to be gained
+  assert keep._turn(small) is small
+
+
+def test_half_means_explain_what_the_images_do():
+  fields = np.random.default_rng(0).normal(size=(3, 4, 11, 20))  # [fields, sigma, image, pixels]
+  grams = np.triu(np.einsum("asip,bsip->siab", fields, fields))
+  axes = ("sigma", "image", "denoiser", "other")
+  kept = keep._mean_of_halves(xr.DataArray(grams, dims=axes)).to_numpy()
+  assert len(np.unique(kept[0, :, 0, 0])) == 2
+  one, two = (
+    projection.explained(upper + np.triu(upper, 1).swapaxes(-1, -2)).mean(-1) for upper in (grams, kept)
+  )
+  np.testing.assert_allclose(one, two, atol=1e-5)
 
 
 def test_where_a_verdict_would_change_numbers_are_kept_whole(whole, unpacked, tmp_path, monkeypatch):
@@ -153,7 +234,7 @@ def test_where_a_verdict_would_change_numbers_are_kept_whole(whole, unpacked, tm
   keep._unpack(tmp_path / "kept" / keep.ARCHIVE, tmp_path)
   for label in LABELS:
     old, new = (read(folder, "score_gap", label)[0].error for folder in (whole, tmp_path))
-    np.testing.assert_array_equal(new, old)
+    np.testing.assert_array_equal(new, old.sel(clean=["held-out"]))
 
 
 def test_of_what_is_read_as_a_mean_the_mean_is_kept():
@@ -165,20 +246,28 @@ def test_of_what_is_read_as_a_mean_the_mean_is_kept():
   assert (short == short.isel(image=0)).all()
 
 
-@pytest.mark.parametrize("denoisers", [1, 2])
-def test_of_samples_that_nothing_reads_the_pictures_shown_are_kept(denoisers):
+@pytest.mark.parametrize("claims", [(), ("halves agree",)])
+def test_of_samples_that_no_claim_compares_the_pictures_shown_are_kept_and_distances(claims):
   rng = np.random.default_rng(0)
-  shape, names = (denoisers, 20, 2, 2, 1), ["network", "gaussian"][:denoisers]
-  axes = ("denoiser", "sample", "y", "x", "channel")
+  axes, names = ("denoiser", "sample", "y", "x", "channel"), ["gaussian", "network"]
   found = results.labelled(
-    {"samples": (axes, rng.random(shape, np.float32)), "gl": (axes[:2], rng.random(shape[:2], np.float32))},
+    {
+      "samples": (axes, rng.random((2, 20, 4, 4, 1), np.float32)),
+      "neighbours": (axes, rng.random((2, 20, 4, 4, 1), np.float32)),
+      "gl": (axes[:2], rng.random((2, 20), np.float32)),
+    },
     {"denoiser": names},
   )
-  config = {"claims": (), "figures": (), "replicates": 1}
-  kept, card = keep._small(found, "samples", Member("n", "n", 0, "", {}, {}), config, 23)
-  np.testing.assert_allclose(kept.gl, found.gl, rtol=1e-6)
+  config = {"claims": claims, "figures": (), "replicates": 1}
+  kept, card = keep._small(found, "samples", Member("n", "n", 0, "", {}, {}), config, (23, 23))
+  np.testing.assert_allclose(kept.gl, found.gl, rtol=FLOAT32)
   np.testing.assert_allclose(kept.samples[:, :8], found.samples[:, :8], atol=keep.STEP)
-  assert bool((kept.samples[:, 8:] == 0).all()) is (denoisers == 1) is ("pictures kept" in card)
+  even = (kept.samples[:, 8:] == kept.samples[:, 8:].isel(y=[0], x=[0]).data).all()
+  assert bool(even) is (not claims) is ("pictures kept" in card)
+  assert bool((kept.neighbours[:, 8:] == 0).all()) is not claims
+  np.testing.assert_allclose(
+    measures.pfd(kept, "gaussian"), measures.pfd(found, "gaussian"), rtol=2 * keep.STEP
+  )
 
 
 @pytest.mark.parametrize("change", ["verdict", "value", "control"])
