@@ -58,7 +58,7 @@ TINY = 1e-30  # in the place of the largest value of a picture that is 0
 PRINTED = 1e-3  # last digit of a statistic in the tables, by which none may move
 # Of lzma: arrays of four bytes a number, and equal ones anywhere in the archive found again.
 FILTER = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 2, "pb": 2}
-PALETTES = (32, 64)  # colours of a figure of curves
+PALETTES = (48, 256)  # colours of a figure of curves, and of one of pictures
 TALLEST = 2.0  # heights over widths of figures that are kept; larger ones are of dozens of models
 REFINED = 2  # passes of k-means over its colours
 TINT = 0.7  # of 255, by which a palette may move colours on average
@@ -443,15 +443,12 @@ def _show(scratch: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def _with_palette(figure: Image.Image) -> Image.Image:
-  """Return a figure with the fewest colours that leave wide areas theirs, as thin edges lend theirs.
-
-  One of pictures or maps has 256 that cover all of its own, however rare.
-  """
+  """Return a figure with few colours, which cover all of its own, however small a marker has them."""
   for colors in PALETTES:
-    small = figure.quantize(colors, Image.Quantize.MEDIANCUT, kmeans=REFINED, dither=Image.Dither.NONE)
+    small = figure.quantize(colors, Image.Quantize.MAXCOVERAGE, kmeans=REFINED, dither=Image.Dither.NONE)
     if max(ImageStat.Stat(ImageChops.difference(figure, small.convert("RGB"))).mean) <= TINT:
-      return small
-  return figure.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=REFINED, dither=Image.Dither.NONE)
+      break
+  return small
 
 
 def parse(argv: list[str]) -> list[str]:
