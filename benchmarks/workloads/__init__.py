@@ -10,6 +10,7 @@ from benchmarks.workloads import (
   multi_delta,
   neighbours,
   sampling,
+  structured,
   study,
   training,
 )
@@ -19,6 +20,7 @@ WORKLOADS: dict[str, Workload] = (
   | sampling.WORKLOADS
   | gaussian.WORKLOADS
   | multi_delta.WORKLOADS
+  | structured.WORKLOADS
   | neighbours.WORKLOADS
   | covariance.WORKLOADS
   | distillation.WORKLOADS

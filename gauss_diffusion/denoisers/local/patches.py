@@ -5,6 +5,7 @@ any shape: the pixels that a place of a network's output is most sensitive to.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,8 +14,8 @@ from jaxtyping import Bool, Float
 
 from gauss_diffusion.denoisers import levels
 from gauss_diffusion.denoisers.family import Family, Shape
-from gauss_diffusion.denoisers.levels import Distance
 from gauss_diffusion.denoisers.local import masks, posterior, windows
+from gauss_diffusion.denoisers.local.posterior import Distance
 from gauss_diffusion.denoisers.local.windows import Windows
 from gauss_diffusion.types import Array, ArrayLike, Image, Pixels, Sigma
 
@@ -71,18 +72,18 @@ def denoise(record: Squares, x: Image, sigma: Sigma, *, chunk: int = 64) -> Floa
     The estimate, with the shape and dtype of `x`.
   """
   levels.check_images(record.images, x, chunk)
-  step = windows.step(record.windows, sigma)
-  size = windows.width(record.windows, step)
-  rows, columns = (jnp.arange(length) - size // 2 for length in x.shape[:2])
-  rows, columns = ((first >= 0) & (first + size <= len(first)) for first in (rows, columns))
 
-  def gather(maps):
-    return windows.sums(maps, record.windows, step, wrap=False)
+  def of_width(width):
+    rows, columns = (jnp.arange(length) - width // 2 for length in x.shape[:2])
+    rows, columns = ((first >= 0) & (first + width <= len(first)) for first in (rows, columns))
+    gather = partial(windows.sums, width=width)
 
-  def spread(weight):  # a pixel is in the patches that are where its own patch is, mirrored
-    return gather(weight[:, ::-1, ::-1])[:, ::-1, ::-1]
+    def spread(weight):  # a pixel is in the patches that are where its own patch is, mirrored
+      return gather(weight[:, ::-1, ::-1])[:, ::-1, ::-1]
 
-  return _composite(record.images, x, sigma, chunk, gather, spread, rows[:, None] & columns[None])
+    return _composite(record.images, x, sigma, chunk, gather, spread, rows[:, None] & columns[None])
+
+  return windows.switch(record.windows, sigma, of_width)
 
 
 def denoise_flexible(record: Flexible, x: Image, sigma: Sigma, *, chunk: int = 64) -> Float[Array, "H W C"]:
@@ -113,7 +114,7 @@ def _composite(
   """Return the mean over patches: `gather` sums over each of them, `spread` over those that hold a pixel."""
   x = jnp.asarray(x)
   variance = levels.variance(sigma, x.dtype)
-  query = levels.split(jnp.moveaxis(x, -1, 0))
+  query = posterior.split(jnp.moveaxis(x, -1, 0))
   zero = jnp.zeros(patches.shape, x.dtype)
 
   def distances(y, fresh):
@@ -123,7 +124,7 @@ def _composite(
 
   def absorb(found, y, fresh):
     _, distance, taken = distances(y, fresh)
-    return posterior.absorb(found, distance, taken, (), query.unit, variance)
+    return posterior.absorb(found, distance, taken, partial(posterior.summed, ()), query.unit, variance)
 
   found = levels.fold(absorb, posterior.empty(zero, 0), images, chunk)
 
@@ -132,7 +133,7 @@ def _composite(
     weight = spread(posterior.weights(found, distance, taken, query.unit, variance))
     return tuple(old + jnp.sum(weight * each, axis=0) for old, each in zip(total, y, strict=True))
 
-  total = levels.fold(add, (jnp.zeros(x.shape[:2], x.dtype),) * len(query.p), images, chunk)
+  total = levels.fold(add, (jnp.zeros(x.shape[:2], x.dtype),) * x.shape[-1], images, chunk)
   count = spread(patches[None].astype(x.dtype))[0]
   return levels.to_pixels(jnp.stack(total, axis=-1) / count[..., None])
 

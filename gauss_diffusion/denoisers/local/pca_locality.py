@@ -1,5 +1,6 @@
 """Every pixel from what the Gaussian denoiser reads for it: locality as the pixels' covariance has it."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -61,17 +62,17 @@ def denoise(record: Locality, x: Image, sigma: Sigma, *, chunk: int = 256) -> Fl
   levels.check_images(record.images, x, chunk)
   x = jnp.asarray(x)
   variance = levels.variance(sigma, x.dtype)
-  query = levels.split(x.reshape(1, -1))
+  query = posterior.split(x.reshape(1, -1))
   mask = read(record, sigma, x.dtype)
 
   def absorb(found, y, fresh):
     y = (levels.centred(y).reshape(len(y), -1),)
     distance = masks.sums(posterior.maps(query, y), mask)
     taken = jnp.broadcast_to(fresh[:, None], y[0].shape)
-    return posterior.absorb(found, distance, taken, y, query.unit, variance)
+    return posterior.absorb(found, distance, taken, partial(posterior.summed, y), query.unit, variance)
 
   found = levels.fold(absorb, posterior.empty(x.reshape(-1), 1), record.images, chunk)
-  return levels.to_pixels(found.weighted[0] / found.total).reshape(x.shape)
+  return levels.to_pixels(posterior.mean(found)).reshape(x.shape)
 
 
 FAMILY = Family(

@@ -7,21 +7,25 @@ told by its padding where the border is).
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Bool, Float, Int, Int32
+from jaxtyping import Bool, Float, Int
 
 from gauss_diffusion import parallel
-from gauss_diffusion.denoisers import levels
+from gauss_diffusion.denoisers import levels, multi_delta
 from gauss_diffusion.denoisers.family import Family, Shape
 from gauss_diffusion.denoisers.local import posterior, windows
+from gauss_diffusion.denoisers.local.posterior import Distance, Posterior, Query
 from gauss_diffusion.denoisers.local.windows import Windows
 from gauss_diffusion.types import Array, Denoiser, Image, Pixels, Sigma
+
+TILE = 128  # windows compared with all of a sample at once, so that what is known of the pairs stays near by
 
 
 class Local(NamedTuple):
@@ -74,9 +78,10 @@ def denoise(record: Local, x: Image, sigma: Sigma, *, pool: Pool, chunk: int = 6
   """Estimate each pixel of ``x0`` as the posterior mean of the middle pixel of a window.
 
   ``D(x; σ)_p = Σ_j w_j y_j(middle)``, ``w = softmax_j(-|x_Ωp - y_j|² / 2σ²)`` over the windows y_j of the
-  pool, Ωp that around p (Kamb & Ganguli 2024). Every image is moved to every place in turn, where
-  squared differences are summed over windows: the cost does not depend on their width. Images are streamed in
-  chunks; the result does not depend on `chunk`. Derivatives of any order pass through.
+  pool, Ωp that around p (Kamb & Ganguli 2024). Windows at any place are compared with all of x in products of
+  matrices; those at the same place, or cut by the border, by sums of squared differences over windows, whose
+  cost does not depend on their width. Images are streamed in chunks; the result does not depend on `chunk`.
+  Derivatives of any order pass through.
 
   Args:
     record: see `fit`.
@@ -90,37 +95,99 @@ def denoise(record: Local, x: Image, sigma: Sigma, *, pool: Pool, chunk: int = 6
   """
   levels.check_images(record.images, x, chunk)
   x = jnp.asarray(x)
-  height, width, channels = x.shape
+  stream = partial(levels.fold, images=record.images, chunk=chunk)
   variance = levels.variance(sigma, x.dtype)
-  query = levels.split(jnp.moveaxis(x, -1, 0))
-  step = windows.step(record.windows, sigma)
-  reach = windows.width(record.windows, step) // 2
+
+  query = posterior.split(x)
+
+  def of_width(width):
+    if not pool.moves:
+      return _staying(stream, query, variance, width, [(0, 0)])
+    reach = width // 2
+    if pool.wraps:
+      pads = ((reach, reach), (reach, reach), (0, 0))
+      whole, rest = (jnp.pad(each, pads, "wrap") for each in (query.whole, query.rest))
+      return _moving(stream, query._replace(whole=whole, rest=rest), variance, width)
+    height, length, _ = x.shape
+    cross = [(0, j) for j in range(length)] + [(i, 0) for i in range(1, height)]
+    cut = _staying(stream, query, variance, width, cross)  # rows or columns at the border stay
+    moving = _moving(stream, query, variance, width)
+    return cut.at[reach : height - reach, reach : length - reach].set(moving)
+
+  return levels.to_pixels(windows.switch(record.windows, sigma, of_width))
+
+
+def _moving(
+  stream: Callable[..., Posterior], query: Query, variance: Float[Array, ""], width: int
+) -> Float[Array, "h w C"]:
+  """Return the posterior mean, in levels, for every window of a sample that fits in: over those anywhere."""
+  whole, rest = (windows.cut(each, width) for each in (query.whole, query.rest))
+  shape, channels = whole.shape[:2], query.rest.shape[-1]
+  whole, rest = (each.reshape(-1, each.shape[-1]).T for each in (whole, rest))
+  blocks = [slice(start, start + multi_delta.BLOCK) for start in range(0, len(whole), multi_delta.BLOCK)]
+  middle = slice(width**2 // 2 * channels, (width**2 // 2 + 1) * channels)
+
+  @jax.checkpoint
+  def tile(found, patches):
+    y, taken = patches
+    square = reduce(add, (jnp.sum(y[:, block] ** 2, axis=1).astype(jnp.int32) for block in blocks))
+    whole_y = reduce(add, (_dot(y[:, block], whole[block]).astype(jnp.int32) for block in blocks))
+    square, taken = (jnp.broadcast_to(each[:, None], whole_y.shape) for each in (square, taken))
+    distance = Distance(square, whole_y, _dot(y, rest))
+    values = jnp.concatenate([jnp.ones_like(y[:, :1]), y[:, middle]], axis=1).T
+
+    def summed(weight):
+      return tuple(_dot(values, weight))
+
+    return posterior.absorb(found, distance, taken, summed, query.unit, variance), None
+
+  def absorb(found, images, fresh):
+    y = windows.cut(levels.centred(images).astype(rest.dtype), width)
+    taken = jnp.broadcast_to(fresh[:, None, None], y.shape[:3]).reshape(-1)
+    y = y.reshape(len(taken), -1)
+    y, taken = (jnp.pad(each, ((0, -len(y) % TILE),) + ((0, 0),) * (each.ndim - 1)) for each in (y, taken))
+    tiles = (each.reshape(-1, TILE, *each.shape[1:]) for each in (y, taken))
+    return jax.lax.scan(tile, found, tuple(tiles))[0]
+
+  found = stream(absorb, posterior.empty(rest[0], channels))
+  return posterior.mean(found).reshape(*shape, channels)
+
+
+def _staying(
+  stream: Callable[..., Posterior],
+  query: Query,
+  variance: Float[Array, ""],
+  width: int,
+  shifts: Sequence[tuple[int, int]],
+) -> Float[Array, "H W C"]:
+  """Return the posterior mean, in levels, over windows some shifts away that the border cuts alike."""
+  whole, rest = (jnp.moveaxis(each, -1, 0) for each in (query.whole, query.rest))
+  query = query._replace(whole=whole, rest=rest)
+  channels, height, length = rest.shape
 
   def absorb(found, images, fresh):
     y = jnp.tile(jnp.moveaxis(levels.centred(images), -1, 0), (1, 1, 2, 2))
 
     @jax.checkpoint
     def moved(found, shift):
-      down, right = shift // width, shift % width
-      here = jax.lax.dynamic_slice(y, (0, 0, down, right), (channels, len(images), height, width))
+      down, right = shift
+      here = jax.lax.dynamic_slice(y, (0, 0, down, right), (channels, len(images), height, length))
       here = jax.lax.optimization_barrier(tuple(here))  # else each use slices anew
-      distance = windows.sums(posterior.maps(query, here), record.windows, step, pool.wraps)
-      rows, columns = _taken(pool, height, down, reach), _taken(pool, width, right, reach)
+      distance = windows.sums(posterior.maps(query, here), width)
+      rows, columns = _alike(height, down, width // 2), _alike(length, right, width // 2)
       taken = fresh[:, None, None] & (rows[:, None] & columns[None])[None]
-      return posterior.absorb(found, distance, taken, here, query.unit, variance), None
+      summed = partial(posterior.summed, here)
+      return posterior.absorb(found, distance, taken, summed, query.unit, variance), None
 
-    return jax.lax.scan(moved, found, jnp.arange(height * width if pool.moves else 1))[0]
+    return jax.lax.scan(moved, found, tuple(jnp.array(shifts).T))[0]
 
-  found = levels.fold(absorb, posterior.empty(x[..., 0], channels), record.images, chunk)
-  return levels.to_pixels(jnp.stack(found.weighted, axis=-1) / found.total[..., None])
+  return posterior.mean(stream(absorb, posterior.empty(rest[0], channels)))
 
 
-def _taken(pool: Pool, length: int, shift: Int[Array, ""], reach: Int32[Array, ""]) -> Bool[Array, " length"]:
-  """Return for each place on an axis if the window there counts, of an image that was moved."""
+def _alike(length: int, shift: Int[Array, ""], reach: int) -> Bool[Array, " length"]:
+  """Return for each place on an axis if the border cuts its window as that of the place a shift away."""
   here = jnp.arange(length)
   there = (here + shift) % length
-  if pool.wraps:
-    return (there >= reach) & (there < length - reach)
   before, after = (jnp.minimum(place, reach) for place in (here, there))
   cut, cut_there = (jnp.minimum(length - 1 - place, reach) for place in (here, there))
   return (before == after) & (cut == cut_there)
@@ -156,6 +223,9 @@ def calibrate(
     likeness.append(cosine)  # times the length of `want`, the same for every width
   best = np.sort(np.asarray(widths)[np.argmax(likeness, axis=0)])
   return int(best[len(best) // 2])
+
+
+_dot = partial(jnp.matmul, precision="highest")
 
 
 def _family(title: str, pool: Pool) -> Family:

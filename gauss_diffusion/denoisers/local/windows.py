@@ -1,13 +1,14 @@
 """Square windows around pixels: how wide they are at each noise level, and sums of pixels over them."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, Int32, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from gauss_diffusion.denoisers.family import Option
 from gauss_diffusion.types import Array, ArrayLike, Sigma, Sigmas
@@ -27,7 +28,7 @@ Maps = TypeVar("Maps")  # a pytree of arrays [..., H, W]
 class Windows:
   """Which width a window has at a noise level: that of the last step that starts at or below it.
 
-  Part of a record's structure, not of its arrays: sums over windows are compiled for each width.
+  Part of a record's structure, not of its arrays: a denoiser is compiled for each width.
   """
 
   start: tuple[float, ...]  # rising noise levels, the first one 0
@@ -61,44 +62,48 @@ def of_levels(sigmas: Sigmas, width: Int[ArrayLike, " S"]) -> Windows:
   return Windows((0.0, *np.sqrt(levels[1:] * levels[:-1]).tolist()), tuple(np.asarray(width)[order].tolist()))
 
 
-def step(windows: Windows, sigma: Sigma) -> Int32[Array, ""]:
-  """Return which step of the windows holds at a noise level."""
+def switch(
+  windows: Windows, sigma: Sigma, fn: Callable[[int], Float[Array, "*image"]]
+) -> Float[Array, "*image"]:
+  """Return ``fn(width)`` of the width at a noise level; what it does is compiled for each width."""
   sigma = jnp.asarray(sigma)
-  return jnp.sum(jnp.asarray(windows.start, sigma.dtype) <= sigma, dtype=jnp.int32) - 1
+  step = jnp.sum(jnp.asarray(windows.start, sigma.dtype) <= sigma, dtype=jnp.int32) - 1
+  return jax.lax.switch(step, [partial(fn, width) for width in windows.width])
 
 
-def width(windows: Windows, step: Int32[Array, ""]) -> Int32[Array, ""]:
-  """Return the width of a step."""
-  return jnp.asarray(windows.width, jnp.int32)[step]
+def cut(images: Float[Array, "*n H W C"], width: int) -> Float[Array, "*n h w K"]:
+  """Return the windows of images that fit in, each with its K = width² C values, channels last."""
+  rows, columns = (images.shape[axis] - width + 1 for axis in (-3, -2))
+  parts = jnp.stack([images[..., i : i + rows, :, :] for i in range(width)], axis=-2)
+  parts = jnp.stack([parts[..., j : j + columns, :, :] for j in range(width)], axis=-3)
+  return parts.reshape(*parts.shape[:-3], -1)
 
 
-def sums(maps: Maps, windows: Windows, step: Int32[Array, ""], wrap: bool) -> Maps:
+def sums(maps: Maps, width: int) -> Maps:
   """Return the sums of maps over the window around each pixel; those of integers are exact.
 
-  The window of width w around pixel p has the w pixels from ``p - w // 2`` on, in rows and in columns.
+  The window of width w around pixel p has the w pixels from ``p - w // 2`` on, in rows and in columns, but
+  for what is beyond the border: there is nothing.
 
   Args:
     maps: arrays [..., H, W].
-    windows: see `Windows`.
-    step: from the function of that name.
-    wrap: whether windows go on at the other side of the image; if not, there is nothing beyond its border.
+    width: of the windows, in pixels.
   """
-  branches = [partial(jax.tree.map, partial(_sums, width=width, wrap=wrap)) for width in windows.width]
-  return jax.lax.switch(step, branches, maps)
+  return jax.tree.map(partial(_sums, width=width), maps)
 
 
-def _sums(maps: Shaped[Array, "..."], width: int, wrap: bool) -> Shaped[Array, "..."]:
+def _sums(maps: Shaped[Array, "..."], width: int) -> Shaped[Array, "..."]:
   for axis in (maps.ndim - 2, maps.ndim - 1):
-    maps = _sums_along(maps, width, wrap, axis)
+    maps = _sums_along(maps, width, axis)
   return maps
 
 
-def _sums_along(maps: Shaped[Array, "..."], width: int, wrap: bool, axis: int) -> Shaped[Array, "..."]:
+def _sums_along(maps: Shaped[Array, "..."], width: int, axis: int) -> Shaped[Array, "..."]:
   """Add by doubling: `run` has the sums of 1, 2, 4, ... neighbours, and `width` is a sum of such."""
   part = partial(jax.lax.slice_in_dim, axis=axis)
   length, pads = maps.shape[axis], [(0, 0)] * maps.ndim
   pads[axis] = (width // 2, width - 1 - width // 2)
-  run, size, found, taken = jnp.pad(maps, pads, "wrap" if wrap else "constant"), 1, [], 0
+  run, size, found, taken = jnp.pad(maps, pads), 1, [], 0
   while True:
     if width & size:
       found.append(part(run, taken, taken + length))
