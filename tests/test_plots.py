@@ -417,8 +417,14 @@ def test_the_legend_says_what_bands_are():
     ((1, 2, 5), ["95 % over 2–5 networks"]),
   ):
     models = {str(i): [None] * count for i, count in enumerate(counts)}
+    assert style.entries(axis, models)[1] == ["A", *words]
+    other = axis.figure.add_subplot()
+    style.curve(other, [1, 2, 3, 4], [np.ones((4, 30))] * 2)  # whose images are all alike
+    assert style.entries(axis, models)[1] == ["A", *words]
+    style.curve(other, [1, 2, 3, 4], network_values(1))
     assert style.entries(axis, models)[1] == ["A", *words, "95 % over images"]
     assert style.entries(axis, models, images=False, bars=True)[1] == ["A", *words]
+    other.remove()
 
 
 @pytest.mark.parametrize("networks", [2, 5])

@@ -95,6 +95,8 @@ DASHES = {  # of those that may lie on each other, or on the Gaussian or multi-d
 }
 
 
+_OVER = {"networks": "_over networks", "images": "_over images"}  # labels of bands and bars, in no legend
+
 # How an interval over networks looks, and one over images: light and dark, long and thick.
 _BAND_ALPHA = {"networks": 0.14, "images": 0.3}
 _BAR_WIDTH = {"networks": 1.4, "images": 3.4}
@@ -211,6 +213,7 @@ def band(line: Line2D, low: np.ndarray, high: np.ndarray, over: str = "networks"
   )
   label = str(line.get_label())
   drawn.set_gid(line.get_gid() if label.startswith("_") else label)
+  drawn.set_label(_OVER[over])
   assert line.axes is not None
   line.axes.add_collection(drawn, autolim=over == "images")
 
@@ -241,6 +244,7 @@ def points(axis: Axes, x: ArrayLike, values: Sequence[Sequence[ArrayLike]], **li
       ends, color=drawn.get_color(), linewidth=_BAR_WIDTH[look], zorder=drawn.get_zorder()
     )
     drawn_bars.set_gid(line.get("label") or line.get("gid"))
+    drawn_bars.set_label(_OVER[look])
     axis.add_collection(drawn_bars, autolim=look == "images")
 
 
@@ -260,21 +264,28 @@ def entries(
     axis: with labelled lines.
     results: model's title -> its networks, whatever stands for them.
     bars: whether intervals are drawn as bars.
-    images: whether there is an interval over images.
+    images: whether one over images is named, where the figure has it: a study that was kept small may not.
     unit: what a model has several of.
   """
   drawn = list(zip(*axis.get_legend_handles_labels()))
   models = spread([label for _, label in drawn if label in results], _ENTRIES)
   shown = [(handle, label) for handle, label in drawn if label in models or label not in results]
   handles, labels = [handle for handle, _ in shown], [label for _, label in shown]
-  more_handles, more_labels = interval_entries(results, bars=bars, images=images, unit=unit)
+  more_handles, more_labels = interval_entries(axis, results, bars=bars, images=images, unit=unit)
   return handles + more_handles, labels + more_labels
 
 
 def interval_entries(
-  results: Mapping[str, Sequence], *, bars: bool = False, images: bool = True, unit: str = "networks"
+  axis: Axes,
+  results: Mapping[str, Sequence],
+  *,
+  bars: bool = False,
+  images: bool = True,
+  unit: str = "networks",
 ) -> Entries:
   """Return the handles and labels that say what bands or bars are; arguments as of `entries`."""
+  drawn = (artist for each in axis.figure.axes for artist in each.collections)
+  images = images and any(artist.get_label() == _OVER["images"] for artist in drawn)
   counts = sorted({len(networks) for networks in results.values()})
   several = [str(count) for count in counts if count > 1]
   says = {"networks": f"95 % over {'–'.join(several[:1] + several[1:][-1:])} {unit}"} if several else {}
@@ -313,7 +324,9 @@ def _intervals(values: Sequence[ArrayLike]) -> Iterator[tuple[Interval, str]]:
   if len(arrays) > 1:
     yield interval(arrays), "networks"
   if len({each.shape for each in arrays}) == 1:
-    yield intervals.bootstrap_mean(np.mean(arrays, axis=0)), "images"
+    mean = np.mean(arrays, axis=0)
+    if np.any(np.ptp(mean, axis=-1)):  # there is none of images that their mean stands for
+      yield intervals.bootstrap_mean(mean), "images"
 
 
 def sigma_axis(axis: Axes) -> None:

@@ -107,6 +107,6 @@ def draw(readings: list[Reading], sweep: str) -> Figure:
     axes[1, 1].plot(measures.position(denoised[best][0], sweep), errors[best], **ring)
   for axis in axes[1]:
     axis.set_xlabel(measures.SWEEPS[sweep])
-  keys = style.interval_entries(style.by_title(readings), bars=True)
+  keys = style.interval_entries(axes[0, 0], style.by_title(readings), bars=True)
   figure.legend(*keys, loc="outside upper right", ncols=2)
   return figure
