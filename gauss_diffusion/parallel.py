@@ -106,10 +106,18 @@ def _everywhere(out: Any) -> Any:
 
 
 def denoise(
-  denoiser: Denoiser, x: Float[np.ndarray, " n *image"], sigma: Sigma
+  denoiser: Denoiser, x: Float[np.ndarray, " n *image"], sigma: Sigma, *, batch: int | None = None
 ) -> Float[np.ndarray, " n *image"]:
-  """Return ``D(x; sigma)`` for noisy images [n, H, W, C]: one compile for each kind of denoiser."""
-  return map_samples(_denoise, (denoiser, np.asarray(sigma, x.dtype)), x)
+  """Return ``D(x; sigma)`` for noisy images [n, H, W, C]: one compile for each kind of denoiser.
+
+  Args:
+    denoiser: evaluated by all devices.
+    x: noisy images.
+    sigma: their noise level.
+    batch: samples in flight at once, see `map_samples`. A denoiser in closed form, which needs little memory,
+      is faster with more of them.
+  """
+  return map_samples(_denoise, (denoiser, np.asarray(sigma, x.dtype)), x, batch=batch)
 
 
 def _denoise(shared: tuple[Denoiser, Float[Array, ""]], x: Float[Array, "*image"]) -> Float[Array, "*image"]:

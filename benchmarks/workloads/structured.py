@@ -32,12 +32,8 @@ def inputs(size: Size) -> np.ndarray:
 
 def ours(size: Size, denoise: Denoiser) -> Side:
   """Return a denoiser of the package, over all devices."""
-  shared, x = parallel.put(denoise), inputs(size)
-  return timed(lambda: parallel.map_samples(_denoise, shared, x, batch=len(x)))
-
-
-def _denoise(denoise, x):
-  return denoise(x, SIGMA)
+  denoise, x = parallel.put(denoise), inputs(size)
+  return timed(lambda: parallel.denoise(denoise, x, SIGMA, batch=len(x)))
 
 
 def theirs(size: Size, solve: Callable[..., Any], *arrays: ArrayLike) -> Side:
