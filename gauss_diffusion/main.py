@@ -12,6 +12,7 @@ TPU's metadata who belongs to it; or each with ``--coordinator=HOST:PORT --num_p
 """
 
 import contextlib
+import difflib
 import functools
 import json
 import math
@@ -83,7 +84,9 @@ def parse(argv: list[str]) -> list[str]:
   try:
     rest = FLAGS(argv)
     FLAGS.config.lock()
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError, OSError) as reason:
+  except (AttributeError, KeyError) as reason:
+    refuse(_located(_first(reason)) if _WHILST in str(reason) else _unknown_field(reason, argv))
+  except (flags.Error, TypeError, ValueError, SyntaxError, OSError) as reason:
     refuse(_located(_first(reason)) if _WHILST in str(reason) else reason)
   except Exception as reason:  # a config file is code, in which anything may go wrong
     refuse(_located(reason))
@@ -106,6 +109,20 @@ def _first(reason: BaseException) -> BaseException:
   while reason.__context__ is not None:
     reason = reason.__context__
   return reason
+
+
+def _unknown_field(reason: AttributeError | KeyError, argv: list[str]) -> str:
+  """Return what is wrong with the option that sets a field which the study does not have."""
+  lacking = re.findall(r"\b[A-Za-z_]\w*", str(reason))[:1]
+  paths = [
+    argument[len("--config.") :].split("=")[0] for argument in argv if argument.startswith("--config.")
+  ]
+  for path in paths:
+    if lacking and lacking[0] in path.split("."):
+      close = difflib.get_close_matches(path, [name for name, _ in schema.fields()], 1)
+      hint = f"did you mean `{close[0]}`?" if close else "`--help` lists them all"
+      return f"`--config.{path}`: a study has no field `{path}`; {hint}"
+  return str(reason)
 
 
 def _located(reason: BaseException) -> str:

@@ -30,7 +30,9 @@ def start(*arguments, **options):
 
 
 WRONG = {
-  "unknown field": (["--config.train.stepz=3"], "steps"),
+  "unknown field": (["--config.train.stepz=3"], "^error: `--config.train.stepz`: .* mean `train.steps`"),
+  "unknown group": (["--config.trian.steps=3"], "^error: `--config.trian.steps`: .* mean `train.steps`"),
+  "unknown anything": (["--config.xyzzy=3"], "^error: `--config.xyzzy`: a study has no field `xyzzy`"),
   "wrong type": (["--config.train.steps=many"], "train.steps"),
   "unknown data set": (["--config.data.name=cifar11"], "cifar11.*cifar10"),
   "unknown variant": (["--config=configs/digits.py:huge"], "^error: `huge` is no variant .*: smoke$"),
