@@ -12,6 +12,10 @@ networks are watched while they train: where the alarm for memorization is raise
 to be saved at 16, 256 and 1437 digits; training images 2.8 bits per dimension likelier than others at
 sigma = 0.1 with 16 images, and no likelier with 1437; posterior variances that are the errors' up to
 sigma = 2 with 256 images or more, and a fifth of them with 16, where the alarm is raised at 160 steps.
+
+That a start is of equal quality when it adds at most 5 % to the error was chosen with these digits in sight.
+Nine networks on CIFAR-10 at 16 x 16 that had not been looked at, three each of 64, 782 and 50,000 images,
+save 0 to 4 calls of 10 by it, 1.4 on average; 0.7 at 2 %, 2.8 at 10 %.
 """
 
 from ml_collections import ConfigDict
