@@ -9,7 +9,7 @@ import pytest
 from jax.tree_util import Partial
 
 from gauss_diffusion import edm, statistics
-from gauss_diffusion.denoisers import gaussian, multi_delta
+from gauss_diffusion.denoisers import gaussian, levels, multi_delta
 
 F64 = 1e-10  # logits of order 100 at float64 rounding, with margin
 F32 = 2e-6  # a weighted mean in float32: rounding of the weights' exponents and of the sum, on a scale of 2
@@ -38,6 +38,12 @@ def weights(images, x, sigma):
 
 def brute_force(images, x, sigma):
   return np.tensordot(weights(images, x, sigma), to_float(images), 1)
+
+
+@pytest.fixture(autouse=True)
+def every_way(monkeypatch):
+  """Sets of images as small as these would take the one way that is right at any noise."""
+  monkeypatch.setattr(multi_delta, "SMALL", 0)
 
 
 @pytest.fixture
@@ -111,6 +117,147 @@ def test_float32_far_from_all_images(kind):
     x = (base + sigma * np.random.default_rng(2).normal(size=base.shape)).astype(np.float32)
     want = np.array([brute_force(images, row, sigma) for row in x])
     np.testing.assert_allclose(denoise_batch(images, x, sigma), want, rtol=0, atol=F32)
+
+
+def test_small_sets_have_one_way(x, monkeypatch):
+  images = images_of(9)
+  monkeypatch.setattr(multi_delta, "SMALL", images.size)
+  found = jax.make_jaxpr(lambda x: multi_delta.denoise(images, x, SIGMA))(x)
+  assert "cond" not in str(found)
+  np.testing.assert_allclose(
+    multi_delta.denoise(images, x, SIGMA), brute_force(images, x, SIGMA), rtol=0, atol=F32
+  )
+
+
+def close_by(count, most=1):
+  """Images of 3072 elements, near black or near white, that differ from one another by so many levels."""
+  rng = np.random.default_rng(7)
+  base = rng.choice(np.array([most, 255 - most]), (32, 32, 3))
+  return (base + rng.integers(-most, most + 1, (count, 32, 32, 3))).astype(np.uint8)
+
+
+def near_ties(count):
+  """Images of 3072 elements that differ from one in one element by one level, each in another."""
+  images = np.repeat(close_by(1), count, axis=0)
+  images.reshape(count, -1)[np.arange(count), 7 * np.arange(count)] ^= 1
+  return images
+
+
+class Taken(Exception):  # noqa: N818  # no error
+  """Ends a call as soon as its way is known."""
+
+
+def way_of(images, x, sigma, **options):
+  """Which way is taken: of the few images that matter, or of all with 1, 2 or 3 parts of the sample."""
+
+  def end(value):
+    if isinstance(value, jax.core.Tracer):
+      return value
+    raise Taken(int(value))
+
+  with pytest.MonkeyPatch.context() as patch, pytest.raises(Taken) as taken:
+    patch.setattr(levels, "largest", end)
+    multi_delta.denoise(images, x, sigma, **options)
+  return taken.value.args[0]
+
+
+def take(way, x, sigma, monkeypatch):
+  """Let images that are not few be compared with 1, 2 or 3 parts of the sample."""
+  one, two = (multi_delta._error(levels.split(jnp.asarray(x.reshape(-1)), parts)) for parts in (1, 2))
+  limit = {0: 0, 1: 2 * one, 2: (one + two) / 2, 3: 0}[way]
+  monkeypatch.setattr(multi_delta, "ROUGH", float(limit / levels.variance(sigma, x.dtype)))
+
+
+@pytest.mark.parametrize("way, sigma", [(0, 1e-4), (1, 30.0), (2, 3.0), (3, 0.02)])
+def test_every_way_is_right(way, sigma):
+  images = near_duplicates() if way == 0 else close_by(200)
+  x = to_float(images[:8]) + sigma * np.random.default_rng(2).normal(size=(8, 32, 32, 3))
+  x = x.astype(np.float32)
+  assert way_of(images, x[0], np.float32(sigma)) == way
+  want = np.array([brute_force(images, row, np.float32(sigma)) for row in x])
+  np.testing.assert_allclose(denoise_batch(images, x, np.float32(sigma)), want, rtol=0, atol=F32)
+
+
+@pytest.mark.parametrize("parts, scale, most", [(1, 30.0, 100), (2, 3.0, 20)])
+def test_ways_meet(parts, scale, most):
+  """Where one part more begins to be needed, both sides are right."""
+  images = close_by(200, most)
+  x = to_float(images[0]) + scale * np.random.default_rng(2).normal(size=(32, 32, 3))
+  x = x.astype(np.float32)
+  error = multi_delta._error(levels.split(jnp.asarray(x.reshape(-1)), parts))
+  edge = np.sqrt(error / multi_delta.ROUGH) / 127.5
+  for factor, way in ((0.999, parts + 1), (1.001, parts)):
+    sigma = np.float32(factor * edge)
+    assert way_of(images, x, sigma) == way
+    np.testing.assert_allclose(
+      multi_delta.denoise(images, x, sigma), brute_force(images, x, sigma), rtol=0, atol=F32
+    )
+
+
+@pytest.mark.parametrize("count, far", [(16, 100), (17, 0), (60, 100)])
+def test_near_ties_are_all_found(count, far):
+  """A product in floats is wrong by more than what these distances differ by, and puts them in any order."""
+  images, sigma = near_ties(count), np.float32(0.002)
+  x = to_float(images.mean(axis=0)) + 2 * sigma * np.random.default_rng(2).normal(size=(16, 32, 32, 3))
+  x = x.astype(np.float32)
+  if far:
+    images = np.concatenate([255 - images[:1].repeat(far, axis=0), images])
+  assert way_of(images, x[0], sigma) == (3 if count > 16 else 0)
+  want = np.array([brute_force(images, row, sigma) for row in x])
+  step = to_float(images[-count:]) - to_float(images[-1:])  # weights are read off the elements that differ
+  got = np.asarray(denoise_batch(images, x, sigma), np.float64)
+  share = (got - want).reshape(16, -1) @ step.reshape(count, -1).T * 127.5**2
+  np.testing.assert_allclose(share, 0, rtol=0, atol=1e-4)  # an element is stored to 1e-7, a level is 8e-3
+
+
+def test_near_ties_at_one_place_of_their_chunks():
+  images, sigma = near_ties(40), np.float32(0.002)
+  images[np.arange(40) % 8 > 0] = 255 - images[0]
+  x = to_float(images[0]) + 2 * sigma * np.random.default_rng(2).normal(size=(32, 32, 3))
+  x = x.astype(np.float32)
+  assert way_of(images, x, sigma, chunk=8) == 3
+  got, want = multi_delta.denoise(images, x, sigma, chunk=8), brute_force(images, x, sigma)
+  np.testing.assert_allclose(got, want, rtol=0, atol=F32)
+
+
+def test_samples_that_need_different_ways():
+  """One that is near a few images, one far from all, one that could have any, in either order."""
+  images = np.concatenate([close_by(600), near_duplicates()])
+  x = np.stack([to_float(images[-1]), to_float(images[0]), np.full((32, 32, 3), 3.0)]).astype(np.float32)
+  for sigma in np.float32([0.002, 1.0]):
+    assert {way_of(images, row, sigma) for row in x} > {0}
+    want = np.array([brute_force(images, row, sigma) for row in x])
+    for order in ([0, 1, 2], [2, 1, 0]):
+      np.testing.assert_allclose(denoise_batch(images, x[order], sigma), want[order], rtol=0, atol=F32)
+      each = jax.jit(jax.vmap(multi_delta.denoise, (None, 0, 0)))(images, x[order], np.full(3, sigma))
+      np.testing.assert_allclose(each, want[order], rtol=0, atol=F32)
+
+
+@pytest.mark.parametrize("way", [0, 1, 2, 3])
+def test_derivatives_of_every_way(way, x64, x, monkeypatch):
+  """J = Cov_w(y) / s^2 and D''[v, v] = E_w[(y - D) ((y - D) . v)^2] / s^4, forward and in reverse."""
+  images = images_of(40)
+  sigma, (one, two) = SIGMA if way else 0.05, to_float(images[:2])
+  x = x if way else 0.501 * one + 0.499 * two
+  take(way, x, sigma, monkeypatch)
+  assert way_of(images, x, sigma) == way
+  weight = weights(images, x, sigma)
+  offset = to_float(images).reshape(40, -1) - brute_force(images, x, sigma).ravel()
+  jacobian = (weight * offset.T) @ offset / sigma**2
+  v = np.random.default_rng(3).normal(size=SHAPE)
+  second = (weight * (offset @ v.ravel()) ** 2) @ offset / sigma**4
+  assert np.abs(jacobian).max() > 0.1 and np.abs(second).max() > 0.1
+
+  def estimate(x):
+    return multi_delta.denoise(images, x, sigma, chunk=32).ravel()
+
+  for derivative in (jax.jacfwd, jax.jacrev):
+    got = jax.jit(derivative(estimate))(x).reshape(12, 12)
+    np.testing.assert_allclose(got, jacobian, rtol=0, atol=F64 / sigma**2)
+  along = lambda f: lambda x: jax.jvp(f, (x,), (v,))[1]  # noqa: E731
+  np.testing.assert_allclose(jax.jit(along(along(estimate)))(x), second, rtol=0, atol=F64 / sigma**4)
+  back = jax.jit(jax.vmap(lambda x, u: jax.vjp(along(estimate), x)[1](u)[0], (None, 0)))(x, np.eye(12))
+  np.testing.assert_allclose(back.reshape(12, 12) @ v.ravel(), second, rtol=0, atol=F64 / sigma**4)
 
 
 def test_m2_nearest_image_as_sigma_falls(x64, x):

@@ -31,7 +31,9 @@ def ours(size: Size, folder: pathlib.Path) -> Side:
   xs = inputs(size)
 
   def solve() -> np.ndarray:
-    return np.stack([parallel.denoise(denoise, x, sigma) for x, sigma in zip(xs, LEVELS, strict=True)])
+    return np.stack(
+      [parallel.denoise(denoise, x, sigma, batch=len(x)) for x, sigma in zip(xs, LEVELS, strict=True)]
+    )
 
   return timed(lambda: solve())._replace(answer=lambda: solve()[list(size["compared"])])
 

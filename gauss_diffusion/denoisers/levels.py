@@ -69,7 +69,7 @@ def _chunk(images: Source, first: Int[Array, ""], n: int) -> UInt8[Array, "..."]
 
 
 class Query(NamedTuple):
-  """The noisy sample in levels, ``u = p / 2 + unit q + rest``."""
+  """The noisy sample in levels, ``u = p / 2 + unit q + rest``; with fewer parts than three see `split`."""
 
   p: Float[Array, "*image"]  # integers: the sample to half a level, within the range of images
   q: Float[Array, "*image"]  # integers
@@ -106,13 +106,30 @@ def check_images(images: Source, x: Float[ArrayLike, "..."], chunk: int) -> None
     raise ValueError(f"`chunk` is {chunk}; want at least one image")
 
 
-def split(x: Float[Array, "*image"]) -> Query:
-  """Return a noisy sample on the [-1, 1] scale in levels."""
-  p = jnp.clip(jnp.round(255 * x - 1), -256, 254)
-  rest = (128 * x - p / 2) - (x + 1) / 2  # 127.5 x - 1/2 - p/2, ordered so that rounding stays below 1e-7
-  unit = jnp.maximum(jnp.max(jnp.abs(jax.lax.stop_gradient(rest))), 0.25) / 256
-  q = jnp.round(rest / unit)
-  return Query(p, q, unit, rest - unit * q)
+def split(x: Float[Array, "*image"], parts: int = 3) -> Query:
+  """Return a noisy sample on the [-1, 1] scale in levels.
+
+  Fewer parts are less work, and enough for higher noise: of two p is 0, of one q too. Of two, q has so few
+  values that ``q . y`` is exact in float32 over all pixels, and `unit` is a power of two: it rounds nothing.
+  """
+  if parts == 3:
+    p = jnp.clip(jnp.round(255 * x - 1), -256, 254)
+    rest = _minus(x, p / 2)
+    unit = jnp.maximum(jnp.max(jnp.abs(jax.lax.stop_gradient(rest))), 0.25) / 256
+    q = jnp.round(rest / unit)
+    return Query(p, q, unit, rest - unit * q)
+  zero, one = jnp.zeros_like(x), jnp.ones((), x.dtype)
+  u = _minus(x, zero)
+  if parts == 1:
+    return Query(zero, zero, one, u)
+  _, exponent = jnp.frexp(jnp.max(jnp.abs(jax.lax.stop_gradient(u))) / (2**17 // x.size))  # 2^24 / 128 / D
+  unit = jnp.ldexp(one, exponent)
+  q = jnp.round(u / unit)
+  return Query(zero, q, unit, _minus(x, unit * q))
+
+
+def _minus(x: Float[Array, "*image"], part: Float[Array, "*image"]) -> Float[Array, "*image"]:
+  return (128 * x - part) - (x + 1) / 2  # 127.5 x - 1/2 - part, ordered so that rounding stays below 1e-7
 
 
 def centred(images: UInt8[Array, "*n"]) -> Int32[Array, "*n"]:
@@ -166,6 +183,49 @@ def fold(
     return step(state, _chunk(images, first, n), fresh), None
 
   return jax.lax.scan(body, state, jnp.arange(0, num, n))[0]
+
+
+def search(
+  step: Callable[..., State],
+  state: State,
+  images: Source,
+  chunk: int,
+  hopeless: Callable[[State], Bool[Array, ""]],
+) -> State:
+  """Carry a state over the images as `fold` does, without derivatives, until it is hopeless.
+
+  Args:
+    step: ``(state, y, fresh, place) -> state`` for images y, with their places among all.
+    state: of the start.
+    images: uint8 [N, ...], N > 0 of them.
+    chunk: images in one step.
+    hopeless: whether the rest can be left out, for one of the samples that are mapped together.
+  """
+  num = len(array(images))
+  n = min(chunk, num)
+
+  def going(carry):
+    start, state = carry
+    return (start < num) & ~largest(hopeless(state))
+
+  def body(carry):
+    start, state = carry
+    first = jnp.minimum(start, num - n)
+    place = first + jnp.arange(n, dtype=jnp.int32)
+    return start + n, step(state, _chunk(images, first, n), place >= start, place)
+
+  return jax.lax.while_loop(going, body, (jnp.zeros((), jnp.int32), state))[1]
+
+
+@jax.custom_batching.custom_vmap
+def largest(value: Shaped[Array, ""]) -> Shaped[Array, ""]:
+  """Return the largest value of all samples that are mapped together: a branch on it stays a branch."""
+  return value
+
+
+@largest.def_vmap
+def _largest(axis_size, in_batched, values):
+  return largest(jnp.max(values, axis=0)), False
 
 
 def each(measure: Callable[..., State], images: Source, chunk: int) -> State:

@@ -1,12 +1,13 @@
 """The best denoiser for a finite set of images: the one that has memorized them."""
 
+import math
 from functools import partial, reduce
 from operator import add, itemgetter
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int32, UInt8
 
 from gauss_diffusion.denoisers import levels
 from gauss_diffusion.denoisers.family import Family
@@ -14,6 +15,11 @@ from gauss_diffusion.denoisers.levels import MAX_PIXELS, Distance, Query, Source
 from gauss_diffusion.types import Array, ArrayLike, Pixels, Sigma
 
 BLOCK = 512  # pixels in one exact dot product: 512 * 256 * 128 = 2^24, float32's last exact integer
+SQUARES = 1024  # pixels whose squares have an exact sum: 1024 * 128^2 = 2^24
+SMALL = 2**22  # values of all images; of so few, compiling several ways takes longer than the best one saves
+FEW = 16  # images that are compared by themselves where no others have weight
+RANKS = 3  # images that are listed for each place of a chunk
+ROUGH = 160  # variances; while |rest| |y| is less, the rounding of rest . y changes weights by about 1e-6
 
 
 class Posterior(NamedTuple):
@@ -22,6 +28,13 @@ class Posterior(NamedTuple):
   nearest: Distance
   total: Float[Array, ""]  # sum of weights
   weighted: Float[Array, " D"]  # weighted sum of images
+
+
+class Shortlist(NamedTuple):
+  """The images that a product in floats shows nearest, of those that had the same place in their chunk."""
+
+  closeness: Float[Array, "rank n"]  # |u|² - |y - u|² but for rounding, the largest first; -inf where none
+  place: Int32[Array, "rank n"]  # among all images
 
 
 def fit(images: Pixels) -> Source:
@@ -33,7 +46,7 @@ def fit(images: Pixels) -> Source:
 
 
 def denoise(
-  images: Source, x: Float[ArrayLike, "*image"], sigma: Sigma, *, chunk: int = 1024
+  images: Source, x: Float[ArrayLike, "*image"], sigma: Sigma, *, chunk: int = 512
 ) -> Float[Array, "*image"]:
   """Estimate ``x0`` from `x` as the posterior mean under the empirical law of `images`.
 
@@ -41,6 +54,12 @@ def denoise(
   are streamed in chunks, so memory does not grow with N, and the result does not depend on `chunk`.
   Derivatives of any order pass through. Images that are `levels.Streamed` come from the host, each chunk once
   for all samples that are mapped together on a device: memory on devices does not grow with N either.
+
+  Where images are many, as little is done as the noise allows. At low noise few have weight. A product in
+  floats shows which: even with its rounding at its worst, all others together weigh less than the precision
+  of `x`, and exact distances are taken to those few alone. At higher noise they are taken to all, but the
+  sample needs fewer of its three parts, see `levels.split`. Of samples that are mapped together the one that
+  needs most decides for all.
 
   Args:
     images: uint8 [N, H, W, C]; level v stands for v / 127.5 - 1. An array, or streamed.
@@ -56,22 +75,22 @@ def denoise(
       or not as many as `x`, or when `chunk` < 1.
   """
   levels.check_images(images, x, chunk)
-  x = jnp.asarray(x)
-  query = levels.split(x.reshape(-1))
-  variance = levels.variance(sigma, x.dtype)
+  images, x = jax.tree.map(jnp.asarray, images), jnp.asarray(x)
+  row, variance = x.reshape(-1), levels.variance(sigma, x.dtype)
+  streamed = [partial(_of_all, images, parts, chunk) for parts in (1, 2, 3)]
+  if levels.array(images).size <= SMALL:
+    posterior = streamed[-1](row, variance)
+  else:
+    shortlist, reach = _screen(images, *jax.lax.stop_gradient((row, variance)), chunk)
+    live = _live(shortlist, reach)
+    crowded = live[-1].any() | (live.sum() > _few(shortlist))
+    rough = sum(_error(levels.split(row, parts)) > ROUGH * variance for parts in (1, 2))
+    way = levels.largest(jnp.where(crowded, 1 + rough, 0))
+    posterior = jax.lax.switch(way, [partial(_of_few, images, shortlist), *streamed], row, variance)
+  return levels.to_pixels(posterior.weighted / posterior.total).reshape(x.shape)
 
-  def absorb(posterior, y, fresh):
-    summary = _summarise(query, y.reshape(len(y), -1), fresh, variance)
-    return _merge(posterior, summary, query.unit, variance)
 
-  nothing = jnp.zeros_like(variance)
-  nearest = Distance(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), nothing)
-  posterior = levels.fold(absorb, Posterior(nearest, nothing, 0 * query.rest), images, chunk)
-  mean = posterior.weighted / posterior.total
-  return levels.to_pixels(mean).reshape(x.shape)
-
-
-def gaps(images: Source, x: Float[ArrayLike, "*image"], *, chunk: int = 1024) -> Float[Array, " N"]:
+def gaps(images: Source, x: Float[ArrayLike, "*image"], *, chunk: int = 512) -> Float[Array, " N"]:
   """Return ``|x - y_i|² - min_j |x - y_j|²`` of every image, as exact as the posterior's weights are.
 
   Args:
@@ -88,38 +107,124 @@ def gaps(images: Source, x: Float[ArrayLike, "*image"], *, chunk: int = 1024) ->
   levels.check_images(images, x, chunk)
   x = jnp.asarray(x)
   query = levels.split(x.reshape(-1))
-  distance = levels.each(lambda y: _distance(query, _blocks(query, y.reshape(len(y), -1))), images, chunk)
+  distance = levels.each(lambda y: _distance(query, _rows(y, x.dtype), 3), images, chunk)
   nearest = _nearest(distance, jnp.ones(len(distance.near), bool), query.unit)
   return gap(distance, nearest, query.unit) / 127.5**2
 
 
-def _summarise(
-  query: Query, y: UInt8[Array, "n D"], fresh: Bool[Array, " n"], variance: Float[Array, ""]
+def _screen(
+  images: Source, x: Float[Array, " D"], variance: Float[Array, ""], chunk: int
+) -> tuple[Shortlist, Float[Array, ""]]:
+  """Return the shortlist, and how far behind its best image others may be and still have weight.
+
+  Those farther behind weigh less than the precision of `x`, all N together, even if each sum of D products is
+  wrong by D roundings of |u| |y|. Where they are many, not all images are looked at.
+  """
+  u, num = 127.5 * x - 0.5, len(levels.array(images))
+  precision = jnp.finfo(x.dtype).eps
+  rounding = (1.01 * x.size + 8) * precision * _longest(x) * (jnp.linalg.norm(u) + _longest(x))
+  reach = 2 * (variance * math.log(num / precision) + rounding)
+
+  def step(shortlist, y, fresh, place):
+    y = _rows(y, x.dtype)
+    closeness = 2 * _dot(y, u) - _square(y)
+    return _enter(shortlist, jnp.where(fresh, closeness, -jnp.inf), place)
+
+  def hopeless(shortlist):
+    return _live(shortlist, reach).mean() > 0.5
+
+  nobody = jnp.zeros((RANKS, min(chunk, num)), jnp.int32)
+  start = Shortlist(0 * u[0] - jnp.full(nobody.shape, jnp.inf, x.dtype), nobody)
+  return levels.search(step, start, images, chunk, hopeless), reach
+
+
+def _enter(shortlist: Shortlist, closeness: Float[Array, " n"], place: Int32[Array, " n"]) -> Shortlist:
+  ranks = []
+  for best, holder in zip(*shortlist, strict=True):
+    nearer = closeness > best
+    ranks.append((jnp.where(nearer, closeness, best), jnp.where(nearer, place, holder)))
+    closeness, place = jnp.where(nearer, best, closeness), jnp.where(nearer, holder, place)
+  return Shortlist(*map(jnp.stack, zip(*ranks, strict=True)))
+
+
+def _live(shortlist: Shortlist, reach: Float[Array, ""]) -> Bool[Array, "rank n"]:
+  closeness = shortlist.closeness
+  return (closeness > -jnp.inf) & (closeness >= closeness.max() - reach)
+
+
+def _of_few(
+  images: Source, shortlist: Shortlist, x: Float[Array, " D"], variance: Float[Array, ""]
 ) -> Posterior:
-  blocks = _blocks(query, y)
-  distance = _distance(query, blocks)
-  nearest = _nearest(distance, fresh, query.unit)
-  excess = jnp.where(fresh, gap(distance, nearest, query.unit), 0)
+  _, chosen = jax.lax.top_k(shortlist.closeness.reshape(-1), _few(shortlist))
+  y = levels.some(images, shortlist.place.reshape(-1)[chosen])
+  return _of_all(y, 3, 1, x, variance)
+
+
+def _few(shortlist: Shortlist) -> int:
+  return min(FEW, shortlist.place.shape[1])  # all places of a chunk have an image, and so many at least
+
+
+def _of_all(
+  images: Source, parts: int, chunk: int, x: Float[Array, " D"], variance: Float[Array, ""]
+) -> Posterior:
+  query = levels.split(x, parts)
+
+  def absorb(posterior, y, fresh):
+    y = _rows(y, variance.dtype)
+    summary = _summarise(_distance(query, y, parts), y, fresh, query.unit, variance)
+    return _merge(posterior, summary, query.unit, variance)
+
+  nothing = jnp.zeros_like(variance)
+  nearest = Distance(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), nothing)
+  return levels.fold(absorb, Posterior(nearest, nothing, 0 * query.rest), images, chunk)
+
+
+def _distance(query: Query, y: Float[Array, "n D"], parts: int) -> Distance:
+  near, rest_y = _square(y), _dot(y, query.rest)
+  if parts == 1:
+    return Distance(near, jnp.zeros_like(near), rest_y)
+  if parts == 2:
+    return Distance(near, _whole(_dot(y, query.q)), rest_y)
+  blocks = [slice(start, start + BLOCK) for start in range(0, y.shape[1], BLOCK)]
+  p_y, q_y = (
+    reduce(add, (_whole(_dot(y[:, part], row[part])) for part in blocks)) for row in (query.p, query.q)
+  )
+  return Distance(near - p_y, q_y, rest_y)
+
+
+def _rows(y: UInt8[Array, "n ..."], dtype: jnp.dtype) -> Float[Array, "n D"]:
+  return y.reshape(len(y), -1).astype(dtype) - 128
+
+
+def _whole(product: Float[Array, "*n"]) -> Int32[Array, "*n"]:
+  return product.astype(jnp.int32)
+
+
+def _square(y: Float[Array, "n D"]) -> Int32[Array, " n"]:
+  pixels = y.shape[1]
+  part = jax.nn.one_hot(jnp.arange(pixels) // SQUARES, -(-pixels // SQUARES), dtype=y.dtype)
+  return jnp.sum(_whole(_dot(y**2, part)), axis=1, dtype=jnp.int32)  # as a product: sums of integers are slow
+
+
+def _error(query: Query) -> Float[Array, ""]:
+  return jnp.linalg.norm(query.rest) * _longest(query.rest)
+
+
+def _longest(x: Float[Array, " D"]) -> float:
+  return 128 * x.size**0.5  # no image is longer, in levels
+
+
+def _summarise(
+  distance: Distance,
+  y: Float[Array, "n D"],
+  fresh: Bool[Array, " n"],
+  unit: Float[Array, ""],
+  variance: Float[Array, ""],
+) -> Posterior:
+  nearest = _nearest(distance, fresh, unit)
+  excess = jnp.where(fresh, gap(distance, nearest, unit), 0)
   weight = jnp.where(fresh, jnp.exp(-excess / (2 * variance)), 0)
-  weighted = jnp.concatenate([_dot(weight, block) for block in blocks])
-  return Posterior(nearest, jnp.sum(weight), weighted)
-
-
-def _blocks(query: Query, y: UInt8[Array, "n D"]) -> list[Float[Array, "n _"]]:
-  return jnp.split(levels.centred(y).astype(query.p.dtype), _cuts(y.shape[-1]), axis=-1)
-
-
-def _cuts(pixels: int) -> list[int]:
-  return list(range(BLOCK, pixels, BLOCK))
-
-
-def _distance(query: Query, blocks: list[Float[Array, "n _"]]) -> Distance:
-  rows = jnp.stack([query.p, query.q, query.rest])
-  squares = reduce(add, (jnp.sum(block**2, axis=-1).astype(jnp.int32) for block in blocks))
-  parts = jnp.split(rows, _cuts(rows.shape[-1]), axis=-1)
-  products = [_dot(row, block.T) for row, block in zip(parts, blocks, strict=True)]
-  p_y, q_y = reduce(add, (product[:2].astype(jnp.int32) for product in products))
-  return Distance(squares - p_y, q_y, reduce(add, (product[2] for product in products)))
+  return Posterior(nearest, jnp.sum(weight), _dot(weight, y))
 
 
 def _nearest(distance: Distance, fresh: Bool[Array, " n"], unit: Float[Array, ""]) -> Distance:
