@@ -37,7 +37,8 @@ def ours(options: dict, size: int, batch: int, dtype: str) -> Callable[[], None]
   computing = networks.compute(network, dtype=dtype)
   step = functools.partial(loop.train_step, network=computing, tx=tx, settings=settings)
   compiled = parallel.replicated_step(step)
-  state = parallel.replicate(train_state.create(networks.init(network, jax.random.key(0)), tx))
+  fresh = train_state.create(networks.init(network, jax.random.key(0)), tx)
+  state = parallel.replicate(train_state.pack(fresh))
   images = np.random.default_rng(0).uniform(-1, 1, (batch, size, size, 3)).astype(np.float32)
   x0, keys = jax.device_put(
     (parallel.shard(images), parallel.shard(jax.random.split(jax.random.key(1), batch)))

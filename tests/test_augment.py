@@ -133,7 +133,8 @@ def test_training_tells_the_network_what_was_done(monkeypatch):
     step = functools.partial(loop.train_step, network=net, tx=tx, settings=settings)
     axes, one = (None, 0, 0), jax.devices()[:1]
     step = jax.pmap(step, parallel.AXIS, in_axes=axes, out_axes=None, devices=one)
-    state, _ = step(train_state.create(jax.tree.map(jnp.copy, params), tx), x0[None], keys[None])
+    state, _ = step(train_state.pack(train_state.create(params, tx)), x0[None], keys[None])
+    state = train_state.unpack(state, params)
     (kernel,) = state.opt_state[0].mu["model"]["embedding"]["map_augment"].values()
     return np.abs(np.asarray(kernel)).max(axis=1)
 

@@ -74,7 +74,7 @@ def test_eight_devices_take_the_step_of_one(network, images):
   # Noise belongs to the image, so the averaged gradient is that of the whole batch (no dropout).
   plain = network.clone(model=network.model.clone(dropout=0.0))
   tx = train_state.optimizer(1e-3, 0, 16)
-  state = train_state.create(networks.init(plain, jax.random.key(0)), tx)
+  state = train_state.pack(train_state.create(networks.init(plain, jax.random.key(0)), tx))
   x0, keys = jnp.asarray(images[:16] / 127.5 - 1, jnp.float32), jax.random.split(jax.random.key(1), 16)
   step = functools.partial(loop.train_step, network=plain, tx=tx, settings=SETTINGS)
   one_device = jax.pmap(
@@ -158,8 +158,10 @@ def step_of(network, params, images, labels=None):
   batch = [jnp.asarray(images[:16] / 127.5 - 1, jnp.float32), jax.random.split(jax.random.key(1), 16)]
   batch += [] if labels is None else [labels]
   compiled = parallel.replicated_step(step, len(batch))
-  state, _ = compiled(train_state.create(params, tx), *map(parallel.shard, batch))
-  return jax.device_get((state.params, state.opt_state[0].mu))
+  fresh = train_state.create(params, tx)
+  state, _ = compiled(train_state.pack(fresh), *map(parallel.shard, batch))
+  state = train_state.unpack(state, fresh.params)
+  return state.params, state.opt_state[0].mu
 
 
 def test_no_class_is_training_without_classes_to_the_last_bit(told, images):
@@ -232,7 +234,7 @@ def test_every_model_of_the_paper_learns(name, preconditioning, options):
   x0 = jnp.broadcast_to(jnp.linspace(-0.8, 0.8, 8)[None, :, None, None], (32, 8, 8, 1))
   keys = jax.random.split(jax.random.key(1), 32)
   tx = train_state.optimizer(1e-2, 0, 32)
-  state = train_state.create(networks.init(network, jax.random.key(0)), tx)
+  state = train_state.pack(train_state.create(networks.init(network, jax.random.key(0)), tx))
   step = functools.partial(loop.train_step, network=network, tx=tx, settings=SETTINGS._replace(flips=False))
   step = jax.jit(jax.vmap(step, in_axes=(None, 0, 0), out_axes=None, axis_name=parallel.AXIS))
   losses = []
@@ -387,6 +389,19 @@ def test_a_divergence_names_step_noise_and_tensor_and_the_sound_checkpoint(netwo
   assert checkpoint.latest_step(tmp_path) == 3
   _, after = checkpoint.load_ema(tmp_path)
   assert leaves_equal(before, after)
+
+
+@pytest.mark.parametrize(("place", "name"), [(0, "first"), (3, "first"), (4, "second"), (9, "second")])
+def test_the_first_non_finite_number_is_named_by_its_tensor(network, place, name, monkeypatch):
+  shapes = {"first": np.zeros((2, 2)), "second": np.zeros(6)}
+  monkeypatch.setattr(networks, "shapes", lambda network: shapes)
+  values = np.zeros(10, np.float32)
+  assert loop._first_nonfinite(jnp.asarray(values)) == -1
+  values[place] = values[9] = np.nan
+  assert loop._first_nonfinite(jnp.asarray(values)) == place
+  assert loop._tensor(network, np.int32([place, -1])) == f"gradient ['{name}']"
+  assert loop._tensor(network, np.int32([-1, place])) == f"parameter ['{name}']"
+  assert loop._tensor(network, np.int32([-1, -1])) == "none but these"
 
 
 def test_a_divergence_before_the_first_checkpoint_says_that_there_is_none(network, images, tmp_path):

@@ -41,7 +41,7 @@ def ours(size: Size, folder: pathlib.Path) -> Side:
   step = parallel.replicated_step(
     functools.partial(loop.train_step, network=computing, tx=tx, settings=settings)
   )
-  state = parallel.replicate(train_state.create(params, tx))
+  state = parallel.replicate(train_state.pack(train_state.create(params, tx)))
   keys = jax.random.split(jax.random.key(1), size["batch"])
   x0, keys = jax.device_put((parallel.shard(batch_of(size)), parallel.shard(keys)))
 

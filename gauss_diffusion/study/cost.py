@@ -70,7 +70,9 @@ WIDTHS = (16, 64)  # channels of the layers by which devices are measured
 PATCH = 500  # operations of such a layer in the time that one patch takes at one place of a local denoiser
 IDEAL_WIDTH = 16  # of layers that are as fast as an ideal denoiser's arithmetic
 PROBE_SECONDS = 0.2
-ON_DEVICE = 6  # parameters and their like on each device: with average, two moments, gradients, updates
+# Parameters and their like on each device: with average, two moments, gradients as tensors and as one vector,
+# updates.
+ON_DEVICE = 7
 RATE = 1e14  # operations a second, for which a training's hours are said beside those of this machine
 SECONDS = (("s", 1), ("min", 60), ("h", 3600))
 COUNTS = (("", 1), ("thousand", 1e3), ("million", 1e6), ("billion", 1e9))

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
-from jaxtyping import Bool, Float, Int, Int32, Key, UInt8
+from jaxtyping import Float, Int, Int32, Key, UInt8
 from tqdm import tqdm
 
 from gauss_diffusion import edm, hosts, interrupts, networks, parallel, results
@@ -32,7 +33,7 @@ class StepInfo(NamedTuple):
 
   loss: Float[Array, ""]  # weighted denoising error, about 1 for an untrained network
   grad_norm: Float[Array, ""]
-  finite: Bool[Array, " tensors"]  # of each gradient, then of each new parameter
+  nonfinite: Int32[Array, "2"]  # the place of the first such number in gradient and new parameters, or -1
 
 
 class Settings(NamedTuple):
@@ -93,7 +94,7 @@ def train_step(
   """Make one update from this device's share of the batch.
 
   Args:
-    state: replicated.
+    state: replicated, of vectors, see `train_state.pack`.
     x0: images in [-1, 1].
     keys: one key per image.
     labels: the class of each image, of which a class-conditional network is told, one-hot, but for those that
@@ -109,6 +110,7 @@ def train_step(
   if settings.flips:
     flip = jax.vmap(jax.random.bernoulli)(key_flip)
     x0 = jnp.where(flip[:, None, None, None], x0[:, :, ::-1], x0)
+  like = networks.shapes(network)
   done = None
   if settings.augment:
     x0, done = jax.vmap(augment.augment, (0, 0, None))(x0, key_flip, settings.augment)
@@ -121,11 +123,18 @@ def train_step(
 
     return jnp.mean(losses.denoising_loss(denoise, x0, key_noise, noise_law=noise_law(network, settings)))
 
-  loss, grads = parallel.mean(jax.value_and_grad(mean_loss)(state.params))
+  loss, grads = jax.value_and_grad(mean_loss)(train_state.unravel(state.params, like))
+  # As one vector: devices of a CPU wait for each other once an array, 50 microseconds each time.
+  loss, grads = jnp.split(parallel.mean(ravel_pytree((loss, grads))[0]), [1])
   decay = train_state.ema_decay(state.step, settings.batch, settings.ema_halflife_images, settings.ema_rampup)
   state = train_state.update(state, grads, decay, tx)
-  finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((grads, state.params))])
-  return state, StepInfo(loss, optax.tree.norm(grads), finite)
+  nonfinite = jnp.stack([_first_nonfinite(values) for values in (grads, state.params)])
+  return state, StepInfo(loss[0], optax.tree.norm(grads), nonfinite)
+
+
+def _first_nonfinite(values: Float[Array, " P"]) -> Int32[Array, ""]:
+  first = jnp.where(jnp.isfinite(values), len(values), jnp.arange(len(values))).min()
+  return jnp.where(first < len(values), first, -1)
 
 
 def batch_indices(seed: int, step: int, batch: int, num_images: int) -> Int[np.ndarray, " {batch}"]:
@@ -195,14 +204,14 @@ def run(
 
   with checkpoint.manager(directory, settings.keep) as checkpoints:
     found, log = checkpoint.restore(checkpoints, fresh, card)
-    state, first = parallel.replicate(found), int(found.step)
+    state, first = parallel.replicate(train_state.pack(found)), int(found.step)
     log = log or _older_log(directory, first)
     hosts.alone(lambda: results.write_metrics(directory / METRICS, log.metrics))
     bar = tqdm(range(first, settings.steps), title, settings.steps, initial=first, unit="step", delay=2)
-    training = _Training(network, settings, key_train, _tensors(fresh.params), directory, checkpoints, bar)
+    training = _Training(network, settings, key_train, directory, checkpoints, bar)
     window, pending, stop = _Window(time.perf_counter(), first, log), None, False
     if not settings.steps and checkpoints.latest_step() is None:
-      checkpoint.save(checkpoints, state, card, log)
+      checkpoint.save(checkpoints, found, card, log)
     for step in bar:
       rows = parallel.local_rows(settings.batch)
       index = batch_indices(seed, step, settings.batch, len(images))[rows]
@@ -223,12 +232,12 @@ def run(
         window, stop = _look(training, step, info, window, seen), stop or bool(anywhere)
         pending = None
       if saving or stop:
-        checkpoint.save(checkpoints, state, card, window.log)
+        checkpoint.save(checkpoints, train_state.unpack(state, fresh.params), card, window.log)
       if stop:
         checkpoint.wait(checkpoints)
       interrupts.check(stop)
     checkpoint.wait(checkpoints)
-  return jax.device_get(state.ema_params)
+  return train_state.unpack(state, fresh.params).ema_params
 
 
 def metrics(directory: results.Path) -> dict[str, Float[np.ndarray, " lines"]]:
@@ -276,7 +285,6 @@ class _Training(NamedTuple):
   network: Preconditioned
   settings: Settings
   key: Key[Array, ""]
-  tensors: list[str]  # what the entries of `StepInfo.finite` are of
   directory: pathlib.Path
   checkpoints: Any
   bar: tqdm
@@ -294,7 +302,8 @@ def _watched(
   watching: Callable[[Denoiser, int], alarm.Look], network: Preconditioned, state: TrainState, step: int
 ) -> dict[str, float]:
   """Return what the alarm sees of the averaged network, as columns of a metric line."""
-  trained = networks.Trained(params=jax.device_get(state.ema_params), network=network)
+  params = train_state.unravel(jax.device_get(state.ema_params), networks.shapes(network))
+  trained = networks.Trained(params=params, network=network)
   found = watching(Partial(networks.denoise, trained), step)
   return {f"alarm_{name}": float(getattr(found, name)) for name in ALARM}
 
@@ -304,10 +313,10 @@ def _look(
 ) -> _Window:
   """Fetch a step's numbers, stop at a non-finite one, and write a metric line when one is due."""
   settings, directory = training.settings, training.directory
-  loss, grad_norm, finite = float(info.loss), float(info.grad_norm), np.asarray(info.finite)
-  if not (math.isfinite(loss) and math.isfinite(grad_norm) and finite.all()):
+  loss, grad_norm, nonfinite = float(info.loss), float(info.grad_norm), np.asarray(info.nonfinite)
+  if not (math.isfinite(loss) and math.isfinite(grad_norm) and (nonfinite < 0).all()):
     sigma = _noise_levels(training, step)
-    tensor = "none but these" if finite.all() else training.tensors[int(np.argmin(finite))]
+    tensor = _tensor(training.network, nonfinite)
     checkpoint.wait(training.checkpoints)
     raise FloatingPointError(
       f"loss {loss} with gradient norm {grad_norm} at step {step + 1} of `{directory}`, at noise levels "
@@ -341,9 +350,15 @@ def _remedy(directory: pathlib.Path) -> str:
   return f"the checkpoint of step {step} is sound: to train anew with {change}, delete `{directory}`"
 
 
-def _tensors(params: Any) -> list[str]:
-  paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-  return [f"{kind} {path}" for kind in ("gradient", "parameter") for path in paths]
+def _tensor(network: Preconditioned, nonfinite: Int32[np.ndarray, "2"]) -> str:
+  """Return what the first place of `StepInfo.nonfinite` is in."""
+  leaves = jax.tree.leaves_with_path(networks.shapes(network))
+  ends = np.cumsum([leaf.size for _, leaf in leaves])
+  for kind, place in zip(("gradient", "parameter"), nonfinite, strict=True):
+    if place >= 0:
+      path, _ = leaves[np.searchsorted(ends, place, side="right")]
+      return f"{kind} {jax.tree_util.keystr(path)}"
+  return "none but these"
 
 
 def _noise_levels(training: _Training, step: int) -> Float[np.ndarray, " b"]:

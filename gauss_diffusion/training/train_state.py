@@ -1,9 +1,16 @@
-"""What the next training step needs, and how one step changes it."""
+"""What the next training step needs, and how one step changes it.
+
+A state is of trees, as networks and checkpoints have them, or packed: the parameters one vector, and so their
+average and their moments. A step takes it packed: a hundred small tensors by themselves would cost a CPU a
+fifth of a small network's step, most of it in devices that wait for each other once a tensor, and a fifth of
+its compile.
+"""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Float, Int
 
@@ -17,6 +24,40 @@ class TrainState(NamedTuple):
   params: Any
   ema_params: Any  # exponential moving average of params: what is analysed
   opt_state: optax.OptState
+
+
+def pack(state: TrainState) -> TrainState:
+  """Return a state on the host with vectors for trees: the parameters, their average and their moments."""
+  structure: Any = jax.tree.structure(state.params)
+
+  def is_tree(node: Any) -> bool:
+    return structure == jax.tree.structure(node)
+
+  def packed(node: Any) -> Any:
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(node)]) if is_tree(node) else node
+
+  return jax.tree.map(packed, jax.device_get(state), is_leaf=is_tree)
+
+
+def unpack(state: TrainState, like: Any) -> TrainState:
+  """Return the state on the host that `pack` was given; `like` as for `unravel`."""
+  size = len(state.params)
+  return jax.tree.map(
+    lambda leaf: unravel(leaf, like) if leaf.shape == (size,) else leaf, jax.device_get(state)
+  )
+
+
+def unravel(vector: Float[ArrayLike, " P"], like: Any) -> Any:
+  """Return the tree whose leaves, one after another, are a vector: views on the host, slices inside jit.
+
+  Args:
+    vector: of as many numbers as there are in the tree.
+    like: a tree of this structure and these shapes, of arrays or `jax.ShapeDtypeStruct`.
+  """
+  leaves, structure = jax.tree.flatten(like)
+  ends = np.cumsum([leaf.size for leaf in leaves])
+  parts = [vector[end - leaf.size : end].reshape(leaf.shape) for leaf, end in zip(leaves, ends, strict=True)]
+  return jax.tree.unflatten(structure, parts)
 
 
 def create(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
