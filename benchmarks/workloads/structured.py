@@ -180,6 +180,7 @@ WORKLOADS = {
     {"side": 8, "channels": 1, "batch": 4, "components": 3},
     products,
     1e-3,
+    (1.0, 1.2),
   ),
   "windows": Workload(
     "ELS, windows of 7 × 7 of 1,000 images of 32 × 32, batch 4, one level",
@@ -189,6 +190,7 @@ WORKLOADS = {
     LOCAL_QUICK,
     pairs,
     1e-3,
+    (1.0, 2.0),
     rounds=3,
   ),
   "patches": Workload(
@@ -199,5 +201,6 @@ WORKLOADS = {
     LOCAL_QUICK,
     maps,
     1e-3,
+    (1.0, 2.0),
   ),
 }
