@@ -12,8 +12,11 @@ the network's samples.
 sigma = 0.47 on held-out images, the ideal denoisers to explain 0.77, 0.83 and 0.87 of the output at 16, 256
 and 1437 digits, with the classes' and the memorizer's shares the largest at 16 and the windows' at 1437; what
 networks share beyond them to rise from 0.02 to 0.10 and 0.11, and what each has alone to fall from 0.21 to
-0.07 and 0.02. At high noise networks say little, and most of that they share. The full size and `:cpu` have
-not been run yet.
+0.07 and 0.02. At high noise networks say little, and most of that they share.
+
+`:cpu` is two hours on two cores: there ideal denoisers explain 0.73, 0.94 and 0.96 at 64, 782 and 50,000
+images; at the largest Gaussian, classes, mixture and windows a fifth each, and networks alone 0.24 at the
+smallest and 0.01 at the largest. The full size has not been run yet.
 """
 
 from ml_collections import ConfigDict
