@@ -84,10 +84,10 @@ def parse(argv: list[str]) -> list[str]:
   try:
     rest = FLAGS(argv)
     FLAGS.config.lock()
-  except (AttributeError, KeyError) as reason:
-    refuse(_located(_first(reason)) if _WHILST in str(reason) else _unknown_field(reason, argv))
-  except (flags.Error, TypeError, ValueError, SyntaxError, OSError) as reason:
-    refuse(_located(_first(reason)) if _WHILST in str(reason) else reason)
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError, OSError) as reason:
+    if _WHILST in str(reason):
+      refuse(_located(_first(reason)))
+    refuse(_unknown_field(reason, argv) if isinstance(reason, AttributeError | KeyError) else reason)
   except Exception as reason:  # a config file is code, in which anything may go wrong
     refuse(_located(reason))
   if rest[1:]:

@@ -269,7 +269,7 @@ def test_names_that_are_no_utf8_are_read(tmp_path):
 
 def test_an_archive_never_writes(tmp_path):
   with zipfile.ZipFile(tmp_path / "own.zip", "w") as file:
-    for name in ("../out.png", "/tmp/out.png", "C:/out.png"):
+    for name in ("../out.png", "/out.png", "C:/out.png"):
       file.writestr(name, GOOD)
   (tmp_path / "deep").mkdir()
   data.load("files", path=f"{tmp_path}/own.zip", held_out=1, cache=f"{tmp_path}/deep")

@@ -76,9 +76,9 @@ print(denoised(sys.argv[2]).tobytes().hex())
 @pytest.mark.processes
 @pytest.mark.skipif(not pathlib.Path("/proc/self/statm").exists(), reason="limits of memory are Linux's")
 def test_streamed_images_take_no_memory(tmp_path):
-  """An eighth of 128 MB has been denoised with; the whole has to do with less than half of its own size."""
-  images = np.random.default_rng(0).integers(0, 256, (2**15, 63, 65, 1), np.uint8)
-  for name, num in (("few", len(images) // 8), ("many", len(images))):
+  """A sixteenth of 256 MB has been denoised with; the whole has to do with less than half of its own size."""
+  images = np.random.default_rng(0).integers(0, 256, (2**16, 63, 65, 1), np.uint8)
+  for name, num in (("few", len(images) // 16), ("many", len(images))):
     np.save(tmp_path / f"{name}.npy", images[:num])
   want = brute_force(images[1:], np.linspace(-1, 1, 63 * 65), 2.0)
   paths = [str(tmp_path / f"{name}.npy") for name in ("few", "many")]

@@ -9,9 +9,9 @@ import pytest
 import scipy.linalg
 
 from gauss_diffusion.denoisers import FAMILIES, family, multi_delta
+from gauss_diffusion.denoisers.levels import Distance
 from gauss_diffusion.denoisers.local import masks, patches, pca_locality
 from gauss_diffusion.denoisers.local.patches import Flexible, Squares
-from gauss_diffusion.denoisers.local.posterior import Distance
 from gauss_diffusion.denoisers.local.windows import Windows
 
 F64 = 1e-10  # logits of order 100 at float64 rounding, with margin
@@ -190,8 +190,8 @@ def test_sums_over_masks_are_exact():
   zeros = np.zeros(maps.shape, np.float32)
   got = masks.sums(Distance(jnp.asarray(maps), jnp.asarray(-maps), jnp.asarray(zeros)), jnp.asarray(mask))
   want = maps.astype(np.int64) @ mask.T.astype(np.int64)
-  np.testing.assert_array_equal(got.square, want)
-  np.testing.assert_array_equal(got.whole_y, -want)
+  np.testing.assert_array_equal(got.near, want)
+  np.testing.assert_array_equal(got.q_y, -want)
 
 
 def test_the_hottest_pixels():

@@ -27,8 +27,9 @@ def theirs(size: Size, folder: pathlib.Path) -> Side:
   """Return `torch.cov`, then its singular vectors, in float32."""
   import torch
 
-  on = "cuda" if torch.cuda.is_available() else "cpu"
-  y = torch.from_numpy(training(size).reshape(size["images"], -1)).to(on)
+  from benchmarks.torch_network import DEVICE
+
+  y = torch.from_numpy(training(size).reshape(size["images"], -1)).to(DEVICE)
 
   @torch.inference_mode()
   def solve() -> np.ndarray:

@@ -52,9 +52,12 @@ def torch_stats(folder: pathlib.Path, dtype: str) -> tuple:
   """Return mean [D], basis [D, K] and eigenvalues [K] as PyTorch's."""
   import torch
 
-  on = "cuda" if torch.cuda.is_available() else "cpu"
+  from benchmarks.torch_network import DEVICE
+
   with np.load(folder / STATS) as found:
-    mean, basis, eigenvalues = (torch.from_numpy(found[name]).to(on, getattr(torch, dtype)) for name in found)
+    mean, basis, eigenvalues = (
+      torch.from_numpy(found[name]).to(DEVICE, getattr(torch, dtype)) for name in found
+    )
   return mean.reshape(-1), basis, eigenvalues
 
 

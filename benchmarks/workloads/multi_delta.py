@@ -42,9 +42,10 @@ def prepared(size: Size) -> tuple:
   """Return the images as float32 rows, as a user who has the memory would keep them, and the inputs."""
   import torch
 
-  on = "cuda" if torch.cuda.is_available() else "cpu"
-  rows = torch.from_numpy(training(size).reshape(size["images"], -1)).to(on).float() / 127.5 - 1
-  return rows, [torch.from_numpy(x.reshape(len(x), -1)).to(on) for x in inputs(size)]
+  from benchmarks.torch_network import DEVICE
+
+  rows = torch.from_numpy(training(size).reshape(size["images"], -1)).to(DEVICE).float() / 127.5 - 1
+  return rows, [torch.from_numpy(x.reshape(len(x), -1)).to(DEVICE) for x in inputs(size)]
 
 
 def plain(size: Size, folder: pathlib.Path) -> Side:

@@ -40,8 +40,9 @@ def theirs(size: Size, solve: Callable[..., Any], *arrays: ArrayLike) -> Side:
   """Return PyTorch's side: a function of noisy images [B, H, W, C] and of arrays."""
   import torch
 
-  on = "cuda" if torch.cuda.is_available() else "cpu"
-  tensors = [torch.from_numpy(np.array(each)).to(on) for each in (inputs(size), *arrays)]
+  from benchmarks.torch_network import DEVICE
+
+  tensors = [torch.from_numpy(np.array(each)).to(DEVICE) for each in (inputs(size), *arrays)]
 
   @torch.inference_mode()
   def run() -> np.ndarray:

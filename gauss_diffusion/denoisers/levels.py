@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int, Int32, Shaped, UInt8
 from gauss_diffusion.types import Array, ArrayLike, Number, Pixels
 
 MAX_PIXELS = 2**15  # at most 255.5^2 squared levels each, so squared distances differ by less than 2^31
+BLOCK = 512  # values in one exact dot product: 512 * 256 * 128 = 2^24, float32's last exact integer
 ON_DEVICE = 2**30  # bytes of images that a fit leaves to be put on every device; more are streamed
 
 State = TypeVar("State")  # a pytree of arrays
@@ -69,7 +70,7 @@ def _chunk(images: Source, first: Int[Array, ""], n: int) -> UInt8[Array, "..."]
 
 
 class Query(NamedTuple):
-  """The noisy sample in levels, ``u = p / 2 + unit q + rest``; with fewer parts than three see `split`."""
+  """The noisy sample in levels, ``u = p / 2 + unit q + rest``; with fewer parts see `split`."""
 
   p: Float[Array, "*image"]  # integers: the sample to half a level, within the range of images
   q: Float[Array, "*image"]  # integers
@@ -109,8 +110,8 @@ def check_images(images: Source, x: Float[ArrayLike, "..."], chunk: int) -> None
 def split(x: Float[Array, "*image"], parts: int = 3) -> Query:
   """Return a noisy sample on the [-1, 1] scale in levels.
 
-  Fewer parts are less work, and enough for higher noise: of two p is 0, of one q too. Of two, q has so few
-  values that ``q . y`` is exact in float32 over all pixels, and `unit` is a power of two: it rounds nothing.
+  Fewer parts are less work, and enough for higher noise: of two p is 0, of one q too. Of two ``q . y`` is
+  exact in float32 over all pixels, see `halves`.
   """
   if parts == 3:
     p = jnp.clip(jnp.round(255 * x - 1), -256, 254)
@@ -118,12 +119,20 @@ def split(x: Float[Array, "*image"], parts: int = 3) -> Query:
     unit = jnp.maximum(jnp.max(jnp.abs(jax.lax.stop_gradient(rest))), 0.25) / 256
     q = jnp.round(rest / unit)
     return Query(p, q, unit, rest - unit * q)
-  zero, one = jnp.zeros_like(x), jnp.ones((), x.dtype)
-  u = _minus(x, zero)
-  if parts == 1:
-    return Query(zero, zero, one, u)
-  _, exponent = jnp.frexp(jnp.max(jnp.abs(jax.lax.stop_gradient(u))) / (2**17 // x.size))  # 2^24 / 128 / D
-  unit = jnp.ldexp(one, exponent)
+  zero = jnp.zeros_like(x)
+  return halves(x, x.size) if parts == 2 else Query(zero, zero, jnp.ones((), x.dtype), _minus(x, zero))
+
+
+def halves(x: Float[Array, "*image"], values: int) -> Query:
+  """Return a noisy sample on the [-1, 1] scale in levels, in two parts: p is 0.
+
+  Products of q with so many `values` of an image are exact in float32, and `unit` is a power of two, which
+  rounds nothing.
+  """
+  zero = jnp.zeros_like(x)
+  u, most = _minus(x, zero), 256 * BLOCK // values
+  _, exponent = jnp.frexp(jnp.max(jnp.abs(jax.lax.stop_gradient(u))) / most)
+  unit = jnp.ldexp(jnp.ones((), x.dtype), exponent)
   q = jnp.round(u / unit)
   return Query(zero, q, unit, _minus(x, unit * q))
 

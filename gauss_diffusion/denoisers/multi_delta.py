@@ -14,7 +14,6 @@ from gauss_diffusion.denoisers.family import Family
 from gauss_diffusion.denoisers.levels import MAX_PIXELS, Distance, Query, Source, choose, gap
 from gauss_diffusion.types import Array, ArrayLike, Pixels, Sigma
 
-BLOCK = 512  # pixels in one exact dot product: 512 * 256 * 128 = 2^24, float32's last exact integer
 SQUARES = 1024  # pixels whose squares have an exact sum: 1024 * 128^2 = 2^24
 SMALL = 2**22  # values of all images; of so few, compiling several ways takes longer than the best one saves
 FEW = 16  # images that are compared by themselves where no others have weight
@@ -46,7 +45,7 @@ def fit(images: Pixels) -> Source:
 
 
 def denoise(
-  images: Source, x: Float[ArrayLike, "*image"], sigma: Sigma, *, chunk: int = 512
+  images: Source, x: Float[ArrayLike, "*image"], sigma: Sigma, *, chunk: int = 128
 ) -> Float[Array, "*image"]:
   """Estimate ``x0`` from `x` as the posterior mean under the empirical law of `images`.
 
@@ -77,20 +76,20 @@ def denoise(
   levels.check_images(images, x, chunk)
   images, x = jax.tree.map(jnp.asarray, images), jnp.asarray(x)
   row, variance = x.reshape(-1), levels.variance(sigma, x.dtype)
-  streamed = [partial(_of_all, images, parts, chunk) for parts in (1, 2, 3)]
   if levels.array(images).size <= SMALL:
-    posterior = streamed[-1](row, variance)
+    posterior = _of_all(images, chunk, levels.split(row), 3, variance)
   else:
     shortlist, reach = _screen(images, *jax.lax.stop_gradient((row, variance)), chunk)
     live = _live(shortlist, reach)
     crowded = live[-1].any() | (live.sum() > _few(shortlist))
-    rough = sum(_error(levels.split(row, parts)) > ROUGH * variance for parts in (1, 2))
-    way = levels.largest(jnp.where(crowded, 1 + rough, 0))
-    posterior = jax.lax.switch(way, [partial(_of_few, images, shortlist), *streamed], row, variance)
+    rough = [_error(levels.split(row, parts)) > ROUGH * variance for parts in (1, 2)]
+    parts = levels.largest(jnp.where(crowded, sum(rough, jnp.int32(1)), 0))
+    few, many = partial(_of_few, images, shortlist), partial(_of_many, images, chunk, parts)
+    posterior = jax.lax.cond(parts > 0, many, few, row, variance)
   return levels.to_pixels(posterior.weighted / posterior.total).reshape(x.shape)
 
 
-def gaps(images: Source, x: Float[ArrayLike, "*image"], *, chunk: int = 512) -> Float[Array, " N"]:
+def gaps(images: Source, x: Float[ArrayLike, "*image"], *, chunk: int = 128) -> Float[Array, " N"]:
   """Return ``|x - y_i|² - min_j |x - y_j|²`` of every image, as exact as the posterior's weights are.
 
   Args:
@@ -157,17 +156,24 @@ def _of_few(
 ) -> Posterior:
   _, chosen = jax.lax.top_k(shortlist.closeness.reshape(-1), _few(shortlist))
   y = levels.some(images, shortlist.place.reshape(-1)[chosen])
-  return _of_all(y, 3, 1, x, variance)
+  return _of_all(y, 1, levels.split(x), 3, variance)
 
 
 def _few(shortlist: Shortlist) -> int:
   return min(FEW, shortlist.place.shape[1])  # all places of a chunk have an image, and so many at least
 
 
-def _of_all(
-  images: Source, parts: int, chunk: int, x: Float[Array, " D"], variance: Float[Array, ""]
+def _of_many(
+  images: Source, chunk: int, parts: Int32[Array, ""], x: Float[Array, " D"], variance: Float[Array, ""]
 ) -> Posterior:
-  query = levels.split(x, parts)
+  query = jax.lax.switch(parts - 1, [partial(levels.split, parts=parts) for parts in (1, 2, 3)], x)
+  return _of_all(images, chunk, query, parts, variance)
+
+
+def _of_all(
+  images: Source, chunk: int, query: Query, parts: int | Int32[Array, ""], variance: Float[Array, ""]
+) -> Posterior:
+  """Return the posterior of all images, of a sample in so many parts."""
 
   def absorb(posterior, y, fresh):
     y = _rows(y, variance.dtype)
@@ -179,17 +185,19 @@ def _of_all(
   return levels.fold(absorb, Posterior(nearest, nothing, 0 * query.rest), images, chunk)
 
 
-def _distance(query: Query, y: Float[Array, "n D"], parts: int) -> Distance:
-  near, rest_y = _square(y), _dot(y, query.rest)
-  if parts == 1:
-    return Distance(near, jnp.zeros_like(near), rest_y)
-  if parts == 2:
-    return Distance(near, _whole(_dot(y, query.q)), rest_y)
-  blocks = [slice(start, start + BLOCK) for start in range(0, y.shape[1], BLOCK)]
+def _distance(query: Query, y: Float[Array, "n D"], parts: int | Int32[Array, ""]) -> Distance:
+  blocks = [slice(start, start + levels.BLOCK) for start in range(0, y.shape[1], levels.BLOCK)]
+
+  def product(row):
+    return reduce(add, (_whole(_dot(y[:, block], row[block])) for block in blocks))
+
+  def nothing(row):
+    return jnp.zeros(len(y), jnp.int32)
+
   p_y, q_y = (
-    reduce(add, (_whole(_dot(y[:, part], row[part])) for part in blocks)) for row in (query.p, query.q)
+    jax.lax.cond(parts >= least, product, nothing, row) for least, row in ((3, query.p), (2, query.q))
   )
-  return Distance(near - p_y, q_y, rest_y)
+  return Distance(_square(y) - p_y, q_y, _dot(y, query.rest))
 
 
 def _rows(y: UInt8[Array, "n ..."], dtype: jnp.dtype) -> Float[Array, "n D"]:

@@ -68,6 +68,7 @@ AT_A_TIME = {  # the setting of an analysis by which its evaluations under way a
 MAPS, ATTENTIONS, MATRICES = 100, 8, 60
 WIDTHS = (16, 64)  # channels of the layers by which devices are measured
 PATCH = 500  # operations of such a layer in the time that one patch takes at one place of a local denoiser
+PAIR = 50  # the same of windows anywhere, which products compare
 IDEAL_WIDTH = 16  # of layers that are as fast as an ideal denoiser's arithmetic
 PROBE_SECONDS = 0.2
 # Parameters and their like on each device: with average, two moments, gradients as tensors and as one vector,
@@ -383,14 +384,14 @@ def _pass_seconds(name: str, config: ConfigDict, model: Model) -> float:
   operations |= dict.fromkeys(("shrunk", "finite_data"), 4 * dimension * min(num, dimension))
   operations["ppca"] = 4 * dimension * min(config.denoisers.ppca.rank, num, dimension)
   mixture = config.denoisers.mixture
-  operations["mixture"] = 10 * mixture.components * dimension * min(mixture.rank or dimension, dimension)
+  operations["mixture"] = 8 * mixture.components * dimension * min(mixture.rank or dimension, dimension)
   operations |= _class_operations(model, config, dimension)
   # Three products with every training image, one with the weights, and norms.
   operations |= dict.fromkeys(("multi-delta", "kernel", "golden"), 10 * num * dimension)
   operations["smoothed"] = 10 * num * dimension * config.denoisers.smoothed.draws
   places = shape[0] * shape[1]
   operations |= {"ls": PATCH * num * places, "pspc": 2 * PATCH * num * places}
-  operations |= dict.fromkeys(("els", "els_borders"), PATCH * num * places**2)
+  operations |= dict.fromkeys(("els", "els_borders"), PAIR * num * places**2)
   operations |= {"pca_locality": (10 * num + 2 * min(num, dimension)) * dimension**2}
   ideal = model.entry.denoiser if name == subjects.NETWORK else name
   return operations.get(ideal, dimension) / _device_rate(IDEAL_WIDTH, "float32")

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from gauss_diffusion.denoisers.local.posterior import Distance
+from gauss_diffusion.denoisers.levels import Distance
 from gauss_diffusion.types import Array, ArrayLike
 
 DIGIT = 512  # integers are summed in two digits, so that float32 holds sums over 2^15 pixels exactly
@@ -24,7 +24,7 @@ def sums(maps: Distance, mask: Bool[Array, "P Q"]) -> Distance:
   def exact(leaf):
     return total(leaf // DIGIT) * DIGIT + total(leaf % DIGIT)
 
-  return Distance(exact(maps.square), exact(maps.whole_y), _dot(maps.rest_y, weight))
+  return Distance(exact(maps.near), exact(maps.q_y), _dot(maps.rest_y, weight))
 
 
 def hottest(heat: Float[ArrayLike, "*n H W"], share: float) -> Bool[np.ndarray, "*n H W"]:

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float
 
 from gauss_diffusion.denoisers import levels
 from gauss_diffusion.denoisers.family import Family, Shape
+from gauss_diffusion.denoisers.levels import Distance
 from gauss_diffusion.denoisers.local import masks, posterior, windows
-from gauss_diffusion.denoisers.local.posterior import Distance
 from gauss_diffusion.denoisers.local.windows import Windows
 from gauss_diffusion.types import Array, ArrayLike, Image, Pixels, Sigma
 

@@ -18,10 +18,11 @@ from jax.tree_util import Partial
 from jaxtyping import Bool, Float, Int
 
 from gauss_diffusion import parallel
-from gauss_diffusion.denoisers import levels, multi_delta
+from gauss_diffusion.denoisers import levels
 from gauss_diffusion.denoisers.family import Family, Shape
+from gauss_diffusion.denoisers.levels import Distance, Query
 from gauss_diffusion.denoisers.local import posterior, windows
-from gauss_diffusion.denoisers.local.posterior import Distance, Posterior, Query
+from gauss_diffusion.denoisers.local.posterior import Posterior
 from gauss_diffusion.denoisers.local.windows import Windows
 from gauss_diffusion.types import Array, Denoiser, Image, Pixels, Sigma
 
@@ -106,8 +107,8 @@ def denoise(record: Local, x: Image, sigma: Sigma, *, pool: Pool, chunk: int = 6
     reach = width // 2
     if pool.wraps:
       pads = ((reach, reach), (reach, reach), (0, 0))
-      whole, rest = (jnp.pad(each, pads, "wrap") for each in (query.whole, query.rest))
-      return _moving(stream, query._replace(whole=whole, rest=rest), variance, width)
+      q, rest = (jnp.pad(each, pads, "wrap") for each in (query.q, query.rest))
+      return _moving(stream, query._replace(q=q, rest=rest), variance, width)
     height, length, _ = x.shape
     cross = [(0, j) for j in range(length)] + [(i, 0) for i in range(1, height)]
     cut = _staying(stream, query, variance, width, cross)  # rows or columns at the border stay
@@ -121,19 +122,19 @@ def _moving(
   stream: Callable[..., Posterior], query: Query, variance: Float[Array, ""], width: int
 ) -> Float[Array, "h w C"]:
   """Return the posterior mean, in levels, for every window of a sample that fits in: over those anywhere."""
-  whole, rest = (windows.cut(each, width) for each in (query.whole, query.rest))
-  shape, channels = whole.shape[:2], query.rest.shape[-1]
-  whole, rest = (each.reshape(-1, each.shape[-1]).T for each in (whole, rest))
-  blocks = [slice(start, start + multi_delta.BLOCK) for start in range(0, len(whole), multi_delta.BLOCK)]
+  q, rest = (windows.cut(each, width) for each in (query.q, query.rest))
+  shape, channels = q.shape[:2], query.rest.shape[-1]
+  q, rest = (each.reshape(-1, each.shape[-1]).T for each in (q, rest))
+  blocks = [slice(start, start + levels.BLOCK) for start in range(0, len(q), levels.BLOCK)]
   middle = slice(width**2 // 2 * channels, (width**2 // 2 + 1) * channels)
 
   @jax.checkpoint
   def tile(found, patches):
     y, taken = patches
-    square = reduce(add, (jnp.sum(y[:, block] ** 2, axis=1).astype(jnp.int32) for block in blocks))
-    whole_y = reduce(add, (_dot(y[:, block], whole[block]).astype(jnp.int32) for block in blocks))
-    square, taken = (jnp.broadcast_to(each[:, None], whole_y.shape) for each in (square, taken))
-    distance = Distance(square, whole_y, _dot(y, rest))
+    near = reduce(add, (jnp.sum(y[:, block] ** 2, axis=1).astype(jnp.int32) for block in blocks))
+    q_y = reduce(add, (_dot(y[:, block], q[block]).astype(jnp.int32) for block in blocks))
+    near, taken = (jnp.broadcast_to(each[:, None], q_y.shape) for each in (near, taken))
+    distance = Distance(near, q_y, _dot(y, rest))
     values = jnp.concatenate([jnp.ones_like(y[:, :1]), y[:, middle]], axis=1).T
 
     def summed(weight):
@@ -161,8 +162,8 @@ def _staying(
   shifts: Sequence[tuple[int, int]],
 ) -> Float[Array, "H W C"]:
   """Return the posterior mean, in levels, over windows some shifts away that the border cuts alike."""
-  whole, rest = (jnp.moveaxis(each, -1, 0) for each in (query.whole, query.rest))
-  query = query._replace(whole=whole, rest=rest)
+  q, rest = (jnp.moveaxis(each, -1, 0) for each in (query.q, query.rest))
+  query = query._replace(q=q, rest=rest)
   channels, height, length = rest.shape
 
   def absorb(found, images, fresh):
