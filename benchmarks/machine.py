@@ -46,24 +46,24 @@ def load() -> float:
 def floor(size: Size, folder: pathlib.Path) -> Side:
   """Return what measures the rates, as facts: `flops` of float32 and `bytes`, each a second.
 
-  The better of NumPy's and PyTorch's matrix products counts, where the latter is installed. A copy reads and
-  writes each byte.
+  The best of XLA's, NumPy's and PyTorch's matrix products counts, where the last is installed. A copy reads
+  and writes each byte.
   """
+  side = SIDE if is_gpu() else SIDE // 2
+  a, product = jnp.ones((side, side)), jax.jit(lambda a: jnp.matmul(a, a, precision="highest"))
+  products: list[Callable[[], object]] = [lambda: product(a).block_until_ready()]
   if is_gpu():
-    a, b = jnp.ones((SIDE, SIDE)), jnp.ones(2 * COPIED)
-    product = jax.jit(lambda a: jnp.matmul(a, a, precision="highest"))
-    copy = jax.jit(lambda b: b + 1)
-    products: list[Callable[[], object]] = [lambda: product(a).block_until_ready()]
-    return _rates(products, SIDE, lambda: copy(b).block_until_ready(), 4 * b.size)
-  matrix, source, target = np.ones((SIDE // 2, SIDE // 2), np.float32), *np.ones((2, COPIED), np.float32)
+    b, copy = jnp.ones(2 * COPIED), jax.jit(lambda b: b + 1)
+    return _rates(products, side, lambda: copy(b).block_until_ready(), 4 * b.size)
+  matrix, source, target = np.ones((side, side), np.float32), *np.ones((2, COPIED), np.float32)
   out = np.empty_like(matrix)
-  products = [lambda: np.matmul(matrix, matrix, out=out)]
+  products.append(lambda: np.matmul(matrix, matrix, out=out))
   if importlib.util.find_spec("torch"):
     import torch
 
     tensor, result = torch.from_numpy(matrix), torch.from_numpy(out)
     products.append(lambda: torch.matmul(tensor, tensor, out=result))
-  return _rates(products, SIDE // 2, lambda: np.copyto(target, source), source.nbytes)
+  return _rates(products, side, lambda: np.copyto(target, source), source.nbytes)
 
 
 def _rates(

@@ -170,8 +170,11 @@ def test_bounds_are_below_distances(kind):
   distance = np.linalg.norm(a[:, None] - b, axis=-1)
   basis = np.linalg.qr(np.random.default_rng(3).normal(size=(432, 72)))[0]
   for columns in (None, basis, generalization._components(images)):
-    bound = generalization._bounds(generalization._project(a, columns), generalization._project(b, columns))
+    points = [generalization._project(y, generalization._squares(y), columns) for y in (a, b)]
+    bound = generalization._bounds(*points)
     assert np.all(bound <= distance)
+    row, column = np.indices(bound.shape).reshape(2, -1)
+    assert np.all(generalization._of_pairs(*points, row, column) <= distance[row, column])
   assert kind in ("copies", "flat") or np.all(bound > 0.5 * distance)  # or they would be worth nothing
 
 

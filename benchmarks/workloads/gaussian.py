@@ -1,4 +1,4 @@
-"""The Gaussian denoiser at ten noise levels."""
+"""The Gaussian denoiser at ten noise levels, of an input for each, or of one image and noise for all."""
 
 import functools
 import pathlib
@@ -48,6 +48,31 @@ def ours(size: Size, folder: pathlib.Path) -> Side:
   return timed(solve)
 
 
+def shared(size: Size, folder: pathlib.Path) -> Side:
+  """Return the package's denoiser of the same images and noise at all levels, over all devices."""
+  stats = parallel.put(stats_of(size, folder))
+  x0, noise = clean_and_noise(size)
+
+  def solve() -> np.ndarray:
+    found = parallel.map_samples(at_all, (stats, LEVELS.astype(x0.dtype)), x0, noise, batch=len(x0))
+    return np.swapaxes(found, 0, 1)
+
+  return timed(solve)
+
+
+def clean_and_noise(size: Size) -> tuple[np.ndarray, np.ndarray]:
+  """Return images on the [-1, 1] scale, and noise."""
+  x0 = clean(size).astype(np.float32) / np.float32(127.5) - 1
+  return x0, np.random.default_rng(0).standard_normal(x0.shape, np.float32)
+
+
+def at_all(shared, x0, noise):
+  """Return D(x0 + σ n; σ) at every level: image and noise are projected once."""
+  stats, sigmas = shared
+  modes, slopes = gaussian.modes(stats, x0), gaussian.modes(stats, stats.mean + noise)
+  return jax.vmap(lambda sigma: gaussian.of_modes(stats, modes + sigma * slopes, sigma))(sigmas)
+
+
 def torch_stats(folder: pathlib.Path, dtype: str) -> tuple:
   """Return mean [D], basis [D, K] and eigenvalues [K] as PyTorch's."""
   import torch
@@ -72,6 +97,23 @@ def theirs(dtype: str, formula: Callable[..., Any], size: Size, folder: pathlib.
   def solve() -> np.ndarray:
     found = [formula(x, *stats, sigma).cpu().numpy() for x, sigma in zip(xs, LEVELS, strict=True)]
     return np.stack(found).reshape(len(LEVELS), -1, size["side"], size["side"], size["channels"])
+
+  return timed(solve)
+
+
+def their_shared(size: Size, folder: pathlib.Path) -> Side:
+  """Return PyTorch's side where image and noise are projected once, and all levels are one product."""
+  import torch
+
+  mean, basis, eigenvalues = torch_stats(folder, "float32")
+  x0, noise = (torch.from_numpy(each.reshape(len(each), -1)).to(mean) for each in clean_and_noise(size))
+  sigmas = torch.from_numpy(LEVELS).to(mean)[:, None, None]
+
+  @torch.inference_mode()
+  def solve() -> np.ndarray:
+    modes = ((x0 - mean) @ basis + sigmas * (noise @ basis)) * (eigenvalues / (eigenvalues + sigmas**2))
+    found = mean.addmm(modes.flatten(0, 1), basis.T).cpu().numpy()
+    return found.reshape(len(LEVELS), -1, size["side"], size["side"], size["channels"])
 
   return timed(solve)
 
@@ -110,6 +152,16 @@ WORKLOADS = {
     FULL,
     QUICK,
     lambda size: products(2 * len(LEVELS), size),
+    1e-4,
+    (1.0, 1.2),
+  ),
+  "gaussian_shared": Workload(
+    "The same, one image and noise for all levels",
+    shared,
+    {"PyTorch, float32, projected once": Peer("torch", their_shared)},
+    FULL,
+    QUICK,
+    lambda size: products(len(LEVELS) + 2, size),
     1e-4,
     (1.0, 1.2),
   ),

@@ -30,7 +30,8 @@ def ours(size: Size, folder: pathlib.Path) -> Side:
     found = []
     for sigma in edm.sigma_grid(size["levels"]).astype(np.float32):
       x1, x2 = x0 + sigma * noise
-      found.append(np.asarray(linearity.score_many(denoise, x1, x2, sigma, centre=centre).cosine))
+      scores = linearity.score_many(denoise, x1, x2, sigma, centre=centre, batch=len(x1))
+      found.append(np.asarray(scores.cosine))
     return np.stack(found)
 
   return timed(solve)

@@ -1,4 +1,4 @@
-"""From noise to images along the ODE: Euler on ten levels."""
+"""From noise to images along the ODE with Euler's steps."""
 
 import functools
 import pathlib
@@ -11,7 +11,10 @@ from benchmarks.workload import Peer, Side, Size, Work, Workload, timed
 from benchmarks.workloads import training
 from gauss_diffusion import edm, networks, sampling
 
-LEVELS = edm.sigma_grid(10)
+
+def levels(size: Size) -> np.ndarray:
+  """Return the levels that are visited before 0."""
+  return edm.sigma_grid(size["levels"])
 
 
 def latents(size: Size) -> np.ndarray:
@@ -27,7 +30,7 @@ def ours(size: Size, folder: pathlib.Path) -> Side:
   denoise = jax.tree_util.Partial(networks.denoise, trained)
 
   def solve() -> np.ndarray:
-    return np.asarray(sampling.sample_many(denoise, noise, LEVELS, batch=size["batch"]).x[:, -1])
+    return np.asarray(sampling.sample_many(denoise, noise, levels(size), batch=size["batch"]).x[:, -1])
 
   return timed(solve)
 
@@ -41,12 +44,12 @@ def theirs(layout: str, compiled: bool, size: Size, folder: pathlib.Path) -> Sid
   memory_format = getattr(torch, layout)
   denoiser = torch_network.load(size, folder, memory_format).eval()
   denoise = torch.compile(denoiser) if compiled else denoiser
-  noise = latents(size)
+  noise, sigmas = latents(size), levels(size)
 
   @torch.inference_mode()
   def solve() -> np.ndarray:
-    x = torch_network.images(noise, memory_format) * float(LEVELS[0])
-    for now, then in zip(LEVELS, [*LEVELS[1:], 0.0], strict=True):
+    x = torch_network.images(noise, memory_format) * float(sigmas[0])
+    for now, then in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
       x0_hat = denoise(x, torch.full((len(x),), float(now), device=x.device))
       x = x0_hat + (then / now) * (x - x0_hat)
     return torch_network.array(x)
@@ -63,18 +66,19 @@ PEERS = {
 
 def operations(size: Size) -> Work:
   """Return those of a forward pass at each level."""
-  return Work(flops=len(LEVELS) * size["batch"] * training.forward(size))
+  return Work(flops=size["levels"] * size["batch"] * training.forward(size))
 
 
 def workload(title: str, full: Size, targets: tuple[float, float]) -> Workload:
   """Return the sampler on a network."""
-  return Workload(title, ours, PEERS, full, training.QUICK, operations, 1e-3, targets)
+  return Workload(title, ours, PEERS, full, training.QUICK | TEN, operations, 1e-3, targets)
 
 
+TEN = {"levels": 10}
 WORKLOADS = {
   f"sample_{side}": workload(
     f"Sampler, Euler on 10 levels, {side} × {side}, batch {batch}",
-    training.WORKLOADS[f"train_{side}"].full | {"batch": batch},
+    training.WORKLOADS[f"train_{side}"].full | TEN | {"batch": batch},
     targets,
   )
   for side, batch, targets in ((8, 128, (1.7, 2)), (16, 64, (1.5, 2)), (32, 32, (1.3, 2)))

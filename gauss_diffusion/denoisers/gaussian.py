@@ -32,13 +32,29 @@ def denoise(stats: GaussianStats, x: Image, sigma: Sigma) -> Float[Array, "H W C
   Raises:
     ValueError: when `x` is not shaped as the mean.
   """
+  return of_modes(stats, modes(stats, x), sigma)
+
+
+def modes(stats: GaussianStats, x: Image) -> Float[Array, " R"]:
+  """Return ``Uᵀ (x - μ)`` of one image [H, W, C]: affine in it, so that noise levels may share them.
+
+  Those of ``x0 + σ n`` are ``modes(x0) + σ modes(μ + n)``.
+
+  Raises:
+    ValueError: when `x` is not shaped as the mean.
+  """
   if x.shape != stats.mean.shape:
     raise ValueError(f"`x` has shape {x.shape}; `stats` describe images of shape {stats.mean.shape}")
   x = jnp.asarray(x)
-  mean, basis, eigenvalues = (jnp.asarray(leaf, x.dtype) for leaf in stats)
-  gain = eigenvalues / (eigenvalues + jnp.asarray(sigma, x.dtype) ** 2)
-  modes = jnp.matmul((x - mean).reshape(-1), basis, precision="highest")
-  return mean + jnp.matmul(basis, gain * modes, precision="highest").reshape(x.shape)
+  mean, basis = (jnp.asarray(leaf, x.dtype) for leaf in stats[:2])
+  return jnp.matmul((x - mean).reshape(-1), basis, precision="highest")
+
+
+def of_modes(stats: GaussianStats, modes: Float[Array, " R"], sigma: Sigma) -> Float[Array, "H W C"]:
+  """Return ``μ + U diag(λ / (λ + σ²)) modes``, the estimate [H, W, C] of a sample with these modes."""
+  mean, basis, eigenvalues = (jnp.asarray(leaf, modes.dtype) for leaf in stats)
+  gain = eigenvalues / (eigenvalues + jnp.asarray(sigma, modes.dtype) ** 2)
+  return mean + jnp.matmul(basis, gain * modes, precision="highest").reshape(mean.shape)
 
 
 FAMILY = Family(

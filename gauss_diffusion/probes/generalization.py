@@ -119,27 +119,39 @@ def _search(
   unit = 127.5 if pixels else 1.0
   if pixels:
     levels = unit * levels - 0.5  # on the scale of `_levels`
-  screens = (None,) if basis is None else (basis, None)
-  points = [_project(levels, columns) for columns in screens]
+  screens = [None] if basis is None else [basis, None]
+  points = [_project(levels, _squares(levels), columns) for columns in screens]
   step = max(1, _BLOCK // max(x.shape))
   for start in range(0, len(images), step):
     block = images[start : start + step]
     y, many = _levels(block), np.arange(len(x))
+    square = _squares(y)
+    whole = (points[-1], _project(y, square, None)) if len(screens) > 1 else None
     bound = np.zeros((len(x), len(block)), np.float32)
     left = np.ones(bound.shape, bool)
     for columns, of_x in zip(screens, points, strict=True):
-      closer = _bounds(_Points(*(each[many] for each in of_x)), _project(y, columns))
+      of_many = of_x if len(many) == len(x) else _Points(*(each[many] for each in of_x))
+      closer = _bounds(of_many, _project(y, square, columns))
       closer = np.maximum(closer, bound[many], out=closer)
       for _ in range(min(2, len(block))):  # likely neighbours first: what lies farther need not be looked at
         likely = closer.argmin(axis=1)
-        _compare(x, block, start, many, likely, best)
-        closer[np.arange(len(many)), likely] = np.inf  # compared
-      bound[many], left[many] = closer, closer <= np.minimum(unit * best.distance[many, 1:], _FAR)
+        hopeful = closer[np.arange(len(many)), likely] <= _limit(unit, best, many)
+        hopeful, likely = np.flatnonzero(hopeful), likely[hopeful]
+        _compare(x, block, start, many[hopeful], likely, best, whole)
+        closer[hopeful, likely] = np.inf  # compared
+      bound[many], left[many] = closer, closer <= _limit(unit, best, many)[:, None]
       many = many[left[many].sum(axis=1) > _FEW * len(block)]
       if not len(many):
         break
+      if len(screens) > 1 and len(many) > len(x) / 2:
+        screens, points = screens[1:], points[1:]  # for blocks to come: these components tell little
     row, column = np.nonzero(left)
-    _compare(x, block, start, row, column, best)
+    _compare(x, block, start, row, column, best, whole)
+
+
+def _limit(unit: float, best: Neighbours, row: Int[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+  """Return the bound above which an image is none of a sample's two nearest."""
+  return np.minimum(unit * best.distance[row, 1], _FAR)
 
 
 def _compare(
@@ -149,8 +161,16 @@ def _compare(
   row: Int[np.ndarray, " m"],
   column: Int[np.ndarray, " m"],
   best: Neighbours,
+  whole: tuple[_Points, _Points] | None,
 ) -> None:
-  """Compare samples with images of a block value by value, and keep the two best of each sample in `best`."""
+  """Compare samples with images of a block value by value, and keep the two best of each sample in `best`.
+
+  Of pairs that a screen of few components has left, one of all values leaves out most, see `whole`.
+  """
+  if whole is not None:
+    unit = 127.5 if block.dtype == np.uint8 else 1.0
+    near = _of_pairs(*whole, row, column) <= _limit(unit, best, row)
+    row, column = row[near], column[near]
   distance, step = np.empty(len(row)), max(1, _PART // x.shape[1])
   for some in (slice(at, at + step) for at in range(0, len(row), step)):
     distance[some] = _distance(x[row[some]], block[column[some]])
@@ -178,9 +198,14 @@ def _levels(images: Shaped[np.ndarray, "n D"]) -> Float[np.ndarray, "n D"]:
   return images.astype(np.float32) - 128 if images.dtype == np.uint8 else images
 
 
-def _project(y: Float[np.ndarray, "n D"], basis: Float[np.ndarray, "D K"] | None) -> _Points:
+def _squares(y: Float[np.ndarray, "n D"]) -> Float[np.ndarray, " n"]:
+  return np.einsum("nd,nd->n", y, y, dtype=np.float64)
+
+
+def _project(
+  y: Float[np.ndarray, "n D"], square: Float[np.ndarray, " n"], basis: Float[np.ndarray, "D K"] | None
+) -> _Points:
   """Return images by their components and, last, the length of what these do not show; all values without."""
-  square = np.einsum("nd,nd->n", y, y, dtype=np.float64)
   norm, y = np.sqrt(square), y.astype(np.float32, copy=False)
   if basis is None:
     return _Points(y, square, 2 * _UNIT * norm)
@@ -194,24 +219,45 @@ def _project(y: Float[np.ndarray, "n D"], basis: Float[np.ndarray, "D K"] | None
   least = np.sqrt(np.maximum(square - (shown + error) ** 2, 0))
   at[:, -1] = (most + least) / 2
   rounded = at.astype(np.float32)
-  square = np.einsum("nk,nk->n", rounded, rounded, dtype=np.float64)
-  return _Points(rounded, square, np.hypot(error, (most - least) / 2) + 2 * _UNIT * norm)
+  return _Points(rounded, _squares(rounded), np.hypot(error, (most - least) / 2) + 2 * _UNIT * norm)
 
 
 def _bounds(a: _Points, b: _Points) -> Float[np.ndarray, "n m"]:
-  """Return what no distance between two images is below, in levels, float32.
+  """Return what no distance between two images is below, in levels, float32."""
+  return _bound(a.at @ b.at.T, a.at.shape[1], a.square[:, None], a.error[:, None], b.square, b.error)
+
+
+def _of_pairs(
+  a: _Points, b: _Points, row: Int[np.ndarray, " m"], column: Int[np.ndarray, " m"]
+) -> Float[np.ndarray, " m"]:
+  """Return the same of some pairs."""
+  product, step = np.empty(len(row), np.float32), max(1, _PART // a.at.shape[1])
+  for some in (slice(at, at + step) for at in range(0, len(row), step)):
+    product[some] = np.einsum("mk,mk->m", a.at[row[some]], b.at[column[some]])
+  return _bound(product, a.at.shape[1], a.square[row], a.error[row], b.square[column], b.error[column])
+
+
+def _bound(
+  product: Float[np.ndarray, "*pairs"],
+  dimensions: int,
+  square_a: Float[np.ndarray, "..."],
+  error_a: Float[np.ndarray, "..."],
+  square_b: Float[np.ndarray, "..."],
+  error_b: Float[np.ndarray, "..."],
+) -> Float[np.ndarray, "*pairs"]:
+  """Turn products a . b into what no distance is below, in place.
 
   ``‖x − y‖ ≥ √(‖a − b‖² − slack) − error_a − error_b``, with the square expanded, and `slack` the most by
   which the roundings of K + 2 sums take it too high.
   """
-  slack = (a.at.shape[1] + 8) * _UNIT * (np.sqrt(a.square) + np.sqrt(b.square).max()) ** 2
-  bound = (-2 * a.at) @ b.at.T
-  bound += b.square.astype(np.float32)
-  bound += (a.square - slack).astype(np.float32)[:, None]
-  np.sqrt(np.maximum(bound, 0, out=bound), out=bound)
-  bound -= ((1 + 8 * _UNIT) * b.error + 8 * _UNIT * np.sqrt(b.square)).astype(np.float32)
-  bound -= ((1 + 8 * _UNIT) * a.error + 8 * _UNIT * np.sqrt(a.square)).astype(np.float32)[:, None]
-  return bound
+  slack = (dimensions + 8) * _UNIT * (np.sqrt(square_a) + np.sqrt(square_b.max(initial=0))) ** 2
+  product *= -2
+  product += square_b.astype(np.float32)
+  product += (square_a - slack).astype(np.float32)
+  np.sqrt(np.maximum(product, 0, out=product), out=product)
+  for square, error in ((square_b, error_b), (square_a, error_a)):
+    product -= ((1 + 8 * _UNIT) * error + 8 * _UNIT * np.sqrt(square)).astype(np.float32)
+  return product
 
 
 def _distance(x: Float[np.ndarray, "n D"], images: Shaped[np.ndarray, "n D"]) -> Float[np.ndarray, " n"]:

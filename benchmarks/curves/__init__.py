@@ -1,0 +1,1 @@
+"""Time and memory against how much of everything there is: `python -m benchmarks.curves`."""
