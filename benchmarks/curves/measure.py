@@ -24,7 +24,7 @@ BLOCK = 2**24  # bytes of images that are generated at a time
 
 def prepare(point: Point, images: np.ndarray) -> Callable[[], Any]:
   """Return the task, ready to run on images [N, H, W, C]."""
-  from gauss_diffusion import edm, parallel, statistics
+  from gauss_diffusion import distill, edm, parallel, statistics
   from gauss_diffusion.denoisers import gaussian, levels, mixture, multi_delta
   from gauss_diffusion.probes import generalization
   from gauss_diffusion.types import GaussianStats
@@ -42,6 +42,11 @@ def prepare(point: Point, images: np.ndarray) -> Callable[[], Any]:
       return lambda: statistics.gaussian_stats(images)
     case "mixture":
       return lambda: mixture.fit(images, components=2, rank=4, floor=0.01, iterations=2, seed=0)
+    case "best affine map":  # of one that is affine and of low rank, from the fewest pairs
+      basis = np.linalg.qr(rng.standard_normal((point.values, 16), np.float32))[0]
+      stats = GaussianStats(np.zeros(x.shape[1:], np.float32), basis, np.ones(16, np.float32))
+      affine, key = Partial(gaussian.denoise, stats), jax.random.key(0)
+      return lambda: distill.closed_form(affine, images, [1.0], key, num_pairs=2 * point.values)
     case "neighbours":
       return lambda: generalization.neighbours(x, images)
     case "multi-delta":

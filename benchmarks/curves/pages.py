@@ -1,5 +1,6 @@
 """Tables and figures of the documentation, from what is kept."""
 
+import collections
 import json
 import math
 import pathlib
@@ -103,8 +104,10 @@ def draw_streamed(found: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
   import matplotlib.pyplot as plt
 
   made = [row for row in found if row["kind"] == "generated"]
+  drawn = collections.Counter((row["task"], row["values"]) for row in made)
+  made = [row for row in made if drawn[row["task"], row["values"]] > 1]
   figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
-  for task, values in dict.fromkeys((row["task"], row["values"]) for row in made):
+  for task, values in [curve for curve, points in drawn.items() if points > 1]:
     own = [row for row in made if (row["task"], row["values"]) == (task, values)]
     for axis, name, unit in zip(axes, ("memory", "seconds"), (1e6, 1), strict=True):
       axis.plot(

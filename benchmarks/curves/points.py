@@ -52,6 +52,7 @@ CURVES = (
   Curve("neighbours", "images", (1_000, 5_000, 20_000, 50_000), "bounds for every pair, values for few"),
   Curve("neighbours", "side", (8, 16, 32, 64), "D values an image are projected, read and compared"),
   Curve("neighbours", "samples", FEW, "from 64 on a screen's cost is shared"),
+  Curve("best affine map", "side", (8, 16, 32), "D² sums over 2 D pairs, then equations of D unknowns: D³"),
   Curve("training step", "side", (8, 16, 32), "convolutions have D places; small images wait for devices"),
   Curve("training step", "samples", (16, 64, 256), "each image by itself; small batches wait for devices"),
   Curve("training step", "devices", (1, 2), "devices share the batch, and sum gradients once"),
@@ -64,7 +65,9 @@ LARGE = (
   Curve("mixture", "images", (10_000, 100_000), "", SMALL),
   Curve("neighbours", "images", (10_000, 100_000, 1_000_000), "", SMALL),
   Curve("multi-delta, streamed", "images", (10_000, 100_000, 1_000_000), "", SMALL),
+  Curve("statistics", "images", (20_000, 100_000), "", BIG),
   Curve("neighbours", "images", (10_000, 100_000, 1_000_000), "", BIG),
   Curve("multi-delta, streamed", "images", (10_000, 100_000, 1_000_000), "", BIG),
+  Curve("best affine map", "side", (64,), ""),
 )
 REAL = ("neighbours", "multi-delta, streamed")

@@ -2,11 +2,13 @@
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from gauss_diffusion.images import to_float
-from gauss_diffusion.types import ArrayLike
+from gauss_diffusion.types import Array, ArrayLike
 
 _SAMPLES = 1024  # samples searched at once
 _BLOCK = 2**22  # elements of a block of training images, or of its distances: 16 MiB of float32
@@ -14,6 +16,7 @@ _FITTED = 512  # training images to which the principal components of the screen
 _COMPONENTS = 192  # of them
 _WORTH = 2  # times as many values and samples there must be, or the only screen has every value
 _FEW = 1 / 64  # share of a block that is compared value by value; of more, a second screen has all values
+_ROWS = 128  # samples of a product are a multiple of these, or all: it is compiled for every number of them
 _PART = 2**18  # elements compared value by value at once: as many as fit a cache
 _SUM = 512  # values whose products are summed in float32 before float64 takes over
 _UNIT = 2.0**-24  # half a step of float32
@@ -130,8 +133,9 @@ def _search(
     bound = np.zeros((len(x), len(block)), np.float32)
     left = np.ones(bound.shape, bool)
     for columns, of_x in zip(screens, points, strict=True):
-      of_many = of_x if len(many) == len(x) else _Points(*(each[many] for each in of_x))
-      closer = _bounds(of_many, _project(y, square, columns))
+      rows = many if len(many) == len(x) else np.resize(many, -(-len(many) // _ROWS) * _ROWS)
+      of_rows = of_x if rows is many else _Points(*(each[rows] for each in of_x))
+      closer = _bounds(of_rows, _project(y, square, columns))[: len(many)]
       closer = np.maximum(closer, bound[many], out=closer)
       for _ in range(min(2, len(block))):  # likely neighbours first: what lies farther need not be looked at
         likely = closer.argmin(axis=1)
@@ -224,7 +228,14 @@ def _project(
 
 def _bounds(a: _Points, b: _Points) -> Float[np.ndarray, "n m"]:
   """Return what no distance between two images is below, in levels, float32."""
-  return _bound(a.at @ b.at.T, a.at.shape[1], a.square[:, None], a.error[:, None], b.square, b.error)
+  with jax.default_device(jax.local_devices(backend="cpu")[0]):  # no accelerator's rounding is bounded here
+    product = np.asarray(_product(a.at, b.at))
+  return _bound(product, a.at.shape[1], a.square[:, None], a.error[:, None], b.square, b.error)
+
+
+@jax.jit
+def _product(a: Float[Array, "n K"], b: Float[Array, "m K"]) -> Float[Array, "n m"]:
+  return jnp.matmul(a, b.T, precision="highest")  # up to twice as fast as NumPy's
 
 
 def _of_pairs(
@@ -245,19 +256,19 @@ def _bound(
   square_b: Float[np.ndarray, "..."],
   error_b: Float[np.ndarray, "..."],
 ) -> Float[np.ndarray, "*pairs"]:
-  """Turn products a . b into what no distance is below, in place.
+  """Turn products a . b into what no distance is below.
 
   ``‖x − y‖ ≥ √(‖a − b‖² − slack) − error_a − error_b``, with the square expanded, and `slack` the most by
   which the roundings of K + 2 sums take it too high.
   """
   slack = (dimensions + 8) * _UNIT * (np.sqrt(square_a) + np.sqrt(square_b.max(initial=0))) ** 2
-  product *= -2
-  product += square_b.astype(np.float32)
-  product += (square_a - slack).astype(np.float32)
-  np.sqrt(np.maximum(product, 0, out=product), out=product)
+  bound = -2 * product
+  bound += square_b.astype(np.float32)
+  bound += (square_a - slack).astype(np.float32)
+  np.sqrt(np.maximum(bound, 0, out=bound), out=bound)
   for square, error in ((square_b, error_b), (square_a, error_a)):
-    product -= ((1 + 8 * _UNIT) * error + 8 * _UNIT * np.sqrt(square)).astype(np.float32)
-  return product
+    bound -= ((1 + 8 * _UNIT) * error + 8 * _UNIT * np.sqrt(square)).astype(np.float32)
+  return bound
 
 
 def _distance(x: Float[np.ndarray, "n D"], images: Shaped[np.ndarray, "n D"]) -> Float[np.ndarray, " n"]:
