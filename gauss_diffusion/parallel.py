@@ -7,6 +7,7 @@ arrays go in and come out, the same in every process; what happens between is th
 import functools
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import jax
@@ -125,6 +126,11 @@ def _denoise(shared: tuple[Denoiser, Float[Array, ""]], x: Float[Array, "*image"
   return denoiser(x, sigma)
 
 
+def on_cpu() -> AbstractContextManager:
+  """Let XLA compute what is the host's on the host, whatever other devices there are."""
+  return jax.default_device(jax.local_devices(backend="cpu")[0])
+
+
 def replicate(tree: Tree) -> Tree:
   """Put a copy of every leaf on each device, which a step may be given for good; it has no device axis."""
   # From the host: of an array on a device the copy may be that very array, and go when the step takes it.
@@ -163,6 +169,23 @@ def own_rows(num: int) -> slice:
   """Return which of any number of rows that all processes have is this one's share."""
   count, index = jax.process_count(), jax.process_index()
   return slice(index * num // count, (index + 1) * num // count)
+
+
+def share_rows(measure: Callable[[np.ndarray], Tree], x: np.ndarray) -> Tree:
+  """Return what is measured of rows [n, ...] on the host, each process measuring its share of them.
+
+  Args:
+    measure: of any rows, a pytree of arrays with as many, of floats or of whole numbers below 2^53.
+    x: the same in every process.
+  """
+  rows = own_rows(len(x))
+
+  def everywhere(own: np.ndarray) -> np.ndarray:
+    found = np.zeros((len(x), *own.shape[1:]))
+    found[rows] = own
+    return total(found).astype(own.dtype)
+
+  return jax.tree.map(everywhere, measure(x[rows]))
 
 
 def spread(tree: Tree) -> Tree:

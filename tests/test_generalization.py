@@ -109,6 +109,11 @@ def test_single_training_image():
   assert np.all(found.distance[:, 1] == np.inf) and generalization.memorized(found).all()
 
 
+def test_no_samples_have_no_neighbours():
+  found = generalization.neighbours(samples_of(2)[:0], images_of(3))
+  assert found.index.shape == found.distance.shape == (0, 2)
+
+
 def test_order_and_blocks_do_not_matter(monkeypatch):
   x, images = samples_of(50), images_of(200)
   found = generalization.neighbours(x, images)

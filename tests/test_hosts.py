@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from test_determinism import STATED, STEPS, numbers, work
 
-from gauss_diffusion import distill, hosts, parallel
+from gauss_diffusion import distill, hosts, parallel, statistics
+from gauss_diffusion.probes import generalization
 from gauss_diffusion.training import checkpoint
 
 pytestmark = pytest.mark.hosts
@@ -86,6 +87,7 @@ def test_processes_find_what_one_process_finds_and_go_on_from_it(processes, devi
       print(folder.name, name, apart)
       assert apart <= STATED[name], (folder.name, name, apart)
   np.testing.assert_array_equal(np.load(tmp_path / "several.npy"), mapped())
+  np.testing.assert_array_equal(np.load(tmp_path / "several.shared.npy"), shared())
   # Each summed its share of the products: float64 in another order, and a map in float32.
   np.testing.assert_allclose(np.load(tmp_path / "several.maps.npy"), distilled(), rtol=0, atol=1e-6)
 
@@ -226,6 +228,17 @@ def _scaled(shared, x, y):
   return shared * x.sum() + y
 
 
+def shared(together=False):
+  """Return exact sums over three chunks of images, and distances of 37 samples to the nearest of them."""
+  images = np.random.default_rng(1).integers(0, 256, (2100, 2, 2, 3), np.uint8)
+  x = np.random.default_rng(2).normal(size=(37, 2, 2, 3)).astype(np.float32)
+  total, moment = statistics._sums(images.reshape(2100, -1), together=together)
+  look_up = functools.partial(generalization.neighbours, images=images[:40])
+  nearest = parallel.share_rows(look_up, x) if together else look_up(x)
+  few = parallel.share_rows(look_up, x[:1]) if together else look_up(x[:1])  # some processes have none
+  return np.concatenate([part.ravel() for part in (total, moment, *nearest, *few)])
+
+
 def distilled():
   """Return the affine map of a denoiser that is none, from pairs in three blocks."""
   images = np.random.default_rng(0).integers(0, 256, (40, 2, 2, 3), np.uint8)
@@ -244,6 +257,6 @@ if __name__ == "__main__":
   hosts.join(f"localhost:{port}", int(processes), int(number), "the test")
   for folder in folders:
     work(pathlib.Path(folder), STEPS)
-  for suffix, found in ((".npy", mapped()), (".maps.npy", distilled())):
+  for suffix, found in ((".npy", mapped()), (".maps.npy", distilled()), (".shared.npy", shared(True))):
     hosts.alone(functools.partial(np.save, pathlib.Path(folders[0]).with_suffix(suffix), found))
   hosts.leave()

@@ -13,7 +13,7 @@ from test_pipeline import run, tiny
 
 from gauss_diffusion import data, keep, results
 from gauss_diffusion.readings import measures, projection
-from gauss_diffusion.study import rebuild, schema
+from gauss_diffusion.study import rebuild, schema, shorten
 from gauss_diffusion.study.members import Member, members
 
 FLOAT32 = 1e-6  # eight roundings of numbers of 24 bits
@@ -106,7 +106,7 @@ def test_every_member_is_there_and_its_card_says_what_was_left_out(whole, unpack
   config = json.loads((whole / "config.json").read_text())
   labels = {path.stem for path in (unpacked / "results" / "score_gap").glob("*.nc")}
   assert labels == {member.label for member in members(config)} >= set(LABELS)
-  assert {"weight", "bias"} < set(keep.UNREAD["distillation"])
+  assert {"weight", "bias"} < set(shorten.UNREAD["distillation"])
   unread = ["distance", "held_out_memorized"]
   for name, label, left_out in (
     ("linearity", "n16", ["centred_cosine"]),
@@ -123,7 +123,7 @@ def test_every_member_is_there_and_its_card_says_what_was_left_out(whole, unpack
 
 def test_of_a_control_what_claims_read_is_kept(unpacked):
   arrays, _ = read(unpacked, "score_gap", "n16.skip")
-  assert set(arrays.data_vars) <= set(keep.JUDGED["score_gap"]) and arrays.clean.item() == "held-out"
+  assert set(arrays.data_vars) <= set(shorten.JUDGED["score_gap"]) and arrays.clean.item() == "held-out"
   arrays, _ = read(unpacked, "linearity", "n16.skip")
   assert set(arrays.data_vars) == {"cosine"} and arrays.inputs.item() == "noisy image"
 
@@ -136,7 +136,9 @@ def test_of_several_networks_means_are_kept_at_every_level_and_mean_squares_of_e
   old = old.sel(law=["held-out"], clean=["held-out"])
   for power in (1, 2):
     wanted = (old.error.astype(float) ** power).mean("image")
-    np.testing.assert_allclose((new.error**power).mean("image"), wanted, rtol=2.0 ** -(keep.EXACT_BITS - 1))
+    np.testing.assert_allclose(
+      (new.error**power).mean("image"), wanted, rtol=2.0 ** -(shorten.EXACT_BITS - 1)
+    )
   np.testing.assert_allclose(new.rmse.mean("image"), old.rmse.astype(float).mean("image"), rtol=FLOAT32)
   old, new = (abs(read(folder, "linearity", label)[0].cosine.astype(float)) for folder in (whole, unpacked))
   old = old.sel(inputs=new.inputs)
@@ -146,19 +148,19 @@ def test_of_several_networks_means_are_kept_at_every_level_and_mean_squares_of_e
 def test_one_network_keeps_its_samples_to_the_bits_that_are_said(whole):
   config = json.loads((whole / "config.json").read_text()) | {"replicates": 1}
   member = next(member for member in members(config) if member.label == "n16")
-  for bits in keep.BITS:
+  for bits in shorten.BITS:
     old = read(whole, "score_gap", "n16")[0]
-    new, card = keep._small(old, "score_gap", member, config, bits)
+    new, card = shorten.shorten(old, "score_gap", member, config, bits)
     old = old.sel(law=["held-out"], clean=["held-out"])
     assert (
       card["mantissa bits"] == bits[0] and card["mantissa bits of error, output_gap, output_noise"] == bits[1]
     )
     np.testing.assert_allclose(new.rmse, old.rmse, rtol=2.0 ** -(bits[0] + 1))
     np.testing.assert_allclose(new.error, old.error, rtol=2.0 ** -(bits[1] + 1))
-    assert bits[0] == keep.WHOLE_BITS or not np.array_equal(new.rmse, old.rmse)
+    assert bits[0] == shorten.WHOLE_BITS or not np.array_equal(new.rmse, old.rmse)
 
   old = read(whole, "linearity", "n16")[0]
-  new, _ = keep._small(old, "linearity", member, config, (9, 9))
+  new, _ = shorten.shorten(old, "linearity", member, config, (9, 9))
   old = old.sel(alpha2=new.alpha2)
   noisy = {"inputs": "noisy image"}
   np.testing.assert_allclose(new.cosine.sel(noisy), old.cosine.sel(noisy), rtol=2.0**-10)
@@ -173,10 +175,10 @@ def test_one_network_keeps_its_samples_to_the_bits_that_are_said(whole):
 
 
 def test_pictures_are_kept_in_steps(whole, unpacked):
-  shown = keep.SHEET["samples"][1]
+  shown = shorten.SHEET["samples"][1]
   old, new = (read(folder, "samples", "n16")[0].samples[:, :shown] for folder in (whole, unpacked))
   largest = abs(old).max(("y", "x", "channel")).to_numpy()
-  step = keep.STEP * 2.0 ** np.ceil(np.log2(largest))[..., None, None, None]
+  step = shorten.STEP * 2.0 ** np.ceil(np.log2(largest))[..., None, None, None]
   assert np.all(abs(new.to_numpy() - old.to_numpy()) <= step / 2 + 1e-6)
   np.testing.assert_array_equal(new / step, np.round(new / step))
 
@@ -185,11 +187,11 @@ def test_pictures_are_kept_in_steps(whole, unpacked):
 def test_two_values_in_turn_have_the_mean_and_the_spread_of_all(count):
   values = xr.DataArray(np.random.default_rng(0).gamma(2.0, size=(3, count)), dims=("sigma", "image"))
   for few in (False, True):
-    found = keep._moments(values, few=few, spread=True).astype(float)
+    found = shorten._moments(values, few=few, spread=True).astype(float)
     assert found.sizes["image"] == (2 if few else count)
     np.testing.assert_allclose(found.mean("image"), values.mean("image"), rtol=FLOAT32)
     np.testing.assert_allclose(found.std("image"), values.std("image"), rtol=1e-5, atol=FLOAT32)
-    even = keep._moments(values, few=few, spread=False)
+    even = shorten._moments(values, few=few, spread=False)
     assert (even == even.isel(image=0)).all()
 
 
@@ -198,7 +200,7 @@ def test_fields_are_turned_together_and_keep_their_inner_products():
   axes = ("denoiser", "sigma", "image", "y", "x", "channel")
   fields = [xr.DataArray(rng.normal(size=(2, 3, 5, 4, 4, 1)).astype(np.float32), dims=axes) for _ in range(2)]
   fields[1] = fields[1].transpose("sigma", ...)
-  turned = keep._turn(fields)
+  turned = shorten._turn(fields)
 
   def products(each):
     flat = np.concatenate([field.transpose(*axes).to_numpy().reshape(2, 15, 16) for field in each])
@@ -208,14 +210,14 @@ def test_fields_are_turned_together_and_keep_their_inner_products():
   assert [field.dims for field in turned] == [field.dims for field in fields]
   assert (turned[1].isel(denoiser=0) != 0).sum() == 3 * 15  # the third of four vectors has three coordinates
   small = [fields[0].isel(y=[0], x=[0])]  # more fields than pixels: nothing to be gained
-  assert keep._turn(small) is small
+  assert shorten._turn(small) is small
 
 
 def test_half_means_explain_what_the_images_do():
   fields = np.random.default_rng(0).normal(size=(3, 4, 11, 20))  # [fields, sigma, image, pixels]
   grams = np.triu(np.einsum("asip,bsip->siab", fields, fields))
   axes = ("sigma", "image", "denoiser", "other")
-  kept = keep._mean_of_halves(xr.DataArray(grams, dims=axes)).to_numpy()
+  kept = shorten._mean_of_halves(xr.DataArray(grams, dims=axes)).to_numpy()
   assert len(np.unique(kept[0, :, 0, 0])) == 2
   one, two = (
     projection.explained(upper + np.triu(upper, 1).swapaxes(-1, -2)).mean(-1) for upper in (grams, kept)
@@ -240,7 +242,7 @@ def test_where_a_verdict_would_change_numbers_are_kept_whole(whole, unpacked, tm
 def test_of_what_is_read_as_a_mean_the_mean_is_kept():
   rng = np.random.default_rng(0)
   whole = xr.DataArray(rng.gamma(2.0, size=(3, 48, 4)).astype(np.float32), dims=("sigma", "image", "k"))
-  short = keep._mean(whole)
+  short = shorten._mean(whole)
   assert short.dims == whole.dims and short.shape == whole.shape
   np.testing.assert_allclose(short.mean("image"), whole.astype(float).mean("image"), rtol=FLOAT32)
   assert (short == short.isel(image=0)).all()
@@ -259,14 +261,14 @@ def test_of_samples_that_no_claim_compares_the_pictures_shown_are_kept_and_dista
     {"denoiser": names},
   )
   config = {"claims": claims, "figures": (), "replicates": 1}
-  kept, card = keep._small(found, "samples", Member("n", "n", 0, "", {}, {}), config, (23, 23))
+  kept, card = shorten.shorten(found, "samples", Member("n", "n", 0, "", {}, {}), config, (23, 23))
   np.testing.assert_allclose(kept.gl, found.gl, rtol=FLOAT32)
-  np.testing.assert_allclose(kept.samples[:, :8], found.samples[:, :8], atol=keep.STEP)
+  np.testing.assert_allclose(kept.samples[:, :8], found.samples[:, :8], atol=shorten.STEP)
   even = (kept.samples[:, 8:] == kept.samples[:, 8:].isel(y=[0], x=[0]).data).all()
   assert bool(even) is (not claims) is ("pictures kept" in card)
   assert bool((kept.neighbours[:, 8:] == 0).all()) is not claims
   np.testing.assert_allclose(
-    measures.pfd(kept, "gaussian"), measures.pfd(found, "gaussian"), rtol=2 * keep.STEP
+    measures.pfd(kept, "gaussian"), measures.pfd(found, "gaussian"), rtol=2 * shorten.STEP
   )
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from gauss_diffusion import data, keep, results
+from gauss_diffusion import data, results
 from gauss_diffusion.data.scale import Scale
 from gauss_diffusion.images import to_uint8
 from gauss_diffusion.plots import style
-from gauss_diffusion.study import pictures
+from gauss_diffusion.study import pictures, shorten
 from gauss_diffusion.study.members import Member
 
 SCALE = Scale(5.0, 4.0)
@@ -103,7 +103,7 @@ def test_what_is_kept_of_a_study_has_the_pictures_of_its_first_network():
   arrays = pictures.add(pictures.of("", dataset()), "samples", found())
   config = {"claims": (), "figures": (), "replicates": 2}
   members = [Member("n", "n", replicate, "", {}, {}) for replicate in (0, 1)]
-  first, second = (keep._small(arrays, "samples", member, config, None)[0] for member in members)
+  first, second = (shorten.shorten(arrays, "samples", member, config, None)[0] for member in members)
   assert first.samples_shown.equals(arrays.samples_shown) and first.samples_shown.attrs["how"]
   assert set(second.data_vars) == {"gl"}
 

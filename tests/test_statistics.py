@@ -72,13 +72,16 @@ def test_floats_vary_where_they_do():
   assert statistics.gaussian_stats(images).basis.shape == (48, 36)
 
 
-def test_second_moment_is_exact():
+@pytest.mark.parametrize("pixels", [40, 2 * statistics.STRIP + 40])
+def test_second_moment_is_exact(pixels):
   rng = np.random.default_rng(0)
-  rows = rng.choice(np.array([0, 1, 2, 255], np.uint8), size=(2100, 40))
+  rows = rng.choice(np.array([0, 1, 2, 255], np.uint8), size=(2100, pixels))
   rows[:, 0] = 0  # the largest product, (-128)^2, in every row: a full chunk sums to 2^24
   centred = rows.astype(np.int64) - 128
   total, moment = statistics._sums(rows)
-  assert np.array_equal(moment, centred.T @ centred) and np.array_equal(total, centred.sum(axis=0))
+  want = centred.astype(float).T @ centred.astype(float)  # whole numbers below 2^53
+  assert np.array_equal(moment, want) and np.array_equal(total, centred.sum(axis=0))
+  assert np.array_equal(statistics._sums(rows, np.float64(128))[1], want)
 
 
 def test_pixel_and_sample_space_agree():

@@ -29,7 +29,7 @@ def start(size: Size, folder: pathlib.Path) -> subprocess.Popen:
   environment = {key: value for key, value in os.environ.items() if key != "JAX_NUM_CPU_DEVICES"}
   environment |= {"HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
   return subprocess.Popen(
-    command(size, folder), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    command(size, folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
   )
 
 

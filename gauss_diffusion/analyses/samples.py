@@ -1,12 +1,13 @@
 """What the network draws, and the training images nearest to it (Li et al. 2024, eq. 14, fig. 12)."""
 
+import functools
 import typing
 
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from gauss_diffusion import results
+from gauss_diffusion import parallel, results
 from gauss_diffusion.analyses import subject as subjects
 from gauss_diffusion.images import to_float
 from gauss_diffusion.plots import samples as figure
@@ -52,16 +53,17 @@ def compute(subject: subjects.Subject, settings: ConfigDict, title: str) -> "xar
   """
   noise = subjects.noise(subject, "latents", settings.num)
   out: dict[str, list] = {"samples": [], "neighbours": [], "distance": [], "gl": [], "memorized": []}
+  look_up = functools.partial(generalization.neighbours, images=subject.train)
   for name in tqdm(settings.denoisers, f"samples, {title}", unit="denoiser", delay=2):
     samples = np.asarray(subjects.sample(subject, subjects.denoiser(subject, name), noise).x)[:, -1]
-    nearest = generalization.neighbours(samples, subject.train)
+    nearest = parallel.share_rows(look_up, samples)
     out["samples"].append(samples)
     out["neighbours"].append(to_float(subject.train[nearest.index[:, 0]]))
     out["distance"].append(nearest.distance)
     out["gl"].append(generalization.gl_score(samples, nearest))
     out["memorized"].append(generalization.memorized(nearest))
   apart = subjects.held_out(subject, settings.num)
-  nearest = generalization.neighbours(apart, subject.train)
+  nearest = parallel.share_rows(look_up, apart)
   pictures = ("denoiser", "sample", *subjects.IMAGE)
   return results.labelled(
     {

@@ -140,7 +140,9 @@ def fit_class(images: Images, labels: Int[np.ndarray, " N"], *, label: int, rank
 
 
 RANK = gaussian.FAMILY.options["rank"]
-MIXTURE = Family("class mixture", fit, denoise, {"rank": RANK}, kept=ClassMixture, labelled=True)
+MIXTURE = Family(
+  "class mixture", fit, denoise, {"rank": RANK}, kept=ClassMixture, labelled=True, together=True
+)
 ONE_CLASS = Family(
   "class Gaussian",
   fit_class,
@@ -148,4 +150,5 @@ ONE_CLASS = Family(
   {"label": Option(0, "the class, by its label", 0, 2**16 - 1), "rank": RANK},
   kept=GaussianStats,
   labelled=True,
+  together=True,
 )

@@ -39,6 +39,7 @@ class Family(NamedTuple):
   most_values: int | None = None  # H * W * C of the largest image that it can denoise
   check: Callable[..., None] | None = None  # (where, shape, num, **options): refuses what does not fit
   labelled: bool = False  # it is fitted to classes too: (images, labels int32 [N], **options)
+  together: bool = False  # all processes of a run fit it at the same time, and share the work
   exact: bool = False  # it compares whole grey levels, see `levels`: images are uint8, and no floats
 
 
@@ -132,17 +133,27 @@ def fitted(
   key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:8]
   path = folder / name / f"{fingerprint}-{key}"
 
-  def found_or_made() -> Any:
-    if results.current(path, inputs):
-      arrays, _ = results.load(path)
-      assert arrays is not None
-      return family.kept(*(arrays[field].to_numpy() for field in family.kept._fields))
-    record = fit(family, images, labels, options)
+  def made() -> Any:
+    return fit(family, images, labels, options)
+
+  def save(record: Any) -> None:
     fields = {
       field: (tuple(f"{field}_{axis}" for axis in range(np.ndim(value))), value)
       for field, value in record._asdict().items()
     }
     results.save(path, results.labelled(fields, {}), {"inputs": inputs})
+
+  def found_or_made() -> Any:
+    if results.current(path, inputs):
+      arrays, _ = results.load(path)
+      assert arrays is not None
+      return family.kept(*(arrays[field].to_numpy() for field in family.kept._fields))
+    record = made()
+    save(record)
     return record
 
+  if family.together and not hosts.told(results.current(path, inputs)):
+    record = made()
+    hosts.alone(lambda: save(record))
+    return record
   return hosts.in_turn(found_or_made)

@@ -9,8 +9,11 @@ from gauss_diffusion.types import Array, GaussianStats, Image, Images, Sigma
 
 
 def fit(images: Images, *, rank: int) -> GaussianStats:
-  """Return mean and eigenbasis of images [N, H, W, C], of the first `rank` components, or all for 0."""
-  mean, basis, eigenvalues = statistics.gaussian_stats(images)
+  """Return mean and eigenbasis of images [N, H, W, C], of the first `rank` components, or all for 0.
+
+  All processes of a run do it together.
+  """
+  mean, basis, eigenvalues = statistics.gaussian_stats(images, together=True)
   kept = rank or len(eigenvalues)
   return GaussianStats(mean, basis[:, :kept], eigenvalues[:kept])
 
@@ -63,4 +66,5 @@ FAMILY = Family(
   denoise=denoise,
   options={"rank": Option(0, "principal components kept, 0 for all", 0, 10**9)},
   kept=GaussianStats,
+  together=True,
 )

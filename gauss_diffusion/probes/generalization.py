@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from gauss_diffusion import parallel
 from gauss_diffusion.images import to_float
 from gauss_diffusion.types import Array, ArrayLike
 
@@ -72,7 +73,7 @@ def neighbours(x: Shaped[ArrayLike, "..."], images: Shaped[ArrayLike, "..."]) ->
     raise ValueError(f"`x` holds samples {x.shape[1:]}; want {images.shape[1:]}, the shape of the `images`")
   if not np.isfinite(x).all():
     raise ValueError("`x` holds NaN or infinite pixels; want floats in [-1, 1]")
-  x, images = x.reshape(len(x), -1), images.reshape(len(images), -1)
+  x, images = x.reshape(len(x), images[0].size), images.reshape(len(images), -1)
   found = Neighbours(np.full((len(x), 2), -1), np.full((len(x), 2), np.inf))
   basis = _components(images) if min(x.shape) >= _WORTH * _COMPONENTS else None
   for start in range(0, len(x), _SAMPLES):
@@ -228,7 +229,7 @@ def _project(
 
 def _bounds(a: _Points, b: _Points) -> Float[np.ndarray, "n m"]:
   """Return what no distance between two images is below, in levels, float32."""
-  with jax.default_device(jax.local_devices(backend="cpu")[0]):  # no accelerator's rounding is bounded here
+  with parallel.on_cpu():  # no accelerator's rounding is bounded here
     product = np.asarray(_product(a.at, b.at))
   return _bound(product, a.at.shape[1], a.square[:, None], a.error[:, None], b.square, b.error)
 

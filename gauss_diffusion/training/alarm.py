@@ -140,7 +140,9 @@ def look(watch: Watch, denoise: Denoiser, step: int) -> Look:
   logs = np.log(np.maximum(errors.astype(np.float64), np.finfo(np.float32).tiny)).mean(axis=1)
   gap, p = welch(logs[watch.num_train :], logs[: watch.num_train])
   states = parallel.map_samples(_sample, (denoise, np.float32(_GRID)), watch.latents)
-  nearest = generalization.neighbours(states[:, -1], watch.images)
+  nearest = parallel.share_rows(
+    functools.partial(generalization.neighbours, images=watch.images), states[:, -1]
+  )
   weights = largest_weight(watch.images, states[:, watch.place], float(_GRID[watch.place]))
   level = watch.level / (count * (count + 1))
   return Look(
