@@ -80,7 +80,8 @@ def measure(point: Point, path: str, once: bool) -> dict[str, float]:
   """Return the seconds of a task on the first images of a file, and the bytes that it adds to memory."""
   jax.config.update("jax_num_cpu_devices", point.devices or machine.cores())
   images = np.load(path, mmap_mode="r")[: point.images]
-  prepare(point._replace(images=16, samples=2, levels=1), images[:16])()  # loads libraries
+  few = point._replace(images=16, samples=2, levels=min(point.levels, 2))
+  prepare(few, images[:16])()  # loads libraries
   before, peak, done = own_memory(), [0], threading.Event()
 
   def look():
