@@ -61,7 +61,7 @@ def streamed(found: Sequence[dict[str, Any]]) -> str:
     size, seconds = row["images"] * row["values"] / 1e9, float(f"{row['seconds']:.2g}")
     lines.append(
       f"| {row['task']} | {row['kind']} | {row['values']:,} | {row['images']:,} | {size:.3g} | "
-      f"{row['memory'] / 1e6:.0f} | {seconds:g} |"
+      f"{row['memory'] / 1e6:,.0f} | {seconds:g} |"
     )
   return "\n".join(lines)
 
@@ -75,7 +75,9 @@ def draw_curves(found: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
 
   columns = [over for over in OVER if over != "devices"]
   tasks = list(dict.fromkeys(curve.task for curve in CURVES))
-  figure, axes = plt.subplots(2, len(columns), figsize=(3.1 * len(columns), 6), layout="constrained")
+  figure, axes = plt.subplots(
+    2, len(columns), sharey="row", figsize=(3.1 * len(columns), 6), layout="constrained"
+  )
   for curve in CURVES:
     own = of(curve, found)
     if curve.over == "devices" or not own:
@@ -91,7 +93,7 @@ def draw_curves(found: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
       axis.set(xscale="log", yscale="log", ylabel=name if column == 0 else "")
     axes[1, column].set(xlabel={"images": "images N", "side": "values of an image D"}.get(over, over))
   handles = dict((line.get_label(), line) for axis in axes.flat for line in axis.lines)
-  figure.legend([handles[task] for task in tasks], tasks, loc="outside lower center", ncols=6)
+  figure.legend([handles[task] for task in tasks], tasks, loc="outside lower center", ncols=len(tasks))
   figure.savefig(path, dpi=130)
   plt.close(figure)
 

@@ -38,20 +38,33 @@ class Curve(NamedTuple):
 
 FEW, SAMPLES = (8, 64, 512), (1, 8, 64, 512)
 CURVES = (
-  Curve("statistics", "images", (1_000, 2_000, 10_000, 50_000), "N D² sums, once N > D", {"side": 16}),
+  Curve(
+    "statistics",
+    "images",
+    (1_000, 2_000, 10_000, 50_000),
+    "N D² sums, beside D³ of the eigenvectors",
+    {"side": 16},
+  ),
   Curve("statistics", "side", (4, 8, 16, 32), "N D² sums, then D³ of the eigenvectors"),
   Curve("Gaussian", "side", (4, 8, 16, 32), "two products with a D × D eigenbasis"),
   Curve("Gaussian", "samples", SAMPLES, "few samples wait for the eigenbasis to be read"),
   Curve("Gaussian", "levels", (1, 4, 16), "every level has a product there and one back"),
-  Curve("Gaussian", "devices", (1, 2), "devices share the samples, and every one reads the eigenbasis"),
+  Curve("Gaussian", "devices", (1, 2), "one has both cores for a product; two read the eigenbasis twice"),
   Curve("multi-delta", "images", (1_000, 5_000, 20_000, 50_000), "products with every image"),
-  Curve("multi-delta", "side", (8, 16, 32, 64), "D values an image"),
+  Curve("multi-delta", "side", (8, 16, 32, 64), "D values an image; chunks of large ones leave the cache"),
   Curve("multi-delta", "samples", SAMPLES, "few samples wait for images to be read and squared"),
   Curve("multi-delta", "levels", (1, 4, 16), "every level has weights of its own"),
-  Curve("multi-delta", "devices", (1, 2), "devices share the samples, and every one reads the images"),
+  Curve(
+    "multi-delta", "devices", (1, 2), "one has both cores for a product; two make floats of images twice"
+  ),
   Curve("neighbours", "images", (1_000, 5_000, 20_000, 50_000), "bounds for every pair, values for few"),
-  Curve("neighbours", "side", (8, 16, 32, 64), "D values an image are projected, read and compared"),
-  Curve("neighbours", "samples", FEW, "from 64 on a screen's cost is shared"),
+  Curve(
+    "neighbours",
+    "side",
+    (8, 16, 32, 64),
+    "D values an image are read and projected; bounds of pairs do not grow",
+  ),
+  Curve("neighbours", "samples", FEW, "images are read and projected once for all samples"),
   Curve("best affine map", "side", (8, 16, 32), "D² sums over 2 D pairs, then equations of D unknowns: D³"),
   Curve("training step", "side", (8, 16, 32), "convolutions have D places; small images wait for devices"),
   Curve("training step", "samples", (16, 64, 256), "each image by itself; small batches wait for devices"),

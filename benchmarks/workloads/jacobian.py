@@ -1,4 +1,4 @@
-"""How a network's Jacobian acts along fifty directions: products with these alone, or all of it."""
+"""How a network's Jacobian acts along fifty directions, at some images: products with these, or all of it."""
 
 import pathlib
 
@@ -15,9 +15,9 @@ from gauss_diffusion.probes import jacobian
 SIGMA = 0.5
 
 
-def point(size: Size) -> np.ndarray:
-  """Return one noisy image [H, W, C]."""
-  return images.noisy(images.made_up(1, size["img_resolution"], size["img_channels"]), SIGMA)[0]
+def points(size: Size) -> np.ndarray:
+  """Return noisy images [n, H, W, C], which sides take one after the other."""
+  return images.noisy(images.made_up(size["points"], size["img_resolution"], size["img_channels"]), SIGMA)
 
 
 def directions(size: Size) -> np.ndarray:
@@ -29,16 +29,16 @@ def directions(size: Size) -> np.ndarray:
 def ours(size: Size, folder: pathlib.Path) -> Side:
   """Return the package's probe: forward products with the directions."""
   trained = networks.Trained(params=network.parameters(size, folder), network=network.create(size))
-  denoise, x, rows = jax.tree_util.Partial(networks.denoise, trained), point(size), directions(size)
+  denoise, rows, xs = jax.tree_util.Partial(networks.denoise, trained), directions(size), points(size)
   gain = jax.jit(jacobian.gain)
-  return timed(lambda: np.asarray(gain(denoise, x, SIGMA, rows)))
+  return timed(lambda: np.stack([gain(denoise, x, SIGMA, rows) for x in xs]))
 
 
 def full(size: Size, folder: pathlib.Path) -> Side:
   """Return all of the Jacobian by JAX, forward, in chunks of as many columns as ours has directions."""
-  net, rows, x = network.create(size), directions(size), jnp.asarray(point(size))
+  net, rows, xs = network.create(size), directions(size), jnp.asarray(points(size))
   params = jax.tree.map(jnp.asarray, unflatten(network.load(folder)))
-  dimension, shape = x.size, x.shape
+  dimension, shape = xs[0].size, xs[0].shape
   pad = -dimension % len(rows)
   basis = jnp.concatenate([jnp.eye(dimension), jnp.zeros((pad, dimension))]).reshape(-1, len(rows), dimension)
 
@@ -53,7 +53,7 @@ def full(size: Size, folder: pathlib.Path) -> Side:
     transposed = jax.lax.map(columns, basis).reshape(-1, dimension)[:dimension]
     return jnp.sum(rows * jnp.matmul(rows, transposed), 1)
 
-  return timed(lambda: np.asarray(gains(params, x, basis)))
+  return timed(lambda: np.stack([gains(params, x, basis) for x in xs]))
 
 
 def unflatten(params: dict[str, np.ndarray]) -> dict:
@@ -70,11 +70,10 @@ def theirs(size: Size, folder: pathlib.Path) -> Side:
   from benchmarks import torch_network
 
   denoiser, rows = torch_network.load(size, folder).eval(), directions(size)
-  x = torch_network.images(point(size)[None])
-  sigma = torch.full((1,), SIGMA, device=x.device)
-  height, width, channels = point(size).shape
+  height, width, channels = points(size)[0].shape
 
-  def solve() -> np.ndarray:
+  def gains(x: torch.Tensor) -> np.ndarray:
+    sigma = torch.full((1,), SIGMA, device=x.device)
     # Copies of the image in a batch, each with a cotangent of its own: one backward pass for as many rows.
     found = []
     for start in range(0, x.numel(), len(rows)):
@@ -88,21 +87,22 @@ def theirs(size: Size, folder: pathlib.Path) -> Side:
     flat = np.moveaxis(rows.reshape(-1, height, width, channels), -1, 1).reshape(len(rows), -1)
     return np.sum(flat * (flat @ matrix.T), 1)
 
-  return timed(solve)
+  xs = [torch_network.images(x[None]) for x in points(size)]
+  return timed(lambda: np.stack([gains(x) for x in xs]))
 
 
 def operations(size: Size) -> Work:
   """Return those of a forward pass for each direction."""
-  return Work(flops=size["directions"] * training.forward(size))
+  return Work(flops=size["points"] * size["directions"] * training.forward(size))
 
 
 WORKLOADS = {
   "jacobian": Workload(
-    "Jacobian, d = 768: 50 directions, against all of it",
+    "Jacobian at 10 images, d = 768: 50 directions, against all of it",
     ours,
     {"JAX, all of it": Peer("jax", full), "PyTorch, all of it": Peer("torch", theirs)},
-    network.sized(16, 3, 16, (1, 2, 2)) | {"directions": 50},
-    network.sized(8, 1, 8, (1, 2)) | {"directions": 8},
+    network.sized(16, 3, 16, (1, 2, 2)) | {"directions": 50, "points": 10},
+    network.sized(8, 1, 8, (1, 2)) | {"directions": 8, "points": 2},
     operations,
     1e-3,
     (12, 14),
