@@ -3,7 +3,8 @@
     python -m benchmarks.table
     python -m benchmarks.table --check
 
-The second writes nothing, and exits with 1 where README.md is not what the results say.
+The second writes nothing, and exits with 1 where README.md, this folder's or the project's, is not what the
+results say.
 """
 
 import json
@@ -16,8 +17,18 @@ from typing import Any
 from benchmarks.workload import OURS
 
 HERE = pathlib.Path(__file__).parent
-RESULTS, README = HERE / "results", HERE / "README.md"
+RESULTS, README, FRONT = HERE / "results", HERE / "README.md", HERE.parent / "README.md"
 BLOCK = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
+SPEED = re.compile(r"(<!-- speed -->).*?(<!-- /speed -->)", re.DOTALL)
+SHORT = {  # workloads of which the project's README tells
+  "training step at 8, 16, 32 pixels": ("train_8", "train_16", "train_32"),
+  "sampling": ("sample_8", "sample_16", "sample_32"),
+  "Gaussian denoiser": ("gaussian",),
+  "exact multi-delta": ("multi_delta",),
+  "ELS": ("windows",),
+  "neighbours": ("neighbours",),
+  "covariance": ("covariance",),
+}
 NONE = "No results are kept yet.\n"
 HEADER = ("workload", "ours", "floor", "peer", "peer's time", "peer / ours", "reach, stretch")
 
@@ -72,20 +83,32 @@ def plain(result: Mapping[str, Any]) -> str:
   return "\n".join(line.rstrip() for line in aligned)
 
 
-def block() -> str:
-  """Return what README.md says of all machines."""
-  kept = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-  return "\n".join(map(markdown, kept)) or NONE
+def speed(result: Mapping[str, Any]) -> str:
+  """Return in a line how many times as fast as the best peer the package is."""
+  said = []
+  for name, workloads in SHORT.items():
+    kept = [result["workloads"][each]["ratios"] for each in workloads if each in result["workloads"]]
+    best = [min(ratio[1] for ratio in ratios.values()) for ratios in kept if ratios]
+    if best:
+      said.append(f"{name} {', '.join(f'{ratio:.2g}' for ratio in best)}")
+  return f"{result['machine']}: {'; '.join(said)}."
 
 
 def main(check: bool) -> None:
-  """Write README.md anew, or compare."""
-  old = README.read_text()
-  new = BLOCK.sub(lambda found: found[1] + block() + found[2], old)
-  if check and new != old:
-    sys.exit(f"`{README.name}` of benchmarks is not what its results say; run python -m benchmarks.table")
-  if not check:
-    README.write_text(new)
+  """Write both README.md anew, or compare."""
+  kept = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+  for path, found, said in (
+    (README, BLOCK, "\n".join(map(markdown, kept)) or NONE),
+    (FRONT, SPEED, " ".join(map(speed, kept)) or NONE.strip()),
+  ):
+    old = path.read_text()
+    new = found.sub(lambda match, said=said: match[1] + said + match[2], old)
+    if check and new != old:
+      sys.exit(
+        f"`{path.relative_to(HERE.parent)}` is not what the results say; run python -m benchmarks.table"
+      )
+    if not check:
+      path.write_text(new)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,13 @@ def test_the_table_says_what_was_given_up():
   assert [row[-2] for row in table.rows({"one": summary(reached=0.0)})] == ["≥ 2.00"]
 
 
+def test_the_front_page_tells_of_the_best_peer():
+  one = summary()
+  one["ratios"]["slower"] = [3.0, 4.0, 5.0]
+  kept = {"machine": "M", "workloads": {"gaussian": one, "train_16": summary(), "rerun": summary()}}
+  assert table.speed(kept) == "M: training step at 8, 16, 32 pixels 2; Gaussian denoiser 2."
+
+
 def test_answers_are_compared_at_the_scale_of_ours():
   assert error(np.array([0.0, 4.0]), np.array([1.0, 4.0])) == 0.25
   with pytest.raises(ValueError, match="one shape"):
