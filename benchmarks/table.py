@@ -7,6 +7,7 @@ The second writes nothing, and exits with 1 where README.md, this folder's or th
 results say.
 """
 
+import functools
 import json
 import pathlib
 import re
@@ -90,8 +91,12 @@ def speed(result: Mapping[str, Any]) -> str:
     kept = [result["workloads"][each]["ratios"] for each in workloads if each in result["workloads"]]
     best = [min(ratio[1] for ratio in ratios.values()) for ratios in kept if ratios]
     if best:
-      said.append(f"{name} {', '.join(f'{ratio:.2g}' for ratio in best)}")
+      said.append(f"{name} {', '.join(f'{ratio:.1f}' for ratio in best)}")
   return f"{result['machine']}: {'; '.join(said)}."
+
+
+def _between(said: str, block: re.Match) -> str:
+  return f"{block[1]}{said}{block[2]}"
 
 
 def main(check: bool) -> None:
@@ -102,7 +107,7 @@ def main(check: bool) -> None:
     (FRONT, SPEED, " ".join(map(speed, kept)) or NONE.strip()),
   ):
     old = path.read_text()
-    new = found.sub(lambda match, said=said: match[1] + said + match[2], old)
+    new = found.sub(functools.partial(_between, said), old)
     if check and new != old:
       sys.exit(
         f"`{path.relative_to(HERE.parent)}` is not what the results say; run python -m benchmarks.table"

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from gauss_diffusion.types import Array, Denoiser, Sigma
 
@@ -171,7 +171,7 @@ def own_rows(num: int) -> slice:
   return slice(index * num // count, (index + 1) * num // count)
 
 
-def share_rows(measure: Callable[[np.ndarray], Tree], x: np.ndarray) -> Tree:
+def share_rows(measure: Callable[..., Tree], x: Shaped[np.ndarray, "n ..."]) -> Tree:
   """Return what is measured of rows [n, ...] on the host, each process measuring its share of them.
 
   Args:
@@ -180,7 +180,7 @@ def share_rows(measure: Callable[[np.ndarray], Tree], x: np.ndarray) -> Tree:
   """
   rows = own_rows(len(x))
 
-  def everywhere(own: np.ndarray) -> np.ndarray:
+  def everywhere(own: Shaped[np.ndarray, "own ..."]) -> Shaped[np.ndarray, "n ..."]:
     found = np.zeros((len(x), *own.shape[1:]))
     found[rows] = own
     return total(found).astype(own.dtype)

@@ -49,7 +49,7 @@ def test_the_front_page_tells_of_the_best_peer():
   one = summary()
   one["ratios"]["slower"] = [3.0, 4.0, 5.0]
   kept = {"machine": "M", "workloads": {"gaussian": one, "train_16": summary(), "rerun": summary()}}
-  assert table.speed(kept) == "M: training step at 8, 16, 32 pixels 2; Gaussian denoiser 2."
+  assert table.speed(kept) == "M: training step at 8, 16, 32 pixels 2.0; Gaussian denoiser 2.0."
 
 
 def test_answers_are_compared_at_the_scale_of_ours():
