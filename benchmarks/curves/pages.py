@@ -30,26 +30,22 @@ def exponent(own: Sequence[dict[str, Any]], over: str, measured: str) -> float:
 
 def exponents(found: Sequence[dict[str, Any]]) -> str:
   """Return the table of curves."""
-  lines = [
-    "| Task | Over | From, to | Seconds there | Exponent | MB there | Exponent | Why |",
-    "|---|---|---|---|--:|---|--:|---|",
-  ]
+  lines = ["| Task | Over | Seconds (exponent) | MB (exponent) | Why |", "|---|---|---|---|---|"]
   for curve in CURVES:
     own = of(curve, found)
     if len(own) < 2:
       continue
-    ends = own[0], own[-1]
-    field = "values" if curve.over == "side" else curve.over
-    reach, seconds, memory = (
-      ", ".join(show(row) for row in ends)
-      for show in (
-        lambda row: f"{row[field]:,}",  # noqa: B023
-        lambda row: duration(row["seconds"]),
-        lambda row: f"{row['memory'] / 1e6:,.0f}",
-      )
+    field, ends = "values" if curve.over == "side" else curve.over, (own[0], own[-1])
+    seconds, memory = (
+      f"{exponent(own, curve.over, measured):.2f}".replace("-", "−") for measured in ("seconds", "memory")
     )
-    slopes = [f"{exponent(own, curve.over, measured):.2f}" for measured in ("seconds", "memory")]
-    cells = (curve.task, OVER[curve.over], reach, seconds, slopes[0], memory, slopes[1], curve.why)
+    cells = (
+      curve.task,
+      f"{OVER[curve.over]} {' … '.join(f'{row[field]:,}' for row in ends)}",
+      f"{' … '.join(duration(row['seconds']) for row in ends)} ({seconds})",
+      f"{' … '.join(format(row['memory'] / 1e6, ',.0f') for row in ends)} ({memory})",
+      curve.why,
+    )
     lines.append(f"| {' | '.join(cells)} |")
   return "\n".join(lines)
 

@@ -66,9 +66,13 @@ CURVES = (
   ),
   Curve("neighbours", "samples", FEW, "images are read and projected once for all samples"),
   Curve("best affine map", "side", (8, 16, 32), "D² sums over 2 D pairs, then equations of D unknowns: D³"),
-  Curve("training step", "side", (8, 16, 32), "convolutions have D places; small images wait for devices"),
-  Curve("training step", "samples", (16, 64, 256), "each image by itself; small batches wait for devices"),
-  Curve("training step", "devices", (1, 2), "devices share the batch, and sum gradients once"),
+  Curve(
+    "three training steps", "side", (8, 16, 32), "convolutions have D places; small images wait for devices"
+  ),
+  Curve(
+    "three training steps", "samples", (16, 64, 256), "each image by itself; small batches wait for devices"
+  ),
+  Curve("three training steps", "devices", (1, 2), "devices share the batch, and sum gradients once"),
   Curve("sampling", "levels", (5, 10, 40), "a call of the network a level", {"side": 16}),
   Curve("sampling", "samples", FEW, "each sample by itself", {"side": 16, "levels": 10}),
 )
