@@ -7,7 +7,7 @@ arrays go in and come out, the same in every process; what happens between is th
 import functools
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import jax
@@ -127,8 +127,11 @@ def _denoise(shared: tuple[Denoiser, Float[Array, ""]], x: Float[Array, "*image"
 
 
 def on_cpu() -> AbstractContextManager:
-  """Let XLA compute what is the host's on the host, whatever other devices there are."""
-  return jax.default_device(jax.local_devices(backend="cpu")[0])
+  """Let XLA compute what is the host's on a CPU, or where it always does when JAX is told to know none."""
+  try:
+    return jax.default_device(jax.local_devices(backend="cpu")[0])
+  except RuntimeError:
+    return nullcontext()
 
 
 def replicate(tree: Tree) -> Tree:

@@ -36,7 +36,7 @@ def test_curves_share_points_and_none_is_lost():
 
 @pytest.mark.processes
 @pytest.mark.parametrize("once", [True, False])
-def test_points_are_measured(once, tmp_path):
+def test_points_are_measured(once):
   curve = Curve("neighbours", "images", (1_000, 2_000), "")
   found = measure.rows([curve], once, quick=True)
   assert [row["images"] for row in found] == [64]  # both points are as small

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gauss_diffusion import parallel
+from gauss_diffusion import parallel, statistics
+from gauss_diffusion.probes import generalization
 
 
 def scaled(shared, x, y):
@@ -122,3 +123,19 @@ def test_a_replicated_state_is_the_step_s_own():
   state, _ = step(parallel.replicate(source), x, x)
   np.testing.assert_array_equal(state, np.arange(4.0) + 1)
   np.testing.assert_array_equal(source, np.arange(4.0))
+
+
+def test_the_hosts_work_is_done_where_jax_knows_no_cpu(monkeypatch):
+  known = jax.local_devices
+
+  def without_cpu(*args, backend=None, **options):
+    if backend == "cpu":
+      raise RuntimeError("Unknown backend cpu")  # as JAX says with JAX_PLATFORMS=cuda
+    return known(*args, backend=backend, **options)
+
+  images = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 3), np.uint8)
+  x = images[:3].astype(np.float32) / np.float32(127.5) - 1
+  want = generalization.neighbours(x, images), statistics.gaussian_stats(images)
+  monkeypatch.setattr(jax, "local_devices", without_cpu)
+  found = generalization.neighbours(x, images), statistics.gaussian_stats(images)
+  jax.tree.map(np.testing.assert_array_equal, found, want)

@@ -229,7 +229,7 @@ def _project(
 
 def _bounds(a: _Points, b: _Points) -> Float[np.ndarray, "n m"]:
   """Return what no distance between two images is below, in levels, float32."""
-  with parallel.on_cpu():  # no accelerator's rounding is bounded here
+  with parallel.on_cpu():
     product = np.asarray(_product(a.at, b.at))
   return _bound(product, a.at.shape[1], a.square[:, None], a.error[:, None], b.square, b.error)
 
