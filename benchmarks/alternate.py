@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.side import FLOOR
 from benchmarks.workload import OURS, Workload, error
+from gauss_diffusion import command_line
 
 PAUSE = 0.3  # seconds after each turn: threads of the side before stop spinning within 0.2
 QUARTILES = (25, 50, 75)
@@ -109,7 +111,14 @@ def _quartiles(values: np.ndarray) -> list[float]:
 def _start(name: str, side: str, size: str, folder: pathlib.Path) -> Process:
   command = [sys.executable, "-m", "benchmarks.side", name, side, size, str(folder)]
   with open(folder / f"{side}.log", "w") as log:
-    serving = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+    serving = subprocess.Popen(
+      command,
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=log,
+      text=True,
+      env=os.environ | command_line.LARGE_PAGES,
+    )
   process = Process(side, serving)
   try:
     _answer(process)

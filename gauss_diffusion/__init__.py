@@ -42,6 +42,7 @@ from gauss_diffusion import command_line, interrupts
 # imports below take seconds.
 if sys.argv[:1] == ["-m"] and any(word.startswith("gauss_diffusion.") for word in sys.orig_argv):
   interrupts.die()
+  command_line.use_large_pages()
   command_line.greet()
 
 from gauss_diffusion import (

@@ -252,8 +252,9 @@ def study(config: ConfigDict, folder: pathlib.Path, command: str) -> None:
     begin: Callable[[str], None] = pipeline.unsaid
     aloud = FLAGS.output == TEXT
     if aloud and (left := progress.undone(share, folder)):
+      progress.tell(progress.plan(config, dataset, share, left, left_out, followed))
       stages = progress.remaining(cost.estimate(config, share, len(dataset.held_out)), left)
-      progress.tell(progress.plan(config, dataset, share, stages, left_out, followed))
+      progress.tell(progress.price(stages))
       begin = progress.announcer(stages)
     with progress.compiling() if aloud else contextlib.nullcontext():
       pipeline.train_models(share, folder, dataset.held_out, begin)

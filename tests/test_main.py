@@ -19,6 +19,8 @@ from gauss_diffusion import results
 
 pytestmark = pytest.mark.processes
 REPOSITORY = pathlib.Path(__file__).parents[1]
+_CHOICE = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+PAGES = _CHOICE.read_text() if _CHOICE.exists() else ""
 SMOKE = "--config=configs/digits.py:smoke", "--config.network.name=skip"  # the quickest to trace
 
 
@@ -27,6 +29,20 @@ def start(*arguments, **options):
   return subprocess.Popen(
     command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
   )
+
+
+@pytest.mark.skipif(
+  "[madvise]" not in PAGES, reason="Linux does not leave processes the choice of their pages"
+)
+@pytest.mark.parametrize("chosen", ["", "glibc.malloc.check=0"])
+def test_large_arrays_have_large_pages_unless_the_user_chose(chosen, tmp_path):
+  config = tmp_path / "config.py"
+  config.write_text("import os\nraise ValueError(os.getpid(), os.environ['GLIBC_TUNABLES'])\n")
+  environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+  if chosen:
+    environment["GLIBC_TUNABLES"] = chosen
+  command = start(f"--config={config}", f"--workdir={tmp_path}", env=environment)
+  assert str((command.pid, chosen or "glibc.malloc.hugetlb=1")) in command.communicate()[1]
 
 
 WRONG = {

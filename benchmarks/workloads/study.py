@@ -13,6 +13,7 @@ import time
 import numpy as np
 
 from benchmarks.workload import Facts, Side, Size, Workload
+from gauss_diffusion import command_line
 
 WORKDIR = "study"
 TICK = 0.01  # seconds between looks at what has been written
@@ -26,7 +27,8 @@ def command(size: Size, folder: pathlib.Path) -> list[str]:
 
 def start(size: Size, folder: pathlib.Path) -> subprocess.Popen:
   """Start the study with caches of its own, in the folder."""
-  environment = {key: value for key, value in os.environ.items() if key != "JAX_NUM_CPU_DEVICES"}
+  given = "JAX_NUM_CPU_DEVICES", *command_line.LARGE_PAGES  # to sides, while a study sees to these itself
+  environment = {key: value for key, value in os.environ.items() if key not in given}
   environment |= {"HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
   return subprocess.Popen(
     command(size, folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment

@@ -84,7 +84,7 @@ def load(
   the source's own test split (TFDS ``test``, ``test_x`` of an .npz), else from the end of the pool.
 
   Args:
-    name: "digits" (scikit-learn's, 8x8), "files" (the user's own), or any TFDS image data set.
+    name: "digits" (in the package, 8x8), "files" (the user's own), or any TFDS image data set.
     dir: TFDS data directory, which holds ``<name>/``; empty means TFDS's own default.
     path: for "files", a folder of images, a .zip of one, or an .npy/.npz of uint8 [N, H, W(, C)], or of
       floats, finite and of any number of channels, which are kept as float32. An .npz holds one image array,

@@ -26,38 +26,38 @@ REPORT = "report"
 
 
 def undone(models: list[Model], folder: pathlib.Path) -> list[str]:
-  """Return the pieces of work that are left in a working directory, as `cost.Stage.what` names them."""
+  """Return what is left to do in a working directory, as `cost.Stage.what` names it, or nothing."""
   lacking = rebuild.lacking(folder)
   found = []
   for model in models:
     untrained = model.source == "training" and checkpoint.latest_step(model.folder) != model.entry.train.steps
     found += [f"train {model.label}"] if untrained else []
     found += [f"{name} {model.label}" for name in lacking.get(model.label, [])]
-  return found
+  return [*found, REPORT] if found else []
 
 
 def remaining(stages: list[Stage], left: list[str]) -> list[Stage]:
   """Return the stages that are left, each with its part of what all share: statistics, compiles."""
   own = {stage.what: stage for stage in stages if stage.what.partition(" ")[0] not in cost.SHARED}
   shared = sum(stage.seconds for stage in stages if stage.what not in own) / max(len(own), 1)
-  return [own[what]._replace(seconds=own[what].seconds + shared) for what in [*left, REPORT] if what in own]
+  return [own[what]._replace(seconds=own[what].seconds + shared) for what in left if what in own]
 
 
 def plan(
   config: ConfigDict,
   dataset: Dataset,
   models: list[Model],
-  stages: list[Stage],
+  left: list[str],
   left_out: list[str],
   followed: list[str],
 ) -> str:
-  """Return what will be done with which data, and what it will cost, as lines.
+  """Return what will be done with which data, as lines.
 
   Args:
     config: the study.
     dataset: its images.
     models: that this process works on.
-    stages: what is left, from `remaining`.
+    left: what there is to do, from `undone`.
     left_out: denoisers among the defaults that do not suit the data, from `floats.leave_out`.
     followed: counts among the defaults that follow the data, from `counts.follow`.
   """
@@ -66,15 +66,7 @@ def plan(
   kinds = [f"{count} × {steps:,} steps" for steps, count in trained.items()]
   if others := sum(model.source != "training" for model in models):
     kinds.append(f"{others} that need no training")
-  work = collections.Counter(stage.what.partition(" ")[0] for stage in stages)
-  seconds, disk = (sum(getattr(stage, field) for stage in stages) for field in ("seconds", "bytes_disk"))
-  memory = max((stage.bytes_memory for stage in stages), default=0)
-  amounts = (
-    cost.amount(seconds, cost.SECONDS),
-    f"{cost.amount(memory, cost.BYTES)} of memory",
-    f"{cost.amount(disk, cost.BYTES)} on disk",
-  )
-  device = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
+  work = collections.Counter(what.partition(" ")[0] for what in left)
   images = f"{len(dataset.pool):,} training and {len(dataset.held_out):,} held-out images"
   noted = []
   if dataset.scale:
@@ -89,10 +81,22 @@ def plan(
       *noted,
       f"models    {', '.join(kinds)}",
       f"analyses  {', '.join(name for name in config.analyses)}",
-      f"to do     {len(stages)} stages: {', '.join(f'{count} × {name}' for name, count in work.items())}",
-      f"cost      about {', '.join(amounts)}, on {device}",
+      f"to do     {len(left)} stages: {', '.join(f'{count} × {name}' for name, count in work.items())}",
     ]
   )
+
+
+def price(stages: list[Stage]) -> str:
+  """Return what the stages from `remaining` will cost, as a line."""
+  seconds, disk = (sum(getattr(stage, field) for stage in stages) for field in ("seconds", "bytes_disk"))
+  memory = max((stage.bytes_memory for stage in stages), default=0)
+  amounts = (
+    cost.amount(seconds, cost.SECONDS),
+    f"{cost.amount(memory, cost.BYTES)} of memory",
+    f"{cost.amount(disk, cost.BYTES)} on disk",
+  )
+  device = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
+  return f"cost      about {', '.join(amounts)}, on {device}"
 
 
 def announcer(stages: list[Stage]) -> Callable[[str], None]:
