@@ -14,7 +14,6 @@ from gauss_diffusion import edm, networks, parallel
 from gauss_diffusion.study import recipes
 from gauss_diffusion.training import loop, train_state
 
-STEPS = 3  # in one run
 RATE = 1e-3
 
 
@@ -47,7 +46,7 @@ def ours(size: Size, folder: pathlib.Path) -> Side:
 
   def run() -> Facts:
     nonlocal state
-    for _ in range(STEPS):
+    for _ in range(size["steps"]):
       state, info = step(state, x0, keys)
     jax.block_until_ready((state, info))
     return {}
@@ -104,7 +103,7 @@ def theirs(layout: str, compiled: bool, size: Size, folder: pathlib.Path) -> Sid
   x0 = torch_network.images(batch_of(size), memory_format)
 
   def run() -> Facts:
-    for _ in range(STEPS):
+    for _ in range(size["steps"]):
       adam.zero_grad(set_to_none=True)
       sigma = (edm.P_MEAN + edm.P_STD * torch.randn(len(x0), device=on)).exp()
       loss_of(x0, torch.randn_like(x0), sigma).backward()
@@ -127,7 +126,7 @@ PEERS = {
 
 def operations(size: Size) -> Work:
   """Return three times those of a forward pass: of it, and of the gradients to inputs and to parameters."""
-  return Work(flops=3 * STEPS * size["batch"] * forward(size))
+  return Work(flops=3 * size["steps"] * size["batch"] * forward(size))
 
 
 @functools.cache
@@ -154,29 +153,30 @@ def workload(title: str, full: Size, quick: Size, targets: tuple[float, float], 
   return Workload(title, ours, PEERS, full, quick, operations, 1e-3, targets, **more)
 
 
-QUICK = network.sized(8, 1, 8, (1, 2)) | {"batch": 8, "dtype": "float32"}
-SMALL = network.sized(32, 3, 32, (1, 2, 2), (16,)) | {"batch": 64, "dtype": "float32"}
-CIFAR = network.sized(32, 3, 32, (1, 2, 2), (16,)) | {"batch": 512, "dtype": "bfloat16"}
-LARGE = network.sized(32, 3, 128, (2, 2, 2), (16,), 4) | {"batch": 128, "dtype": "bfloat16"}
+# As many steps a turn as take seconds: memory that a pause has given back is slow to come, once.
+QUICK = network.sized(8, 1, 8, (1, 2)) | {"batch": 8, "steps": 2, "dtype": "float32"}
+SMALL = network.sized(32, 3, 32, (1, 2, 2), (16,)) | {"batch": 64, "steps": 6, "dtype": "float32"}
+CIFAR = network.sized(32, 3, 32, (1, 2, 2), (16,)) | {"batch": 512, "steps": 20, "dtype": "bfloat16"}
+LARGE = network.sized(32, 3, 128, (2, 2, 2), (16,), 4) | {"batch": 128, "steps": 20, "dtype": "bfloat16"}
 WORKLOADS = {
-  "train_32": workload("Training step, 32 × 32 × 3, 32 channels, batch 64", SMALL, QUICK, (1.1, 1.5)),
+  "train_32": workload("6 training steps, 32 × 32 × 3, 32 channels, batch 64", SMALL, QUICK, (1.1, 1.5)),
   "train_16": workload(
-    "Training step, 16 × 16 × 3, 16 channels, batch 64",
-    network.sized(16, 3, 16, (1, 2, 2)) | {"batch": 64, "dtype": "float32"},
+    "40 training steps, 16 × 16 × 3, 16 channels, batch 64",
+    network.sized(16, 3, 16, (1, 2, 2)) | {"batch": 64, "steps": 40, "dtype": "float32"},
     QUICK,
     (1.2, 1.5),
   ),
   "train_8": workload(
-    "Training step, 8 × 8, the network of digits, batch 64",
-    network.sized(8, 1, 16, (1, 2)) | {"batch": 64, "dtype": "float32"},
+    "100 training steps, 8 × 8, the network of digits, batch 64",
+    network.sized(8, 1, 16, (1, 2)) | {"batch": 64, "steps": 100, "dtype": "float32"},
     QUICK,
     (2, 3),
   ),
   "train_cifar": workload(
-    "Training step of `configs/cifar_small.py`, batch 512, bfloat16", CIFAR, QUICK, (1, 1.5), device="gpu"
+    "20 training steps of `configs/cifar_small.py`, batch 512, bfloat16", CIFAR, QUICK, (1, 1.5), device="gpu"
   )._replace(tolerance=5e-2),
   "train_large": workload(
-    "Training step of EDM's network for CIFAR-10, 56 million parameters, batch 128, bfloat16",
+    "20 training steps of EDM's network for CIFAR-10, 56 million parameters, batch 128, bfloat16",
     LARGE,
     QUICK,
     (1, 1.5),
