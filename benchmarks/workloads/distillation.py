@@ -124,8 +124,11 @@ def adam(cached: bool, size: Size, folder: pathlib.Path) -> Side:
           break
     return step, error
 
-  # The best rate is the one that gets there first, or comes nearest, in a part of the steps.
-  best = min(RATES, key=lambda rate: tuple(reversed(descend(rate, size["tried"]))))
+  def tried(rate: float) -> tuple[bool, float]:
+    steps, error = descend(rate, size["tried"])
+    return (True, error) if error > aim else (False, steps)
+
+  best = min(RATES, key=tried)  # the one that gets there first in a part of the steps, or comes nearest
 
   def run() -> Facts:
     steps, error = descend(best, size["most"])
