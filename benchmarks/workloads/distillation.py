@@ -18,7 +18,7 @@ from gauss_diffusion.study import schema
 from gauss_diffusion.training import loop
 
 SLACK = 1.02  # an error so many times ours is equal enough
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 BATCH = 256  # of a step of Adam
 BLOCK = 1024  # cached pairs that go into the moments at once
 EVERY = 20  # steps of Adam between looks at its held-out error
