@@ -16,6 +16,7 @@ import json
 import pathlib
 import re
 import sys
+import time
 from typing import Any
 
 from benchmarks import machine, table
@@ -54,9 +55,9 @@ def main() -> None:
   failed = []
   for name in chosen:
     workload = WORKLOADS[name]
-    result["load"] = max(result["load"], machine.load())
     print(f"{workload.title} ...", file=sys.stderr, flush=True)
     rounds = args.rounds or (2 if args.quick else workload.rounds)
+    others, began = machine.others(), time.monotonic()
     try:
       measured = measure(name, workload, "quick" if args.quick else "full", rounds)
     except (FailedError, ValueError) as reason:
@@ -65,6 +66,7 @@ def main() -> None:
       continue
     for side in measured["left_out"]:
       print(f"  without {side}: `{workload.peers[side].module}` is not installed", file=sys.stderr)
+    result["load"] = max(result["load"], (machine.others() - others) / (time.monotonic() - began))
     result["workloads"][name] = measured
     if folder:
       keep(result, folder)

@@ -38,9 +38,13 @@ def is_gpu() -> bool:
   return jax.devices()[0].platform != "cpu"
 
 
-def load() -> float:
-  """Return how many processes were running in the last minute, on average, where the system says so."""
-  return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+def others() -> float:
+  """Return the processor seconds of all but this process and its ended children, where Linux says so."""
+  if not (busy := re.search(r"cpu +(\d+) (\d+) (\d+) \d+ \d+ (.+)", _read("/proc/stat"))):
+    return float("nan")
+  interrupts_and_stolen = busy.group(4).split()[:3]
+  ticks = sum(map(int, [*busy.groups()[:3], *interrupts_and_stolen]))
+  return ticks / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
 
 
 def floor(size: Size, folder: pathlib.Path) -> Side:

@@ -5,12 +5,13 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import alternate, table
+from benchmarks import alternate, machine, table
 from benchmarks import images as made
 from benchmarks.side import FLOOR
 from benchmarks.workload import OURS, Work, Workload, error
@@ -50,6 +51,17 @@ def test_the_front_page_tells_of_the_best_peer():
   one["ratios"]["slower"] = [3.0, 4.0, 5.0]
   kept = {"machine": "M", "workloads": {"gaussian": one, "train_16": summary(), "rerun": summary()}}
   assert table.speed(kept) == "M: training step at 8, 16, 32 pixels 2.0; Gaussian denoiser 2.0."
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what processors did")
+def test_processors_are_shared_between_a_benchmark_and_others():
+  before, own, began = machine.others(), sum(os.times()[:4]), time.monotonic()
+  subprocess.run([sys.executable, "-c", "sum(range(10**7))"], check=True)
+  while time.monotonic() < began + 1:
+    pass
+  own, wall = sum(os.times()[:4]) - own, time.monotonic() - began
+  others, tick = machine.others() - before, os.cpu_count() / os.sysconf("SC_CLK_TCK")
+  assert -2 * tick <= others <= os.cpu_count() * wall - own + 2 * tick
 
 
 def test_answers_are_compared_at_the_scale_of_ours():
