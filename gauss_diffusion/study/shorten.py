@@ -105,9 +105,10 @@ def shorten(
       return _rounded(values, ROUGH_BITS if name in rough else bits[name in SQUARES])
     return values.astype(np.float32) if values.dtype == np.float64 and "sigma" in axes else values
 
-  if analysis in SHEET and not (compared and analysis == "samples"):
-    found = _on_a_sheet(found, *SHEET[analysis])
+  if analysis in SHEET:
+    found = _on_a_sheet(found, *SHEET[analysis], whole=read)
     about["pictures kept"] = SHEET[analysis][1]
+    about["all pictures kept"] = [name for name in read if name in found]
   small = found.map(short, keep_attrs=True)
   if analysis == "linearity" and not several and not member.control:  # claims are of noisy images alone
     noise = small.inputs == "pure noise"
@@ -159,16 +160,16 @@ def _what_is_read(
   return found.drop_vars(left_out).sel(places), {"left out": [*before, *left_out]} | places
 
 
-def _on_a_sheet(found: "xarray.Dataset", axis: str, num: int) -> "xarray.Dataset":
+def _on_a_sheet(found: "xarray.Dataset", axis: str, num: int, whole: tuple[str, ...]) -> "xarray.Dataset":
   """Return a result with even pictures in the place of all but the first along an axis.
 
   Samples of a network are 0 there, and those of another denoiser as bright as they were far from it, so that
-  the distance between both stays.
+  the distance between both stays. Those that are read as a `whole` stay as they are.
   """
-  pictures_of = [name for name, values in found.items() if {axis, PICTURE} <= set(values.dims)]
   kept = found.copy()
-  for name in pictures_of:
-    values = found[name]
+  for name, values in found.items():
+    if name in whole or not {axis, PICTURE} <= set(values.dims):
+      continue
     even = 0 * values
     if name == "samples":
       names = list(found.denoiser.to_numpy())
