@@ -90,11 +90,11 @@ def keep(result: dict[str, Any], folder: pathlib.Path) -> None:
   """Write results of this machine; workloads that were not measured now stay as they were."""
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / f"{re.sub('[^a-z0-9]+', '-', result['machine'].lower()).strip('-')}.json"
-  old = json.loads(path.read_text())["workloads"] if path.exists() else {}
-  workloads = {
-    name: (old | result["workloads"])[name] for name in WORKLOADS if name in old | result["workloads"]
-  }
-  path.write_text(json.dumps(result | {"workloads": workloads}, indent=1, ensure_ascii=False) + "\n")
+  old = json.loads(path.read_text()) if path.exists() else {"load": 0.0, "workloads": {}}
+  found = old["workloads"] | result["workloads"]
+  workloads = {name: found[name] for name in WORKLOADS if name in found}
+  both = result | {"load": max(old["load"], result["load"]), "workloads": workloads}
+  path.write_text(json.dumps(both, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def _network(point: Point, x: np.ndarray) -> Callable[[], Any]:
   size = network.sized(point.side, CHANNELS, 16, (1, 2, 2)) | {"batch": len(x), "dtype": "float32"}
   folder = pathlib.Path(tempfile.mkdtemp())
   if point.task == "three training steps":
-    return training.ours(size, folder).run
+    return training.ours(size | {"steps": 3}, folder).run
   return sampling.ours(size | {"levels": point.levels}, folder).run
 
 
