@@ -51,7 +51,7 @@ def main() -> None:
     name for name in WORKLOADS if WORKLOADS[name].device == "any" or machine.is_gpu()
   ]
   folder = args.to or (None if args.quick else table.RESULTS)
-  result: dict[str, Any] = {"machine": machine.name(), "versions": versions(), "load": 0.0, "workloads": {}}
+  result: dict[str, Any] = {"machine": machine.name(), "versions": versions(), "workloads": {}}
   failed = []
   for name in chosen:
     workload = WORKLOADS[name]
@@ -66,8 +66,8 @@ def main() -> None:
       continue
     for side in measured["left_out"]:
       print(f"  without {side}: `{workload.peers[side].module}` is not installed", file=sys.stderr)
-    result["load"] = max(result["load"], (machine.others() - others) / (time.monotonic() - began))
-    result["workloads"][name] = measured
+    at_work = (machine.others() - others) / (time.monotonic() - began)
+    result["workloads"][name] = measured | {"others": at_work}
     if folder:
       keep(result, folder)
   if result["workloads"]:
@@ -90,11 +90,10 @@ def keep(result: dict[str, Any], folder: pathlib.Path) -> None:
   """Write results of this machine; workloads that were not measured now stay as they were."""
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / f"{re.sub('[^a-z0-9]+', '-', result['machine'].lower()).strip('-')}.json"
-  old = json.loads(path.read_text()) if path.exists() else {"load": 0.0, "workloads": {}}
+  old = json.loads(path.read_text()) if path.exists() else {"workloads": {}}
   found = old["workloads"] | result["workloads"]
   workloads = {name: found[name] for name in WORKLOADS if name in found}
-  both = result | {"load": max(old["load"], result["load"]), "workloads": workloads}
-  path.write_text(json.dumps(both, indent=1, ensure_ascii=False) + "\n")
+  path.write_text(json.dumps(result | {"workloads": workloads}, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -71,9 +71,8 @@ def markdown(result: Mapping[str, Any]) -> str:
   lines = [HEADER, ("---",) * len(HEADER), *rows(result["workloads"])]
   about = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
   body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-  return (
-    f"### {result['machine']}\n\n{about}; up to {result['load']:.1f} other processes at work.\n\n{body}\n"
-  )
+  others = max(each["others"] for each in result["workloads"].values())
+  return f"### {result['machine']}\n\n{about}; up to {others:.1f} other processes at work.\n\n{body}\n"
 
 
 def plain(result: Mapping[str, Any]) -> str:
@@ -91,7 +90,7 @@ def speed(result: Mapping[str, Any]) -> str:
     kept = [result["workloads"][each]["ratios"] for each in workloads if each in result["workloads"]]
     best = [min(ratio[1] for ratio in ratios.values()) for ratios in kept if ratios]
     if best:
-      said.append(f"{name} {', '.join(f'{ratio:.1f}' for ratio in best)}")
+      said.append(f"{name} {', '.join(f'{ratio:.2f}' for ratio in best)}")
   return f"{result['machine']}: {'; '.join(said)}."
 
 

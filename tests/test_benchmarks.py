@@ -50,7 +50,7 @@ def test_the_front_page_tells_of_the_best_peer():
   one = summary()
   one["ratios"]["slower"] = [3.0, 4.0, 5.0]
   kept = {"machine": "M", "workloads": {"gaussian": one, "train_16": summary(), "rerun": summary()}}
-  assert table.speed(kept) == "M: training step at 8, 16, 32 pixels 2.0; Gaussian denoiser 2.0."
+  assert table.speed(kept) == "M: training step at 8, 16, 32 pixels 2.00; Gaussian denoiser 2.00."
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what processors did")
