@@ -65,7 +65,7 @@ def modules_of(room: str) -> list[str]:
 def kept() -> dict[str, pathlib.Path]:
   """Return figure -> a picture of it among the results that are kept, on digits."""
   found: dict[str, pathlib.Path] = {}
-  for path in sorted((ROOT / "results").glob("*/digits/figures/*.png")):
+  for path in sorted((ROOT / "results").glob("*/digits/figures/*.webp")):
     if "exploratory" not in path.parts:
       found.setdefault(path.stem, path)
   return {name: path for name, path in found.items() if name in page.FIGURES}
@@ -110,7 +110,7 @@ def moved(text: str, folder: pathlib.Path) -> tuple[str, set[pathlib.Path]]:
       return f"]({pages[target]}{match[2] or ''})"
     if target.is_relative_to(ROOT / "docs" / "site"):
       return f"]({target.relative_to(ROOT / 'docs' / 'site')}{match[2] or ''})"
-    if target.suffix == ".png":
+    if target.suffix in (".png", ".webp"):
       shown.add(target)
       return f"]({target.relative_to(ROOT)})"
     return "](index.md)"

@@ -412,7 +412,7 @@ def _failures(found: Decided, name: str) -> list[str]:
 
 
 def _strips(study: str, data: str) -> str:
-  return f"{study}/{data}/figures/strips.png"
+  return f"{study}/{data}/figures/strips.webp"
 
 
 @functools.cache

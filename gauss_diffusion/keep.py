@@ -14,7 +14,8 @@ the whole results. Each card says what was left out, and how numbers were shorte
   read two values stand for all, with the same mean and spread.
 - Pictures are those that figures show. In the place of further samples stand even ones, as far from the
   network's as the samples were; where samples of two networks are compared, all stay.
-- Fields of which inner products alone are read are turned until few of their pixels are other than 0.
+- Fields of which inner products alone are read, and samples that are compared and not shown, are turned until
+  few of their pixels are other than 0.
 """
 
 import contextlib
@@ -37,6 +38,7 @@ from gauss_diffusion.study import asked, rebuild, shorten
 from gauss_diffusion.study.members import analyses_of, members
 
 ARCHIVE = "results.tar.xz"
+FIGURE = ".webp"  # without loss, and three quarters of a PNG
 PRINTED = 1e-3  # last digit of a statistic in the tables, by which none may move
 # Of lzma: arrays of four bytes a number, and equal ones anywhere in the archive found again.
 FILTER = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 2, "pb": 2}
@@ -65,9 +67,9 @@ def keep(workdir: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
   rebuild.rebuild(workdir)
   wanted = results.read_json(workdir / rebuild.CLAIMS)
   with tempfile.TemporaryDirectory() as place:
-    for bits in (*shorten.BITS, None):
-      scratch = pathlib.Path(place) / "-".join(map(str, bits or ["all"]))
-      _copy_small(workdir, scratch, config, bits)
+    for i, digits in enumerate((*shorten.LADDER, None)):
+      scratch = pathlib.Path(place) / str(i)
+      _copy_small(workdir, scratch, config, digits)
       if _same_verdicts(rebuild.judge(scratch), wanted):
         break
     shutil.rmtree(folder / "figures", ignore_errors=True)
@@ -107,11 +109,11 @@ def reported(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _copy_small(
-  workdir: pathlib.Path, scratch: pathlib.Path, config: dict[str, Any], bits: tuple[int, int] | None
+  workdir: pathlib.Path, scratch: pathlib.Path, config: dict[str, Any], digits: shorten.Digits | None
 ) -> None:
   results.copy(workdir / asked.FILE, scratch / asked.FILE)
   everybody = members(config)
-  turned = shorten.turned(workdir, everybody) if bits is not None else {}
+  turned = shorten.turned(workdir, everybody, config) if digits else {}
   for member in everybody:
     for name in (*analyses_of(config, member), rebuild.TRAINING):
       source = workdir / "results" / name / member.label
@@ -119,7 +121,7 @@ def _copy_small(
         found, card = results.load(source, skip=rebuild.MAPS)
         if found is not None:
           found = found.assign(turned.get(str(source), {})).drop_encoding()
-          found, card["kept"] = shorten.shorten(found, name, member, config, bits)
+          found, card["kept"] = shorten.shorten(found, name, member, config, digits)
         results.save(scratch / "results" / name / member.label, found, card, squeeze=False)
 
 
@@ -167,16 +169,16 @@ def _show(scratch: pathlib.Path, folder: pathlib.Path) -> None:
   for source in [*(scratch / "figures").glob("*.png")]:
     with Image.open(source) as opened:
       figure = opened.convert("RGB")
+    source.unlink()
     if (
       source.stem == rebuild.TRAINING
       or figure.height > TALLEST * figure.width
       and source.stem != plots.STRIPS
     ):
-      source.unlink()  # the report has it all the same
-      continue
-    _with_palette(figure).save(source, optimize=True)
+      continue  # the report has it all the same
+    _with_palette(figure).save(source.with_suffix(FIGURE), lossless=True, quality=100, method=6)
   names = [rebuild.HEADLINE, rebuild.CLAIMS, page.NAME]
-  for source in [*(scratch / name for name in names), *(scratch / "figures").glob("*.png")]:
+  for source in [*(scratch / name for name in names), *(scratch / "figures").glob(f"*{FIGURE}")]:
     target = folder / source.relative_to(scratch)
     if not target.exists() or target.read_bytes() != source.read_bytes():
       results.copy(source, target)
@@ -186,7 +188,8 @@ def _with_palette(figure: Image.Image) -> Image.Image:
   """Return a figure with few colours, which cover all of its own, however small a marker has them."""
   for colors in PALETTES:
     small = figure.quantize(colors, Image.Quantize.MAXCOVERAGE, kmeans=REFINED, dither=Image.Dither.NONE)
-    if max(ImageStat.Stat(ImageChops.difference(figure, small.convert("RGB"))).mean) <= TINT:
+    small = small.convert("RGB")
+    if max(ImageStat.Stat(ImageChops.difference(figure, small)).mean) <= TINT:
       break
   return small
 
@@ -208,8 +211,8 @@ def main(argv: list[str]) -> None:
     refuse(reason)
   for path in files:
     print(f"{path.stat().st_size:>12,}  {path}")
-  drawn = {path.name for path in (folder / "figures").iterdir()}
-  if missing := {path.name for path in (workdir / "figures").glob("*.png")} - drawn:
+  drawn = {path.stem for path in (folder / "figures").iterdir()}
+  if missing := {path.stem for path in (workdir / "figures").glob("*.png")} - drawn:
     print(f"in the report alone, or not drawn from what is kept: {', '.join(sorted(missing))}")
 
 

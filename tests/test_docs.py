@@ -185,12 +185,12 @@ def test_what_does_not_hold_is_listed_with_its_reason_where_one_is_known(results
 
 def test_strips_are_shown_where_they_were_drawn(results):
   judge(results, "capacity", "digits", row("width leaves"))
-  assert "strips.png" not in tables.claims_page(results, TEMPLATE)
+  assert "strips.webp" not in tables.claims_page(results, TEMPLATE)
   place = results / "capacity" / "digits" / "figures"
   place.mkdir()
-  (place / "strips.png").write_bytes(b"")
+  (place / "strips.webp").write_bytes(b"")
   page = section(tables.claims_page(results, TEMPLATE), "Width")
-  assert "(../results/capacity/digits/figures/strips.png)" in page
+  assert "(../results/capacity/digits/figures/strips.webp)" in page
 
 
 # Before and after.

@@ -74,7 +74,7 @@ def test_verdicts_are_those_of_the_whole_study(whole, kept):
 
 def test_a_report_writes_what_is_lost_and_touches_nothing_else(kept, copy):
   before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
-  lost = [copy / "claims.json", copy / "report.html", copy / "figures" / "samples.png"]
+  lost = [copy / "claims.json", copy / "report.html", copy / "figures" / "samples.webp"]
   for path in lost:
     path.unlink()
   with keep.reported(copy):
@@ -92,8 +92,10 @@ def test_the_report_holds_the_archive_and_needs_no_file_beside_it(whole, kept):
 
 
 def test_every_figure_but_the_loss_is_there_and_no_pdf(whole, kept):
-  names = {path.name for path in (whole / "figures").glob("*.png")}
-  assert {path.name for path in (kept / "figures").iterdir()} == names - {"training.png"}
+  names = {path.stem for path in (whole / "figures").glob("*.png")}
+  assert {path.name for path in (kept / "figures").iterdir()} == {
+    f"{name}.webp" for name in names - {"training"}
+  }
   assert 'id="training"' in (kept / "report.html").read_text()
 
 
@@ -148,19 +150,18 @@ def test_of_several_networks_means_are_kept_at_every_level_and_mean_squares_of_e
 def test_one_network_keeps_its_samples_to_the_bits_that_are_said(whole):
   config = json.loads((whole / "config.json").read_text()) | {"replicates": 1}
   member = next(member for member in members(config) if member.label == "n16")
-  for bits in shorten.BITS:
+  for digits in shorten.LADDER:
     old = read(whole, "score_gap", "n16")[0]
-    new, card = shorten.shorten(old, "score_gap", member, config, bits)
+    new, card = shorten.shorten(old, "score_gap", member, config, digits)
     old = old.sel(law=["held-out"], clean=["held-out"])
-    assert (
-      card["mantissa bits"] == bits[0] and card["mantissa bits of error, output_gap, output_noise"] == bits[1]
-    )
-    np.testing.assert_allclose(new.rmse, old.rmse, rtol=2.0 ** -(bits[0] + 1))
-    np.testing.assert_allclose(new.error, old.error, rtol=2.0 ** -(bits[1] + 1))
-    assert bits[0] == shorten.WHOLE_BITS or not np.array_equal(new.rmse, old.rmse)
+    assert card["mantissa bits"] == digits.bits
+    assert card["mantissa bits of error, output_gap, output_noise"] == digits.square_bits
+    np.testing.assert_allclose(new.rmse, old.rmse, rtol=2.0 ** -(digits.bits + 1))
+    np.testing.assert_allclose(new.error, old.error, rtol=2.0 ** -(digits.square_bits + 1))
+    assert digits.bits == shorten.WHOLE_BITS or not np.array_equal(new.rmse, old.rmse)
 
   old = read(whole, "linearity", "n16")[0]
-  new, _ = shorten.shorten(old, "linearity", member, config, (9, 9))
+  new, _ = shorten.shorten(old, "linearity", member, config, shorten.LADDER[0])
   old = old.sel(alpha2=new.alpha2)
   noisy = {"inputs": "noisy image"}
   np.testing.assert_allclose(new.cosine.sel(noisy), old.cosine.sel(noisy), rtol=2.0**-10)
@@ -178,7 +179,8 @@ def test_pictures_are_kept_in_steps(whole, unpacked):
   shown = shorten.SHEET["samples"][1]
   old, new = (read(folder, "samples", "n16")[0].samples[:, :shown] for folder in (whole, unpacked))
   largest = abs(old).max(("y", "x", "channel")).to_numpy()
-  step = shorten.STEP * 2.0 ** np.ceil(np.log2(largest))[..., None, None, None]
+  step = read(unpacked, "samples", "n16")[1]["kept"]["step of a picture"]
+  step *= 2.0 ** np.ceil(np.log2(largest))[..., None, None, None]
   assert np.all(abs(new.to_numpy() - old.to_numpy()) <= step / 2 + 1e-6)
   np.testing.assert_array_equal(new / step, np.round(new / step))
 
@@ -195,22 +197,34 @@ def test_two_values_in_turn_have_the_mean_and_the_spread_of_all(count):
     assert (even == even.isel(image=0)).all()
 
 
-def test_fields_are_turned_together_and_keep_their_inner_products():
+@pytest.mark.parametrize("frames", [("sigma", "image"), ()])
+def test_fields_are_turned_together_and_keep_their_inner_products(frames):
   rng = np.random.default_rng(0)
   axes = ("denoiser", "sigma", "image", "y", "x", "channel")
   fields = [xr.DataArray(rng.normal(size=(2, 3, 5, 4, 4, 1)).astype(np.float32), dims=axes) for _ in range(2)]
   fields[1] = fields[1].transpose("sigma", ...)
-  turned = shorten._turn(fields)
+  turned = shorten._turn(fields, frames)
 
   def products(each):
     flat = np.concatenate([field.transpose(*axes).to_numpy().reshape(2, 15, 16) for field in each])
+    flat = flat if frames else flat.reshape(-1, 1, 16)
     return np.einsum("aip,bip->abi", flat.astype(float), flat)
 
   np.testing.assert_allclose(products(turned), products(fields), atol=16 * FLOAT32)
   assert [field.dims for field in turned] == [field.dims for field in fields]
-  assert (turned[1].isel(denoiser=0) != 0).sum() == 3 * 15  # the third of four vectors has three coordinates
-  small = [fields[0].isel(y=[0], x=[0])]  # more fields than pixels: nothing to be gained
-  assert shorten._turn(small) is small
+  # The third of four pictures has three coordinates at each place; of sixty the k-th has k.
+  few = turned[1].isel(denoiser=0) if frames else turned[0].isel(denoiser=0, sigma=0)
+  assert (few != 0).sum() == (3 * 15 if frames else 1 + 2 + 3 + 4 + 5)
+
+
+def test_samples_that_are_shown_are_not_turned():
+  compared, alone = ({"claims": claims, "figures": ()} for claims in (("halves agree",), ()))
+  first, second = (Member("n", "n", replicate, "", {}, {}) for replicate in (0, 1))
+  assert not shorten._is_turned("samples", "samples", second._replace(control="mean"), compared)
+  assert shorten._is_turned("samples", "samples", second, compared)
+  assert not shorten._is_turned("samples", "samples", first, compared)
+  assert not shorten._is_turned("samples", "samples", second, alone)
+  assert not shorten._is_turned("samples", "neighbours", second, compared)
 
 
 def test_half_means_explain_what_the_images_do():
@@ -261,15 +275,15 @@ def test_of_samples_that_no_claim_compares_the_pictures_shown_are_kept_and_dista
     {"denoiser": names},
   )
   config = {"claims": claims, "figures": (), "replicates": 1}
-  kept, card = shorten.shorten(found, "samples", Member("n", "n", 0, "", {}, {}), config, (23, 23))
+  kept, card = shorten.shorten(found, "samples", Member("n", "n", 0, "", {}, {}), config, shorten.LADDER[-1])
   np.testing.assert_allclose(kept.gl, found.gl, rtol=FLOAT32)
-  np.testing.assert_allclose(kept.samples[:, :8], found.samples[:, :8], atol=shorten.STEP)
+  np.testing.assert_allclose(kept.samples[:, :8], found.samples[:, :8], atol=shorten.LADDER[-1].step)
   even = (kept.samples[:, 8:] == kept.samples[:, 8:].isel(y=[0], x=[0]).data).all()
   assert bool(even) is not claims and card["all pictures kept"] == ["samples"] * len(claims)
-  np.testing.assert_allclose(kept.neighbours[:, :8], found.neighbours[:, :8], atol=shorten.STEP)
+  np.testing.assert_allclose(kept.neighbours[:, :8], found.neighbours[:, :8], atol=shorten.LADDER[-1].step)
   assert bool((kept.neighbours[:, 8:] == 0).all()) and card["pictures kept"] == 8
   np.testing.assert_allclose(
-    measures.pfd(kept, "gaussian"), measures.pfd(found, "gaussian"), rtol=2 * shorten.STEP
+    measures.pfd(kept, "gaussian"), measures.pfd(found, "gaussian"), rtol=2 * shorten.LADDER[-1].step
   )
 
 

@@ -37,8 +37,8 @@ def test_every_room_of_a_notebook_is_in_the_api():
 
 
 def test_links_lead_to_pages_pictures_or_home():
-  text = "[a](docs/claims.md#words) [b](launch) ![d](results/digits/figures/score_gap.png) [e](#f)"
+  text = "[a](docs/claims.md#words) [b](launch) ![d](results/digits/figures/score_gap.webp) [e](#f)"
   got, shown = pages.moved(f"<!-- gone -->{text}", ROOT)
-  want = "[a](claims.md#words) [b](index.md) ![d](results/digits/figures/score_gap.png) [e](#f)"
+  want = "[a](claims.md#words) [b](index.md) ![d](results/digits/figures/score_gap.webp) [e](#f)"
   assert got == want
-  assert shown == {ROOT / "results/digits/figures/score_gap.png"}
+  assert shown == {ROOT / "results/digits/figures/score_gap.webp"}

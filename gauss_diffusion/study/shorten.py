@@ -4,7 +4,7 @@ import math
 import pathlib
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,15 +17,9 @@ from gauss_diffusion.study.members import Member
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
 
-# Bits of the mantissa of single samples, and of those of `SQUARES`: the fewest of these by which no verdict
-# and no printed digit moves, or all. 9 bits are 0.1 %, 12 of them 0.01 %, and the mean over 100 images moves
-# by a tenth of that.
-BITS = ((9, 9), (12, 12), (18, 18), (18, 23), (23, 23))
 ROUGH_BITS = 9
 WHOLE_BITS = 23  # of a float32
 EXACT_BITS = 32  # of moments of which claims divide by differences that are nearly 0
-STEP = 1 / 256  # of the power of two above a picture's largest value: far below what tells two pictures apart
-FIELD_STEP = 2.0**-14  # the same of fields that were turned
 TINY = 1e-30  # in the place of the largest value of a picture that is 0
 SAMPLES = ("sample", "image", "point")  # axes over which claims and figures take means
 SINGLE = (*SAMPLES, "latent")  # axes along which a number is of one sample
@@ -67,42 +61,78 @@ MEANS = {"explained": ("left", "said"), "modes": ("correlation",)}  # the same w
 ROUGH = {"distillation": ("subspace_between_fits", "weight_noise2")}  # the same of no samples
 # Pictures that are read of every member, and not of a model's first network alone.
 READ = {"explained": ("residual",), "halves": ("deviations",), "perturbation": ("unmoved",)}
-# Fields of which inner products alone are read, between members of which this is the same.
-FIELDS: dict[str, tuple[str, Callable[[Member], Any]]] = {
-  "explained": ("residual", lambda member: member.model),
-  "halves": ("deviations", lambda member: (member.entry["group"], member.replicate)),
-}
 SHEET = {"samples": ("sample", pictures.MOST), "trajectories": ("latent", 1)}  # pictures that a figure shows
 
 
+class Digits(NamedTuple):
+  """How finely numbers are kept."""
+
+  bits: int  # of the mantissa of single samples
+  square_bits: int  # of those of `SQUARES`
+  step: float  # of pictures, of the power of two above their largest value
+
+
+# The first by which no verdict and no printed digit moves is taken, or all digits stay. 9 bits are 0.1 %, 12
+# are 0.01 %, and the mean over 100 images moves by a tenth of that; 128 steps are half of a screen's.
+LADDER = (
+  Digits(9, 9, 1 / 64),
+  Digits(9, 9, 1 / 256),
+  Digits(12, 12, 1 / 256),
+  Digits(18, 18, 1 / 256),
+  Digits(18, 23, 1 / 256),
+  Digits(WHOLE_BITS, WHOLE_BITS, 1 / 256),
+)
+
+
+class Field(NamedTuple):
+  """Pictures of which inner products alone are read."""
+
+  name: str
+  group: Callable[[Member], Any]  # what members have in common between whose pictures there are any
+  step: float = 2.0**-14  # as of `Digits`, of those that were turned
+  frames: tuple[str, ...] = ("sigma", "image")  # axes along which there are none
+
+
+def _halves(member: Member) -> Any:
+  return member.entry["group"], member.replicate
+
+
+FIELDS = {
+  "explained": Field("residual", lambda member: member.model),
+  "halves": Field("deviations", _halves),
+  "samples": Field("samples", _halves, 2.0**-10, frames=()),
+}
+
+
 def shorten(
-  found: "xarray.Dataset", analysis: str, member: Member, config: dict[str, Any], bits: tuple[int, int] | None
+  found: "xarray.Dataset", analysis: str, member: Member, config: dict[str, Any], digits: Digits | None
 ) -> "tuple[xarray.Dataset, dict[str, Any]]":
-  """Return what is kept of a result, all of its numbers without `bits`, and what its card says of it."""
-  compared = any(CLAIMS[name].needs.halves for name in config["claims"]) or "agreement" in config["figures"]
+  """Return what is kept of a result, all of its numbers without `digits`, and what its card says of it."""
   first, several = not member.control and not member.replicate, config["replicates"] > 1
-  read = READ.get(analysis, ()) + (("samples",) if compared else ())
+  read = READ.get(analysis, ()) + (("samples",) if _is_compared(config) else ())
   found, about = _what_is_read(found, analysis, member, config, read)
-  if bits is None:
+  if digits is None:
     return found, about
 
   apart = any(PICTURE in values.dims for values in found.values()) or analysis in FIELDS
   few = several and not first and not apart  # two samples in the place of all
-  moments = few or several and analysis not in (*FIELDS, "samples")
+  moments = few or several and analysis not in FIELDS
   drawn, means, rough = (table.get(analysis, ()) for table in (DRAWN, MEANS, ROUGH))
 
   def short(values):
     name, axes = str(values.name), set(values.dims)
     if PICTURE in axes:
-      return _stepped(values, FIELD_STEP if name in FIELDS.get(analysis, ()) else STEP)
+      turned = _is_turned(analysis, name, member, config)
+      return _stepped(values, FIELDS[analysis].step if turned else digits.step)
     if name == "gram" and several:
-      return _rounded(values, bits[0]).where(values.law == "held-out", _mean_of_halves(values))
+      return _rounded(values, digits.bits).where(values.law == "held-out", _mean_of_halves(values))
     if name in means and (several or "latent" in axes):
       return _mean(values)
     if axes & set(SAMPLES) and (moments or name in drawn):
       return _moments(values, few=few, spread=name in SQUARES or not several)
     if axes & set(SINGLE) or name in rough:
-      return _rounded(values, ROUGH_BITS if name in rough else bits[name in SQUARES])
+      fine = digits.square_bits if name in SQUARES else digits.bits
+      return _rounded(values, ROUGH_BITS if name in rough else fine)
     return values.astype(np.float32) if values.dtype == np.float64 and "sigma" in axes else values
 
   if analysis in SHEET:
@@ -114,10 +144,10 @@ def shorten(
     noise = small.inputs == "pure noise"
     small["cosine"] = _moments(found.cosine, few=False, spread=True).where(noise, small.cosine)
   return small, about | {
-    "mantissa bits": bits[0],
-    f"mantissa bits of {', '.join(SQUARES)}": bits[1],
+    "mantissa bits": digits.bits,
+    f"mantissa bits of {', '.join(SQUARES)}": digits.square_bits,
     f"{ROUGH_BITS} mantissa bits": rough,
-    "step of a picture": STEP,
+    "step of a picture": digits.step,
     "moments over": SAMPLES if moments else (),
     "mean and spread": drawn,
     "mean": means,
@@ -181,34 +211,57 @@ def _on_a_sheet(found: "xarray.Dataset", axis: str, num: int, whole: tuple[str, 
   return kept
 
 
-def turned(workdir: pathlib.Path, everybody: list[Member]) -> "dict[str, dict[str, xarray.DataArray]]":
+def _is_compared(config: dict[str, Any]) -> bool:
+  """Tell whether samples of two networks are."""
+  return any(CLAIMS[name].needs.halves for name in config["claims"]) or "agreement" in config["figures"]
+
+
+def _is_turned(analysis: str, name: str, member: Member, config: dict[str, Any]) -> bool:
+  """Tell whether pictures of a result are.
+
+  Not samples that are shown, those of a model's first network; nor those of controls, many of which are the
+  same and compress better so.
+  """
+  if analysis not in FIELDS or name != FIELDS[analysis].name:
+    return False
+  return name != "samples" or bool(_is_compared(config) and member.replicate and not member.control)
+
+
+def turned(
+  workdir: pathlib.Path, everybody: list[Member], config: dict[str, Any]
+) -> "dict[str, dict[str, xarray.DataArray]]":
   """Return fields of which inner products alone are read, turned so that few of their pixels are not 0.
 
-  At each noise level and on each image all fields of a group are turned by one rotation, the Q of their QR:
+  All pictures of a group are turned by one rotation, the Q of their QR, or by one for each place in `frames`:
   of the k-th of them all pixels are 0 but the first k.
   """
   found: dict[str, dict[str, xarray.DataArray]] = {}
-  for analysis, (name, group_of) in FIELDS.items():
+  for analysis, field in FIELDS.items():
     groups: dict[Any, dict[str, xarray.DataArray]] = {}
     for member in everybody:
       place = workdir / "results" / analysis / member.label
-      if results.exists(place) and (one := results.load(place)[0]) is not None:
-        groups.setdefault(group_of(member), {})[str(place)] = one[name]
+      if _is_turned(analysis, field.name, member, config) and results.exists(place):
+        one = results.load(place)[0]
+        if one is not None:
+          groups.setdefault(field.group(member), {})[str(place)] = one[field.name]
     for fields in groups.values():
-      found |= {place: {name: field} for place, field in zip(fields, _turn([*fields.values()]))}
+      found |= {
+        place: {field.name: one} for place, one in zip(fields, _turn([*fields.values()], field.frames))
+      }
   return found
 
 
-def _turn(fields: "list[xarray.DataArray]") -> "list[xarray.DataArray]":
-  axes = ("sigma", "image", *subjects.IMAGE)
-  ordered = [field.transpose(..., *axes) for field in fields]
-  flat = [field.to_numpy().reshape(-1, *field.shape[-5:-3], math.prod(field.shape[-3:])) for field in ordered]
-  vectors = np.concatenate(flat).astype(float)  # [fields, sigma, image, pixels]
-  if len(vectors) >= vectors.shape[-1]:
-    return fields
-  coordinates = np.linalg.qr(np.moveaxis(vectors, 0, -1)).R  # [sigma, image, fields, fields]
+def _turn(fields: "list[xarray.DataArray]", frames: tuple[str, ...]) -> "list[xarray.DataArray]":
+  ordered = [field.transpose(..., *frames, *subjects.IMAGE) for field in fields]
+  kept = len(frames) + len(subjects.IMAGE)  # axes
+  flat = [
+    field.to_numpy().reshape(-1, *field.shape[-kept : -len(subjects.IMAGE)], math.prod(field.shape[-3:]))
+    for field in ordered
+  ]
+  vectors = np.concatenate(flat).astype(float)  # [pictures, *frames, pixels]
+  coordinates = np.linalg.qr(np.moveaxis(vectors, 0, -1)).R  # [*frames, at most as many as pixels, pictures]
   vectors[...] = 0
-  vectors[..., : len(vectors)] = np.moveaxis(coordinates, -1, 0)
+  vectors[..., : coordinates.shape[-2]] = np.moveaxis(coordinates, -1, 0)
   parts = np.split(vectors, np.cumsum([len(each) for each in flat])[:-1])
   return [
     one.copy(data=part.reshape(one.shape).astype(one.dtype)).transpose(*field.dims)
