@@ -113,6 +113,7 @@ def test_quick_without_peers(tmp_path):
   low, middle, high = measured["seconds"][OURS]
   assert 0 < low <= middle <= high
   assert min(measured["rates"].values()) > 1e6 and measured["floor"] > 0
+  assert -0.1 < measured["others"] < os.cpu_count() + 0.1  # of processors, told in ticks
   assert WORKLOADS["neighbours"].title in done.stdout
 
 
