@@ -14,8 +14,8 @@ the whole results. Each card says what was left out, and how numbers were shorte
   read two values stand for all, with the same mean and spread.
 - Pictures are those that figures show. In the place of further samples stand even ones, as far from the
   network's as the samples were; where samples of two networks are compared, all stay.
-- Fields of which inner products alone are read, and samples that are compared and not shown, are turned until
-  few of their pixels are other than 0.
+- Fields of which inner products alone are read, such as samples that are compared, are turned until few of
+  their pixels are other than 0; what figures show of them stays beside them.
 """
 
 import contextlib

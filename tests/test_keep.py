@@ -2,6 +2,7 @@
 
 import base64
 import json
+import pathlib
 import re
 import shutil
 
@@ -217,14 +218,42 @@ def test_fields_are_turned_together_and_keep_their_inner_products(frames):
   assert (few != 0).sum() == (3 * 15 if frames else 1 + 2 + 3 + 4 + 5)
 
 
-def test_samples_that_are_shown_are_not_turned():
-  compared, alone = ({"claims": claims, "figures": ()} for claims in (("halves agree",), ()))
-  first, second = (Member("n", "n", replicate, "", {}, {}) for replicate in (0, 1))
-  assert not shorten._is_turned("samples", "samples", second._replace(control="mean"), compared)
-  assert shorten._is_turned("samples", "samples", second, compared)
-  assert not shorten._is_turned("samples", "samples", first, compared)
-  assert not shorten._is_turned("samples", "samples", second, alone)
-  assert not shorten._is_turned("samples", "neighbours", second, compared)
+def test_samples_that_are_compared_are_turned_and_pictures_of_the_first_stay(tmp_path):
+  config = {"claims": ("halves agree",), "figures": ()}
+  rng, axes = np.random.default_rng(0), ("denoiser", "sample", "y", "x", "channel")
+  parts = [Member(f"n{part}", f"n{part}", 0, "", {"group": "n", "part": part}, {}) for part in (0, 1)]
+  everybody = [
+    *parts,
+    parts[0]._replace(label="n0.2", replicate=1),
+    parts[0]._replace(label="c", control="mean"),
+  ]
+  before = {}
+  for member in everybody:
+    values = rng.uniform(-1, 1, (1, 9, 4, 4, 3)).astype(np.float32)
+    found = results.labelled(
+      {"samples": (axes, values), "neighbours": (axes, values)}, {"denoiser": ["network"]}
+    )
+    results.save(tmp_path / "results" / "samples" / member.label, found, {})
+    before[member.label] = found.samples[0]
+  turned = {
+    pathlib.Path(place).name: each for place, each in shorten.turned(tmp_path, everybody, config).items()
+  }
+  assert {label: set(each) for label, each in turned.items()} == {
+    "n0": {"samples", "samples_shown"},
+    "n1": {"samples", "samples_shown"},
+    "n0.2": {"samples"},
+  }
+
+  def apart(one, two):
+    return np.linalg.norm((one.to_numpy()[:, None] - two.to_numpy()).reshape(9, 9, -1), axis=-1)
+
+  found = apart(turned["n0"]["samples"][0], turned["n1"]["samples"][0])
+  np.testing.assert_allclose(found, apart(before["n0"], before["n1"]), rtol=1e-5)
+  assert not np.allclose(turned["n0"]["samples"][0], before["n0"])
+  shown = turned["n0"]["samples_shown"][0]
+  assert shown.shape == (8, 4, 4, 3) and shown.dtype == np.uint8
+  np.testing.assert_allclose(shown / 127.5 - 1, before["n0"][:8].to_numpy(), atol=1.01 / 255)
+  assert not shorten.turned(tmp_path, everybody, {"claims": (), "figures": ()})
 
 
 def test_half_means_explain_what_the_images_do():

@@ -89,7 +89,6 @@ class Field(NamedTuple):
 
   name: str
   group: Callable[[Member], Any]  # what members have in common between whose pictures there are any
-  step: float = 2.0**-14  # as of `Digits`, of those that were turned
   frames: tuple[str, ...] = ("sigma", "image")  # axes along which there are none
 
 
@@ -97,10 +96,11 @@ def _halves(member: Member) -> Any:
   return member.entry["group"], member.replicate
 
 
+FIELD_STEP = 2.0**-14  # as of `Digits`, of those that were turned
 FIELDS = {
   "explained": Field("residual", lambda member: member.model),
   "halves": Field("deviations", _halves),
-  "samples": Field("samples", _halves, 2.0**-10, frames=()),
+  "samples": Field("samples", _halves, frames=()),
 }
 
 
@@ -123,7 +123,7 @@ def shorten(
     name, axes = str(values.name), set(values.dims)
     if PICTURE in axes:
       turned = _is_turned(analysis, name, member, config)
-      return _stepped(values, FIELDS[analysis].step if turned else digits.step)
+      return _stepped(values, FIELD_STEP if turned else digits.step)
     if name == "gram" and several:
       return _rounded(values, digits.bits).where(values.law == "held-out", _mean_of_halves(values))
     if name in means and (several or "latent" in axes):
@@ -219,12 +219,11 @@ def _is_compared(config: dict[str, Any]) -> bool:
 def _is_turned(analysis: str, name: str, member: Member, config: dict[str, Any]) -> bool:
   """Tell whether pictures of a result are.
 
-  Not samples that are shown, those of a model's first network; nor those of controls, many of which are the
-  same and compress better so.
+  Not samples that nothing compares; nor those of controls, many of which are the same and compress better so.
   """
   if analysis not in FIELDS or name != FIELDS[analysis].name:
     return False
-  return name != "samples" or bool(_is_compared(config) and member.replicate and not member.control)
+  return name != "samples" or _is_compared(config) and not member.control
 
 
 def turned(
@@ -233,7 +232,7 @@ def turned(
   """Return fields of which inner products alone are read, turned so that few of their pixels are not 0.
 
   All pictures of a group are turned by one rotation, the Q of their QR, or by one for each place in `frames`:
-  of the k-th of them all pixels are 0 but the first k.
+  of the k-th of them all pixels are 0 but the first k. Images that figures show come along as they are.
   """
   found: dict[str, dict[str, xarray.DataArray]] = {}
   for analysis, field in FIELDS.items():
@@ -244,11 +243,19 @@ def turned(
         one = results.load(place)[0]
         if one is not None:
           groups.setdefault(field.group(member), {})[str(place)] = one[field.name]
+          found[str(place)] = {} if member.replicate else _shown(analysis, field.name, one)
     for fields in groups.values():
-      found |= {
-        place: {field.name: one} for place, one in zip(fields, _turn([*fields.values()], field.frames))
-      }
+      for where, each in zip(fields, _turn([*fields.values()], field.frames)):
+        found[where][field.name] = each
   return found
+
+
+def _shown(analysis: str, name: str, found: "xarray.Dataset") -> "dict[str, xarray.DataArray]":
+  """Return images that figures show of an array that is about to be turned."""
+  shown = f"{name}{results.SHOWN}"
+  if name not in pictures.PICTURES.get(analysis, ()) or shown in found:
+    return {}
+  return {shown: pictures.add(pictures.PIXELS, analysis, found)[shown].drop_attrs()}
 
 
 def _turn(fields: "list[xarray.DataArray]", frames: tuple[str, ...]) -> "list[xarray.DataArray]":
