@@ -9,6 +9,12 @@ random-matrix theory predicts for the Gaussian denoisers of such halves, and for
 `:digits` takes an estimated eight minutes on two cores, `:cpu` an hour and a quarter. Expect samples of the
 two Gaussian denoisers to lie as far apart as predicted, within 5 %, from 0.71 of unrelated ones at 16 images
 to 0.11 at 718; samples of two networks 1.2 to 2.2 times as far.
+
+On CIFAR-10 at 16 x 16 samples of the Gaussian denoisers lie 0.51 apart at 64 images and 0.03 at 25,000, at
+most 11 % farther than predicted; those of networks 1.4, 1.2, 3.2 and 5.8 times as far as predicted, and no
+less than 0.16. The prediction is one for Gaussian data. Of photographs it holds to 24 % of the squared
+distance of two Gaussian denoisers above sigma = 0.12; there, with 6,250 images or more, that is 1.4 times as
+large as predicted, and three times at 0.02 and below.
 """
 
 from ml_collections import ConfigDict
