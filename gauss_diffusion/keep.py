@@ -66,10 +66,11 @@ def keep(workdir: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
     raise ValueError(f"`{folder}` is not empty and holds no kept study; want a new folder")
   rebuild.rebuild(workdir)
   wanted = results.read_json(workdir / rebuild.CLAIMS)
+  turned = shorten.turned(workdir, members(config), config)
   with tempfile.TemporaryDirectory() as place:
     for i, digits in enumerate((*shorten.LADDER, None)):
       scratch = pathlib.Path(place) / str(i)
-      _copy_small(workdir, scratch, config, digits)
+      _copy_small(workdir, scratch, config, digits, turned if digits else {})
       if _same_verdicts(rebuild.judge(scratch), wanted):
         break
     shutil.rmtree(folder / "figures", ignore_errors=True)
@@ -109,12 +110,14 @@ def reported(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _copy_small(
-  workdir: pathlib.Path, scratch: pathlib.Path, config: dict[str, Any], digits: shorten.Digits | None
+  workdir: pathlib.Path,
+  scratch: pathlib.Path,
+  config: dict[str, Any],
+  digits: shorten.Digits | None,
+  turned: dict[str, dict[str, Any]],
 ) -> None:
   results.copy(workdir / asked.FILE, scratch / asked.FILE)
-  everybody = members(config)
-  turned = shorten.turned(workdir, everybody, config) if digits else {}
-  for member in everybody:
+  for member in members(config):
     for name in (*analyses_of(config, member), rebuild.TRAINING):
       source = workdir / "results" / name / member.label
       if results.exists(source):

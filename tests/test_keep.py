@@ -124,6 +124,12 @@ def test_every_member_is_there_and_its_card_says_what_was_left_out(whole, unpack
     assert sorted(card["kept"]["left out"]) == sorted(left_out)
 
 
+def test_of_samples_that_nothing_compares_two_scores_stand_for_all_of_a_further_network(whole, unpacked):
+  (one, _), (old, _) = (read(folder, "samples", "n16.2") for folder in (unpacked, whole))
+  assert one.sizes["sample"] == 2 < old.sizes["sample"]
+  np.testing.assert_allclose(one.gl.mean("sample"), old.gl.mean("sample"), rtol=FLOAT32)
+
+
 def test_of_a_control_what_claims_read_is_kept(unpacked):
   arrays, _ = read(unpacked, "score_gap", "n16.skip")
   assert set(arrays.data_vars) <= set(shorten.JUDGED["score_gap"]) and arrays.clean.item() == "held-out"

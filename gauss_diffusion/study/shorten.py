@@ -19,6 +19,7 @@ if typing.TYPE_CHECKING:
 
 ROUGH_BITS = 9
 WHOLE_BITS = 23  # of a float32
+FIELD_STEP = 2.0**-14  # as of `Digits`, of pictures that were turned
 EXACT_BITS = 32  # of moments of which claims divide by differences that are nearly 0
 TINY = 1e-30  # in the place of the largest value of a picture that is 0
 SAMPLES = ("sample", "image", "point")  # axes over which claims and figures take means
@@ -96,7 +97,6 @@ def _halves(member: Member) -> Any:
   return member.entry["group"], member.replicate
 
 
-FIELD_STEP = 2.0**-14  # as of `Digits`, of those that were turned
 FIELDS = {
   "explained": Field("residual", lambda member: member.model),
   "halves": Field("deviations", _halves),
@@ -114,7 +114,7 @@ def shorten(
   if digits is None:
     return found, about
 
-  apart = any(PICTURE in values.dims for values in found.values()) or analysis in FIELDS
+  apart = any(PICTURE in values.dims for values in found.values())
   few = several and not first and not apart  # two samples in the place of all
   moments = few or several and analysis not in FIELDS
   drawn, means, rough = (table.get(analysis, ()) for table in (DRAWN, MEANS, ROUGH))
