@@ -13,9 +13,8 @@ the whole results. Each card says what was left out, and how numbers were shorte
 - Of one network claims and headline read every sample; all stay, with fewer digits. Of what figures alone
   read two values stand for all, with the same mean and spread.
 - Pictures are those that figures show. In the place of further samples stand even ones, as far from the
-  network's as the samples were; where samples of two networks are compared, all stay.
-- Fields of which inner products alone are read, such as samples that are compared, are turned until few of
-  their pixels are other than 0; what figures show of them stays beside them.
+  network's as the samples were; where samples of two networks are compared, their distances stand beside.
+- Fields of which inner products alone are read are turned until few of their pixels are other than 0.
 """
 
 import contextlib
@@ -66,11 +65,11 @@ def keep(workdir: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
     raise ValueError(f"`{folder}` is not empty and holds no kept study; want a new folder")
   rebuild.rebuild(workdir)
   wanted = results.read_json(workdir / rebuild.CLAIMS)
-  turned = shorten.turned(workdir, members(config), config)
+  added = shorten.added(workdir, members(config), config)
   with tempfile.TemporaryDirectory() as place:
     for i, digits in enumerate((*shorten.LADDER, None)):
       scratch = pathlib.Path(place) / str(i)
-      _copy_small(workdir, scratch, config, digits, turned if digits else {})
+      _copy_small(workdir, scratch, config, digits, added)
       if _same_verdicts(rebuild.judge(scratch), wanted):
         break
     shutil.rmtree(folder / "figures", ignore_errors=True)
@@ -114,7 +113,7 @@ def _copy_small(
   scratch: pathlib.Path,
   config: dict[str, Any],
   digits: shorten.Digits | None,
-  turned: dict[str, dict[str, Any]],
+  added: dict[str, dict[str, Any]],
 ) -> None:
   results.copy(workdir / asked.FILE, scratch / asked.FILE)
   for member in members(config):
@@ -123,7 +122,7 @@ def _copy_small(
       if results.exists(source):
         found, card = results.load(source, skip=rebuild.MAPS)
         if found is not None:
-          found = found.assign(turned.get(str(source), {})).drop_encoding()
+          found = found.assign(added.get(str(source), {})).drop_encoding()
           found, card["kept"] = shorten.shorten(found, name, member, config, digits)
         results.save(scratch / "results" / name / member.label, found, card, squeeze=False)
 

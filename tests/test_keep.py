@@ -204,62 +204,71 @@ def test_two_values_in_turn_have_the_mean_and_the_spread_of_all(count):
     assert (even == even.isel(image=0)).all()
 
 
-@pytest.mark.parametrize("frames", [("sigma", "image"), ()])
-def test_fields_are_turned_together_and_keep_their_inner_products(frames):
+def test_fields_are_turned_together_and_keep_their_inner_products():
   rng = np.random.default_rng(0)
   axes = ("denoiser", "sigma", "image", "y", "x", "channel")
   fields = [xr.DataArray(rng.normal(size=(2, 3, 5, 4, 4, 1)).astype(np.float32), dims=axes) for _ in range(2)]
   fields[1] = fields[1].transpose("sigma", ...)
-  turned = shorten._turn(fields, frames)
+  turned = shorten._turn(fields)
 
   def products(each):
     flat = np.concatenate([field.transpose(*axes).to_numpy().reshape(2, 15, 16) for field in each])
-    flat = flat if frames else flat.reshape(-1, 1, 16)
     return np.einsum("aip,bip->abi", flat.astype(float), flat)
 
   np.testing.assert_allclose(products(turned), products(fields), atol=16 * FLOAT32)
   assert [field.dims for field in turned] == [field.dims for field in fields]
-  # The third of four pictures has three coordinates at each place; of sixty the k-th has k.
-  few = turned[1].isel(denoiser=0) if frames else turned[0].isel(denoiser=0, sigma=0)
-  assert (few != 0).sum() == (3 * 15 if frames else 1 + 2 + 3 + 4 + 5)
+  assert (turned[1].isel(denoiser=0) != 0).sum() == 3 * 15  # the third of four has three coordinates
 
 
-def test_samples_that_are_compared_are_turned_and_pictures_of_the_first_stay(tmp_path):
-  config = {"claims": ("halves agree",), "figures": ()}
-  rng, axes = np.random.default_rng(0), ("denoiser", "sample", "y", "x", "channel")
-  parts = [Member(f"n{part}", f"n{part}", 0, "", {"group": "n", "part": part}, {}) for part in (0, 1)]
-  everybody = [
-    *parts,
-    parts[0]._replace(label="n0.2", replicate=1),
-    parts[0]._replace(label="c", control="mean"),
-  ]
+def test_of_samples_that_are_compared_distances_to_the_other_half_are_kept(tmp_path):
+  config = {"claims": ("halves agree",), "figures": (), "replicates": 2}
+  rng, axes, names = (
+    np.random.default_rng(0),
+    ("denoiser", "sample", "y", "x", "channel"),
+    ["network", "gaussian"],
+  )
+
+  def half(group, part, replicate=0, control=""):
+    name = f"{group}{part}" + f".{replicate + 1}" * bool(replicate)
+    stands_in = {} if control else {"mean": f"x{part}" + f".{replicate + 1}" * bool(replicate) + ".mean"}
+    label = f"{name}.{control}" if control else name
+    entry = {"group": group, "part": part, "title": label.replace(".2", "")}
+    return Member(label, name, replicate, control, entry, stands_in)
+
+  # The controls of the first group stand in for the second, too.
+  everybody = [half(group, part, replicate) for replicate in (0, 1) for group in "xy" for part in (0, 1)]
+  everybody += [half("x", part, replicate, "mean") for replicate in (0, 1) for part in (0, 1)]
   before = {}
   for member in everybody:
-    values = rng.uniform(-1, 1, (1, 9, 4, 4, 3)).astype(np.float32)
-    found = results.labelled(
-      {"samples": (axes, values), "neighbours": (axes, values)}, {"denoiser": ["network"]}
-    )
+    values = rng.uniform(-1, 1, (2, 9, 4, 4, 3)).astype(np.float32)
+    found = results.labelled({"samples": (axes, values), "neighbours": (axes, values)}, {"denoiser": names})
     results.save(tmp_path / "results" / "samples" / member.label, found, {})
-    before[member.label] = found.samples[0]
-  turned = {
-    pathlib.Path(place).name: each for place, each in shorten.turned(tmp_path, everybody, config).items()
-  }
-  assert {label: set(each) for label, each in turned.items()} == {
-    "n0": {"samples", "samples_shown"},
-    "n1": {"samples", "samples_shown"},
-    "n0.2": {"samples"},
-  }
+    before[member.label] = measures.Reading(member.entry["title"], member.entry, {"samples": found}, {})
+  added = shorten.added(tmp_path, everybody, config)
+  assert {pathlib.Path(place).name for place in added} == {*before}
 
-  def apart(one, two):
-    return np.linalg.norm((one.to_numpy()[:, None] - two.to_numpy()).reshape(9, 9, -1), axis=-1)
+  def kept(member):
+    found = (
+      before[member.label]
+      .found["samples"]
+      .assign(added[str(tmp_path / "results" / "samples" / member.label)])
+    )
+    found = shorten.shorten(found, "samples", member, config, shorten.LADDER[0])[0]
+    return before[member.label]._replace(found={"samples": found})
 
-  found = apart(turned["n0"]["samples"][0], turned["n1"]["samples"][0])
-  np.testing.assert_allclose(found, apart(before["n0"], before["n1"]), rtol=1e-5)
-  assert not np.allclose(turned["n0"]["samples"][0], before["n0"])
-  shown = turned["n0"]["samples_shown"][0]
-  assert shown.shape == (8, 4, 4, 3) and shown.dtype == np.uint8
-  np.testing.assert_allclose(shown / 127.5 - 1, before["n0"][:8].to_numpy(), atol=1.01 / 255)
-  assert not shorten.turned(tmp_path, everybody, {"claims": (), "figures": ()})
+  after = {member.label: kept(member) for member in everybody}
+  assert {label: "samples" in each.found["samples"] for label, each in after.items()} == {
+    label: label in {"x0", "x1", "y0", "y1"} for label in before
+  }
+  for one, two in (("x0", "x1"), ("y1.2", "y0.2"), ("x0.mean", "x1.mean"), ("y0", "y0"), ("x1.2.mean",) * 2):
+    for pair in (("network", "network"), ("network", "gaussian"), ("gaussian", "gaussian")):
+      wanted = measures.distance(before[one], before[two], *pair)
+      found = measures.distance(after[one], after[two], *pair)
+      assert len(found) == (9 if one in {"x0", "y0"} else 2)
+      np.testing.assert_allclose(found.mean(), wanted.mean(), rtol=2.0**-10, atol=FLOAT32)
+  with pytest.raises(KeyError, match="partner"):
+    measures.distance(after["x0"], after["y1"])
+  assert not shorten.added(tmp_path, everybody, {"claims": (), "figures": ()})
 
 
 def test_half_means_explain_what_the_images_do():
@@ -297,8 +306,7 @@ def test_of_what_is_read_as_a_mean_the_mean_is_kept():
   assert (short == short.isel(image=0)).all()
 
 
-@pytest.mark.parametrize("claims", [(), ("halves agree",)])
-def test_of_samples_that_no_claim_compares_the_pictures_shown_are_kept_and_distances(claims):
+def test_of_samples_the_pictures_shown_are_kept_and_distances_from_the_network():
   rng = np.random.default_rng(0)
   axes, names = ("denoiser", "sample", "y", "x", "channel"), ["gaussian", "network"]
   found = results.labelled(
@@ -309,12 +317,12 @@ def test_of_samples_that_no_claim_compares_the_pictures_shown_are_kept_and_dista
     },
     {"denoiser": names},
   )
-  config = {"claims": claims, "figures": (), "replicates": 1}
+  config = {"claims": (), "figures": (), "replicates": 1}
   kept, card = shorten.shorten(found, "samples", Member("n", "n", 0, "", {}, {}), config, shorten.LADDER[-1])
   np.testing.assert_allclose(kept.gl, found.gl, rtol=FLOAT32)
   np.testing.assert_allclose(kept.samples[:, :8], found.samples[:, :8], atol=shorten.LADDER[-1].step)
   even = (kept.samples[:, 8:] == kept.samples[:, 8:].isel(y=[0], x=[0]).data).all()
-  assert bool(even) is not claims and card["all pictures kept"] == ["samples"] * len(claims)
+  assert even
   np.testing.assert_allclose(kept.neighbours[:, :8], found.neighbours[:, :8], atol=shorten.LADDER[-1].step)
   assert bool((kept.neighbours[:, 8:] == 0).all()) and card["pictures kept"] == 8
   np.testing.assert_allclose(

@@ -18,6 +18,7 @@ HIGH: Band = (20.0, np.inf)
 MIDDLE: Band = (0.1, 20.0)  # where memorization and generalization part
 LOW: Band = (0.0, 0.1)
 ALL: Band = (0.0, np.inf)
+APART = "apart"  # distances between samples, [partner, denoiser, other, sample], partners by their titles
 # What may change along a study, by its name in `sweep` -> what an axis calls it.
 SWEEPS = {
   "size": "training images",
@@ -157,8 +158,11 @@ def error(reading: Reading, clean: str = "held-out", band: Band = MIDDLE) -> Val
 def distance(one: Reading, two: Reading, denoiser: str = "network", other: str | None = None) -> Values:
   """Return how far the samples of two readings from the same noise lie apart, in units of chance.
 
-  ``‖a_i − b_i‖ / mean over j ≠ i of ‖a_i − b_j‖``: 0 for the same image, about 1 for unrelated ones.
+  ``‖a_i − b_i‖ / mean over j ≠ i of ‖a_i − b_j‖``: 0 for the same image, about 1 for unrelated ones. A kept
+  study has these numbers, between halves and of each half itself, and not the samples.
   """
+  if APART in (found := one.found["samples"]):
+    return found[APART].sel(partner=two.title, denoiser=denoiser, other=other or denoiser).to_numpy()
   a, b = _samples(one, denoiser), _samples(two, other or denoiser)
   apart = np.linalg.norm(a[:, None] - b[None], axis=-1)
   same = np.diagonal(apart)

@@ -1,5 +1,6 @@
 """What of a result claims, figures and headlines read, and with how few digits: what `keep` commits."""
 
+import itertools
 import math
 import pathlib
 import typing
@@ -10,7 +11,9 @@ import numpy as np
 
 from gauss_diffusion import results
 from gauss_diffusion.analyses import subject as subjects
+from gauss_diffusion.readings import measures
 from gauss_diffusion.readings.claims import CLAIMS
+from gauss_diffusion.readings.measures import Reading
 from gauss_diffusion.study import pictures, rebuild
 from gauss_diffusion.study.members import Member
 
@@ -47,7 +50,7 @@ JUDGED = {
   "linearity": ("cosine",),
   "modes": ("alignment",),
   "perturbation": ("change", "length", "unmoved"),
-  "samples": ("gl", "memorized", "samples"),
+  "samples": ("gl", "memorized", measures.APART),
   "score_gap": ("rmse", "nmse", "error", "floor", "dimension"),
 }
 PAIRS = "score_gap.pairs"  # what a claim needs that reads distances between denoisers
@@ -86,11 +89,10 @@ LADDER = (
 
 
 class Field(NamedTuple):
-  """Pictures of which inner products alone are read."""
+  """Pictures of which inner products alone are read, between those of one level and image."""
 
   name: str
   group: Callable[[Member], Any]  # what members have in common between whose pictures there are any
-  frames: tuple[str, ...] = ("sigma", "image")  # axes along which there are none
 
 
 def _halves(member: Member) -> Any:
@@ -100,8 +102,8 @@ def _halves(member: Member) -> Any:
 FIELDS = {
   "explained": Field("residual", lambda member: member.model),
   "halves": Field("deviations", _halves),
-  "samples": Field("samples", _halves, frames=()),
 }
+FRAMES = ("sigma", "image")
 
 
 def shorten(
@@ -109,21 +111,19 @@ def shorten(
 ) -> "tuple[xarray.Dataset, dict[str, Any]]":
   """Return what is kept of a result, all of its numbers without `digits`, and what its card says of it."""
   first, several = not member.control and not member.replicate, config["replicates"] > 1
-  read = READ.get(analysis, ()) + (("samples",) if _is_compared(config) else ())
-  found, about = _what_is_read(found, analysis, member, config, read)
+  found, about = _what_is_read(found, analysis, member, config)
   if digits is None:
     return found, about
 
   apart = any(PICTURE in values.dims for values in found.values())
   few = several and not first and not apart  # two samples in the place of all
-  moments = few or several and analysis not in FIELDS
+  moments = few or several and analysis not in (*FIELDS, "samples")
   drawn, means, rough = (table.get(analysis, ()) for table in (DRAWN, MEANS, ROUGH))
 
   def short(values):
     name, axes = str(values.name), set(values.dims)
     if PICTURE in axes:
-      turned = _is_turned(analysis, name, member, config)
-      return _stepped(values, FIELD_STEP if turned else digits.step)
+      return _stepped(values, FIELD_STEP if _is_turned(analysis, name) else digits.step)
     if name == "gram" and several:
       return _rounded(values, digits.bits).where(values.law == "held-out", _mean_of_halves(values))
     if name in means and (several or "latent" in axes):
@@ -136,9 +136,8 @@ def shorten(
     return values.astype(np.float32) if values.dtype == np.float64 and "sigma" in axes else values
 
   if analysis in SHEET:
-    found = _on_a_sheet(found, *SHEET[analysis], whole=read)
+    found = _on_a_sheet(found, *SHEET[analysis])
     about["pictures kept"] = SHEET[analysis][1]
-    about["all pictures kept"] = [name for name in read if name in found]
   small = found.map(short, keep_attrs=True)
   if analysis == "linearity" and not several and not member.control:  # claims are of noisy images alone
     noise = small.inputs == "pure noise"
@@ -155,7 +154,7 @@ def shorten(
 
 
 def _what_is_read(
-  found: "xarray.Dataset", analysis: str, member: Member, config: dict[str, Any], read: tuple[str, ...]
+  found: "xarray.Dataset", analysis: str, member: Member, config: dict[str, Any]
 ) -> "tuple[xarray.Dataset, dict[str, Any]]":
   """Return a result without what neither claims nor figures read, and what its card says of that.
 
@@ -164,8 +163,8 @@ def _what_is_read(
     analysis: whose.
     member: of whom.
     config: of the study.
-    read: pictures that are read of every member.
   """
+  read = READ.get(analysis, ())
   claimed = [name for claim in config["claims"] for name in READ_BY.get(claim, ())]
   unread = [name for name in UNREAD.get(analysis, ()) if name not in claimed]
   judged = set(JUDGED.get(analysis, ()))
@@ -190,15 +189,15 @@ def _what_is_read(
   return found.drop_vars(left_out).sel(places), {"left out": [*before, *left_out]} | places
 
 
-def _on_a_sheet(found: "xarray.Dataset", axis: str, num: int, whole: tuple[str, ...]) -> "xarray.Dataset":
+def _on_a_sheet(found: "xarray.Dataset", axis: str, num: int) -> "xarray.Dataset":
   """Return a result with even pictures in the place of all but the first along an axis.
 
   Samples of a network are 0 there, and those of another denoiser as bright as they were far from it, so that
-  the distance between both stays. Those that are read as a `whole` stay as they are.
+  the distance between both stays.
   """
   kept = found.copy()
   for name, values in found.items():
-    if name in whole or not {axis, PICTURE} <= set(values.dims):
+    if not {axis, PICTURE} <= set(values.dims):
       continue
     even = 0 * values
     if name == "samples":
@@ -211,56 +210,76 @@ def _on_a_sheet(found: "xarray.Dataset", axis: str, num: int, whole: tuple[str, 
   return kept
 
 
-def _is_compared(config: dict[str, Any]) -> bool:
-  """Tell whether samples of two networks are."""
-  return any(CLAIMS[name].needs.halves for name in config["claims"]) or "agreement" in config["figures"]
-
-
-def _is_turned(analysis: str, name: str, member: Member, config: dict[str, Any]) -> bool:
-  """Tell whether pictures of a result are.
-
-  Not samples that nothing compares; nor those of controls, many of which are the same and compress better so.
-  """
-  if analysis not in FIELDS or name != FIELDS[analysis].name:
-    return False
-  return name != "samples" or _is_compared(config) and not member.control
-
-
-def turned(
+def added(
   workdir: pathlib.Path, everybody: list[Member], config: dict[str, Any]
 ) -> "dict[str, dict[str, xarray.DataArray]]":
-  """Return fields of which inner products alone are read, turned so that few of their pixels are not 0.
+  """Return what takes the place of arrays that are too large: place of a result -> its new arrays.
 
-  All pictures of a group are turned by one rotation, the Q of their QR, or by one for each place in `frames`:
-  of the k-th of them all pixels are 0 but the first k. Images that figures show come along as they are.
+  Fields of which inner products alone are read are turned. Samples that are compared get the distances to
+  those of their partner beside them.
+  """
+  found = _turned(workdir, everybody)
+  if any(CLAIMS[name].needs.halves for name in config["claims"]) or "agreement" in config["figures"]:
+    found |= _apart(workdir, everybody)
+  return found
+
+
+def _apart(workdir: pathlib.Path, everybody: list[Member]) -> "dict[str, dict[str, xarray.DataArray]]":
+  """Return how far samples of a half lie from its own and from its partner's, see `measures.distance`."""
+  folder, by_label = workdir / "results" / "samples", {member.label: member for member in everybody}
+  held: dict[str, Reading] = {}
+  for label, member in by_label.items():
+    if results.exists(folder / label) and (found := results.load(folder / label)[0]) is not None:
+      held[label] = Reading(member.entry["title"], member.entry, {"samples": found}, {})
+  partners: dict[str, dict[str, Reading]] = {label: {} for label in held}  # by their titles
+  for one, two in itertools.product(everybody, repeat=2):
+    if not (one.control or two.control) and _halves(one) == _halves(two):
+      controls = [(one.stands_in[name], two.stands_in[name]) for name in one.stands_in]
+      for label, other in [(one.label, two.label), *controls]:
+        if {label, other} <= {*held}:
+          partners[label][held[other].title] = held[other]
+  apart = {label: _distances(one, partners[label]) for label, one in held.items() if partners[label]}
+  return {str(folder / label): {measures.APART: each} for label, each in apart.items()}
+
+
+def _distances(one: Reading, partners: dict[str, Reading]) -> "xarray.DataArray":
+  names = [str(name) for name in one.found["samples"].denoiser.to_numpy()]
+  with np.errstate(invalid="ignore"):  # a constant draws one picture, which has no distance from itself
+    every = [
+      [[measures.distance(one, two, name, other) for other in names] for name in names]
+      for two in partners.values()
+    ]
+  axes = ("partner", "denoiser", "other", "sample")
+  coordinates = {"partner": [*partners], "denoiser": names, "other": names}
+  arrays = {measures.APART: (axes, np.array(every, np.float32))}
+  return results.labelled(arrays, coordinates)[measures.APART]
+
+
+def _is_turned(analysis: str, name: str) -> bool:
+  return analysis in FIELDS and name == FIELDS[analysis].name
+
+
+def _turned(workdir: pathlib.Path, everybody: list[Member]) -> "dict[str, dict[str, xarray.DataArray]]":
+  """Return fields turned so that few of their pixels are not 0.
+
+  All pictures of a group that have a place in `FRAMES` in common are turned by one rotation, the Q of their
+  QR: of the k-th of them all pixels are 0 but the first k.
   """
   found: dict[str, dict[str, xarray.DataArray]] = {}
   for analysis, field in FIELDS.items():
     groups: dict[Any, dict[str, xarray.DataArray]] = {}
     for member in everybody:
       place = workdir / "results" / analysis / member.label
-      if _is_turned(analysis, field.name, member, config) and results.exists(place):
-        one = results.load(place)[0]
-        if one is not None:
-          groups.setdefault(field.group(member), {})[str(place)] = one[field.name]
-          found[str(place)] = {} if member.replicate else _shown(analysis, field.name, one)
+      if results.exists(place) and (one := results.load(place)[0]) is not None:
+        groups.setdefault(field.group(member), {})[str(place)] = one[field.name]
     for fields in groups.values():
-      for where, each in zip(fields, _turn([*fields.values()], field.frames)):
-        found[where][field.name] = each
+      found |= {where: {field.name: each} for where, each in zip(fields, _turn([*fields.values()]))}
   return found
 
 
-def _shown(analysis: str, name: str, found: "xarray.Dataset") -> "dict[str, xarray.DataArray]":
-  """Return images that figures show of an array that is about to be turned."""
-  shown = f"{name}{results.SHOWN}"
-  if name not in pictures.PICTURES.get(analysis, ()) or shown in found:
-    return {}
-  return {shown: pictures.add(pictures.PIXELS, analysis, found)[shown].drop_attrs()}
-
-
-def _turn(fields: "list[xarray.DataArray]", frames: tuple[str, ...]) -> "list[xarray.DataArray]":
-  ordered = [field.transpose(..., *frames, *subjects.IMAGE) for field in fields]
-  kept = len(frames) + len(subjects.IMAGE)  # axes
+def _turn(fields: "list[xarray.DataArray]") -> "list[xarray.DataArray]":
+  ordered = [field.transpose(..., *FRAMES, *subjects.IMAGE) for field in fields]
+  kept = len(FRAMES) + len(subjects.IMAGE)  # axes
   flat = [
     field.to_numpy().reshape(-1, *field.shape[-kept : -len(subjects.IMAGE)], math.prod(field.shape[-3:]))
     for field in ordered
