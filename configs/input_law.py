@@ -33,6 +33,8 @@ def get_config(arg: str = "") -> ConfigDict:
     "held-out images tell knowledge",
   )
   recipes.judge(config, arg, claims, networks=True)
+  if arg == "cpu":
+    config.input_law.pairs = 6_144  # eight for each pixel and channel
   for size in SIZES[arg]:
     schema.add_model(config, f"n{size}", size)
   return config
