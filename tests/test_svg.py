@@ -29,7 +29,7 @@ def figure() -> Figure:
   left.plot(X, Y / 2, ":", color="#440154", gid="N = 16")
   left.axhline(0.3, color="0.35", label="guide")
   left.annotate("+", (0.1, 0.5), color="white", gid=style.AS_IS)
-  left.set(xscale="log", title="Left", ylabel=r"RMSE$_L$")
+  left.set(xscale="log", title="Left", ylabel=r"RMSE$_L \propto \tau$")
   left.set_xlabel("σ")
   right.barh([0, 1], [0.25, 0.75], color="#e69f00", label="bars")
   right.set_yticks([0, 1], ["one", "two"])
@@ -53,7 +53,7 @@ def test_values_stand_where_their_curve_goes():
 
 def test_the_numbers_drawn_are_a_table():
   left, right = svg.inline(figure(), "T", "a").panels
-  assert left[:4] == ("Left", "σ", "RMSE_L", ["N = 16"])  # a guide has no numbers
+  assert left[:4] == ("Left", "σ", "RMSE_L ∝ τ", ["N = 16"])  # a guide has no numbers
   assert left.rows == [["0.01", "0.55"], ["0.1", "0.3"], ["1", "0.175"], ["10", "1.05"]]
   assert right.names == ["bars"] and right.rows == [["one", "0.25"], ["two", "0.75"]]
 

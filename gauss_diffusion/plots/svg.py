@@ -39,6 +39,7 @@ _FONT = re.compile(r" *font-family: [^;]*;?")
 _COLOR = re.compile(r"#([0-9a-f]{6})\b")
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 _VARIABLE = re.compile(r"var\(--c-([0-9a-f]{6}),")
+_SIGNS = {r"\tau": "τ", r"\propto": "∝"}  # commands of mathematics -> characters
 _REFERENCE = re.compile(r"(?:url\()?#(?P<id>[^)]*)\)?")
 
 
@@ -245,4 +246,6 @@ def _name(axis: Axes, which: str) -> str:
 
 def _plain(text: str) -> str:
   """Return text on one line and without the marks of mathematics."""
+  for command, sign in _SIGNS.items():
+    text = text.replace(command, sign)
   return " ".join(re.sub(r"[${}\\]|mathrm", "", text).split())
