@@ -3,10 +3,11 @@
 python -m gauss_diffusion.main --config=configs/gaussian_structure.py --workdir=runs/structure
 python -m gauss_diffusion.main --config=configs/gaussian_structure.py:digits --workdir=runs/structure_digits
 
-`:digits` takes an estimated eight minutes on two cores, `:cpu` an hour and three quarters. Expect, on
-CIFAR-10 at 16 x 16, a lowest linearity score of 0.971, and a best affine map that replaces the network at
-high and at low noise and whose weights are the Gaussian denoiser's to 20 % up to sigma = 4. Beyond, where
-training draws few noise levels, they are not.
+`:digits` takes an estimated eight minutes on two cores, `:cpu` an hour on one. Expect, on CIFAR-10 at
+16 x 16, a lowest linearity score of 0.971, and a best affine map that replaces the network at high and at low
+noise, as it does whoever has learned nothing; at the worst middle level it covers 0.69 of the network's
+distance from these, on digits 0.28. Its weights are the Gaussian denoiser's to 20 % up to sigma = 4. Beyond,
+where training draws few noise levels, they are not, nor are those of the surrogate, whose answer they are.
 
 The full size, 20 million images, has not been run yet: an estimated 10 minutes of one H100 that other
 networks share, and again for the surrogate, 5 GB of its memory each; half an hour or more of 16 cores for
