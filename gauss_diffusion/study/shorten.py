@@ -344,8 +344,9 @@ def _rounded(values: "xarray.DataArray", bits: int) -> "xarray.DataArray":
 
 
 def _stepped(values: "xarray.DataArray", step: float) -> "xarray.DataArray":
-  """Return pictures in steps of a power of two: those of one scale have them in common."""
+  """Return pictures in steps of a power of two, which those of one scale have in common; even ones as is."""
   each = values.to_numpy()
   axes = tuple(values.get_axis_num(axis) for axis in subjects.IMAGE)
   steps = step * np.exp2(np.ceil(np.log2(np.abs(each).max(axes, keepdims=True) + TINY)))
-  return values.copy(data=(np.round(each / steps) * steps).astype(np.float32))
+  even = np.ptp(each, axes, keepdims=True) == 0
+  return values.copy(data=np.where(even, each, np.round(each / steps) * steps).astype(np.float32))
