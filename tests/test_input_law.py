@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.stats
 from ml_collections import ConfigDict
 from test_plots import legible
 
@@ -192,3 +193,15 @@ def test_the_figure_takes_the_noise_out_and_keeps_the_sign(networks):
     np.testing.assert_allclose(beyond, root(squares - noise), rtol=1e-6)
     below += np.sum(beyond < 0)
   assert networks > 1 or below
+
+
+def test_the_band_is_the_interval_over_networks():
+  ((label, found),) = fake(1, networks=3).items()
+  axis = plot.draw({label: found}).axes[0]
+  squares = np.stack([(one.weight_gap**2).mean("repeat") - one.weight_noise**2 for one in found])[:, 0, 0]
+  half = scipy.stats.t.ppf(0.975, 2) * squares.std(0, ddof=1) / np.sqrt(3)
+  ends = [squares.mean(0) + sign * half for sign in (-1, 1)]
+  outline = axis.collections[0].get_paths()[0].vertices[: 2 * len(half), 1]
+  want = np.concatenate([ends[0], ends[1][::-1]])
+  np.testing.assert_allclose(outline, np.sign(want) * np.sqrt(np.abs(want)))
+  assert not plot.draw({label: found[:1]}).axes[0].collections

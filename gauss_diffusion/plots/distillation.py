@@ -48,7 +48,7 @@ def draw(results: style.Results) -> Figure:
       (line,) = axis.plot(
         sigma, signed_root(gaps.mean(0)), "o-", markersize=5, color=colors[label], label=label
       )
-      _band(line, gaps, signed_root)
+      network_band(line, gaps, signed_root)
       axis.plot(sigma, signed_root(noise.mean(0)), ":", linewidth=1.4, color=colors[label], gid=label)
     axis.plot([], [], ":", linewidth=1.4, color="0.35", label="noise alone")
     axis.plot(sigma, np.ones(len(sigma)), "--", linewidth=1.4, color="0.35", label="W$_L$ = 0")
@@ -64,7 +64,7 @@ def draw(results: style.Results) -> Figure:
       sigma, of_k = networks[0].sigma, [found.sel(law="held-out", k=k) for found in networks]
       shared = _of_each(of_k, "subspace")
       (line,) = axis.plot(sigma, shared.mean(0), "o-", markersize=4, color=colors[label], label=label)
-      _band(line, shared, np.asarray)
+      network_band(line, shared, np.asarray)
       between = _of_each(of_k, "subspace_between_fits")
       axis.plot(sigma, between.mean(0), "--", linewidth=1.2, color=colors[label], gid=label)
     axis.set_title(f"k = {k}")
@@ -81,7 +81,7 @@ def signed_root(square: ArrayLike) -> np.ndarray:
   return np.sign(square) * np.sqrt(np.abs(square))
 
 
-def _band(line: Line2D, values: np.ndarray, drawn_as: Callable[[np.ndarray], np.ndarray]) -> None:
+def network_band(line: Line2D, values: np.ndarray, drawn_as: Callable[[np.ndarray], np.ndarray]) -> None:
   """Draw the interval over networks of values [networks, S], where there are several.
 
   Of a single image the Gaussian map is 0, and there is no gap relative to it.

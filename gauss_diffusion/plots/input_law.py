@@ -5,9 +5,10 @@ import typing
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from gauss_diffusion.plots import style
-from gauss_diffusion.plots.distillation import signed_root
+from gauss_diffusion.plots.distillation import network_band, signed_root
 
 if typing.TYPE_CHECKING:
   from gauss_diffusion.results import xarray
@@ -22,6 +23,8 @@ LOOK_FOR = (
 )
 _LAWS = {"train": "training images", "held-out": "held-out images"}
 _GAPS = {"weight": "‖W$_L$ − W$_G$‖ / ‖W$_G$‖", "output": "RMSE to Gaussian"}
+
+_FAINT: dict[str, typing.Any] = {"linewidth": 1.2, "alpha": 0.4}
 
 
 @style.talk
@@ -40,10 +43,13 @@ def draw(results: style.Results) -> Figure:
       for label, networks in results.items():
         fits = [found.sel(denoiser=denoiser, law=law) for found in networks]
         found = [_map_gap(fit) if gap == "weight" else _output_gap(fit.sel(evaluated=law)) for fit in fits]
-        measured, noise = np.mean(found, axis=0)  # of the model's networks
-        sigma, line = networks[0].sigma, {"color": colors[label], "label": label}
-        axis.plot(sigma, np.sqrt(measured), linewidth=1.2, alpha=0.4, color=colors[label], gid=label)
-        axis.plot(sigma, signed_root(measured - noise), "o-", markersize=4.5, **line)
+        measured, noise = map(np.stack, zip(*found))  # [networks, S]
+        sigma, net = networks[0].sigma, measured - noise
+        axis.plot(sigma, np.sqrt(measured.mean(0)), color=colors[label], gid=label, **_FAINT)
+        (line,) = axis.plot(
+          sigma, signed_root(net.mean(0)), "o-", markersize=4.5, color=colors[label], label=label
+        )
+        network_band(line, net, signed_root)
       style.sigma_axis(axis)
       axis.label_outer()
     for axis, heading in zip(panels[0], _LAWS.values()):
@@ -52,7 +58,9 @@ def draw(results: style.Results) -> Figure:
       axis.set_ylabel(f"{style.named(denoiser)}\n{name}" if gap == "weight" else name)
     low, high = panels[0, 0].get_ylim()
     panels[0, 0].set_ylim(bottom=min(low, -0.03 * high))
-  figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+  handles, labels = style.entries(panels[0, 0], results, images=False)
+  handles, labels = [*handles, Line2D([], [], color="0.35", **_FAINT)], [*labels, "with the fits' noise"]
+  figure.legend(handles, labels, loc="outside lower center", ncols=5)
   return figure
 
 
