@@ -6,8 +6,11 @@ python -m gauss_diffusion.main --config=configs/architectures.py:digits --workdi
 EDM's VP, VE and ADM networks under EDM's preconditioning; the VE network under its own preconditioning and
 loss ("plain VE"); a plain denoising autoencoder D = F; the Skip network; a small diffusion transformer.
 
-`:digits` takes six minutes on two cores. Expect a linearity score near 1 at high noise for all but plain VE,
-which falls to 0.64.
+`:digits` takes six minutes on two cores, `:cpu` an hour on one. Expect a linearity score near 1 at high
+noise for all but plain VE, which falls to 0.64 on digits. On CIFAR-10 at 16 x 16 all but that one are
+nearer to the Gaussian denoiser than whoever has learned nothing, by 0.054 to 0.076, and the leading
+singular vectors of their Jacobians lie within the components to 0.65 to 0.89; EDM-VE's 0.51 [0.47, 0.56]
+is not decided.
 """
 
 from ml_collections import ConfigDict
