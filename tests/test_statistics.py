@@ -105,7 +105,7 @@ def test_mapped_images_are_those_in_memory(tmp_path, count, shape):
 
 def test_memory_does_not_grow_with_the_images(tmp_path):
   peaks = []
-  for count in (3000, 12_000):
+  for count in (3000, 48_000):
     np.save(tmp_path / "images.npy", random_images(count))
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     statistics.gaussian_stats(mapped)  # compiles
@@ -113,7 +113,8 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
     statistics.gaussian_stats(mapped)
     peaks.append(tracemalloc.get_traced_memory()[1])
     tracemalloc.stop()
-  assert peaks[1] < peaks[0] + 2**16 < peaks[0] + mapped.nbytes // 8
+  chunk = 4 * statistics.EXACT_ROWS * mapped[0].size  # a product that has ended may not yet have let go of its own
+  assert peaks[1] < peaks[0] + chunk + 2**16 < peaks[0] + mapped.nbytes // 8
 
 
 @pytest.mark.parametrize("tiles", [1, 40])  # sample space, pixel space
