@@ -113,7 +113,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
     statistics.gaussian_stats(mapped)
     peaks.append(tracemalloc.get_traced_memory()[1])
     tracemalloc.stop()
-  chunk = 4 * statistics.EXACT_ROWS * mapped[0].size  # a product that has ended may not yet have let go of its own
+  chunk = 4 * statistics.EXACT_ROWS * mapped[0].size  # that an ended product may still hold
   assert peaks[1] < peaks[0] + chunk + 2**16 < peaks[0] + mapped.nbytes // 8
 
 
