@@ -222,11 +222,8 @@ def test_fields_are_turned_together_and_keep_their_inner_products():
 
 def test_of_samples_that_are_compared_distances_to_the_other_half_are_kept(tmp_path):
   config = {"claims": ("halves agree",), "figures": (), "replicates": 2}
-  rng, axes, names = (
-    np.random.default_rng(0),
-    ("denoiser", "sample", "y", "x", "channel"),
-    ["network", "gaussian"],
-  )
+  rng, names = np.random.default_rng(0), ["network", "gaussian"]
+  axes = ("denoiser", "sample", "y", "x", "channel")
 
   def half(group, part, replicate=0, control=""):
     name = f"{group}{part}" + f".{replicate + 1}" * bool(replicate)
@@ -248,11 +245,8 @@ def test_of_samples_that_are_compared_distances_to_the_other_half_are_kept(tmp_p
   assert {pathlib.Path(place).name for place in added} == {*before}
 
   def kept(member):
-    found = (
-      before[member.label]
-      .found["samples"]
-      .assign(added[str(tmp_path / "results" / "samples" / member.label)])
-    )
+    beside = added[str(tmp_path / "results" / "samples" / member.label)]
+    found = before[member.label].found["samples"].assign(beside)
     found = shorten.shorten(found, "samples", member, config, shorten.LADDER[0])[0]
     return before[member.label]._replace(found={"samples": found})
 

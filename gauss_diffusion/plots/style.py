@@ -365,9 +365,9 @@ def unit(results: Results) -> str:
 
 def note(figure: Figure, results: Iterable["xarray.Dataset"]) -> None:
   """Say below a figure how its images came about, where they were decoded from floats."""
-  how = [array.attrs["how"] for found in results for array in found.values() if "how" in array.attrs]
-  if how:
-    figure.supxlabel(f"images: {how[0]}", size=SMALL, color="0.35", x=0.01, ha="left")
+  arrays = [array for found in results for name, array in found.items() if str(name).endswith(SHOWN)]
+  if arrays:
+    figure.supxlabel(f"images: {arrays[0].attrs['how']}", size=SMALL, color="0.35", x=0.01, ha="left")
 
 
 def sheet(

@@ -47,9 +47,6 @@ class Shown(NamedTuple):
   digest: str  # of what decides it
 
 
-PIXELS = Shown(to_uint8, "", "")  # of images on the project's scale
-
-
 def of(place: str, dataset: data.Dataset) -> Shown | None:
   """Return how images of a data set are shown, None for pixels; a decoder is tried on some of them.
 
